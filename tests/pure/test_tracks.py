@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keypoints: validation in sentences, prominence, cutting, and the file."""
+
+import numpy as np
+import pytest
+
+from bridge.errors import LgdError
+from bridge.keypoints.tracks import Keypoints
+
+
+def make(people=2, frames=10, **kw):
+    rng = np.random.default_rng(1)
+    args = {
+        "keypoints": rng.uniform(0, 100, (people, frames, 17, 2)),
+        "confidence": rng.uniform(0.3, 1, (people, frames, 17)),
+        "layout": "coco17",
+        "image_size": (640, 480),
+        "fps": 25.0,
+    }
+    return Keypoints(**{**args, **kw})
+
+
+def test_round_trip(tmp_path):
+    times = np.cumsum(np.linspace(0.03, 0.05, 10))
+    k = make(
+        frame_times=times, cam_K=np.diag([500.0, 500, 1]), person_ids=[4, 9], person_boxes=np.ones((2, 10, 4))
+    )
+    path = k.save(tmp_path / "Größe mit Leerzeichen.npz")
+    back = Keypoints.load(path)
+    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes"):
+        assert np.array_equal(getattr(back, name), getattr(k, name)), name
+    assert (back.layout, back.image_size, back.fps) == ("coco17", (640, 480), 25.0)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_one_person_without_people_axis():
+    k = make(keypoints=np.ones((5, 17, 2)), confidence=np.ones((5, 17)), person_boxes=np.ones((5, 4)))
+    assert (k.people, k.frames) == (1, 5) and k.person_boxes.shape == (1, 5, 4)
+
+
+def test_unseen_points_may_be_anything():
+    kp, c = np.ones((1, 3, 17, 2)), np.ones((1, 3, 17))
+    kp[0, 1, 4], c[0, 1, 4] = np.nan, 0
+    c[0, 2, 5] = np.nan
+    k = make(keypoints=kp, confidence=c)
+    assert np.isfinite(k.keypoints).all() and k.confidence[0, 1, 4] == 0 and k.confidence[0, 2, 5] == 0
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        ({"confidence": np.ones((2, 9, 17))}, "shape"),
+        ({"keypoints": np.ones((2, 10, 18, 2)), "confidence": np.ones((2, 10, 18))}, "17 points"),
+        ({"layout": "mystery"}, "mystery"),
+        ({"keypoints": np.full((2, 10, 17, 2), np.nan)}, "no valid coordinates"),
+        ({"confidence": np.full((2, 10, 17), 80.0)}, "between 0 and 1"),
+        ({"image_size": (0, 5)}, "image size"),
+        ({"fps": -1}, "frame rate"),
+        ({"frame_times": np.zeros(10)}, "rising"),
+        ({"frame_times": np.arange(9)}, "9 frame times"),
+        ({"cam_K": np.eye(4)}, "cam_K"),
+        ({"person_ids": [1]}, "person ids"),
+        ({"person_boxes": np.ones((2, 4))}, "person boxes"),
+        (
+            {"keypoints": np.ones((0, 10, 17, 2)), "confidence": np.ones((0, 10, 17))},
+            "no frames or no people",
+        ),
+        ({"keypoints": "text"}, "numbers"),
+    ],
+)
+def test_faults_are_sentences(change, sentence):
+    with pytest.raises(LgdError, match=sentence) as caught:
+        make(**change)
+    assert caught.value.code == "bad_input" and caught.value.text.endswith(".")
+
+
+def test_damaged_files(tmp_path):
+    with pytest.raises(LgdError, match="does not exist"):
+        Keypoints.load(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(LgdError, match="cannot be read"):
+        Keypoints.load(tmp_path / "text.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    with pytest.raises(LgdError, match="cannot be read"):
+        Keypoints.load(tmp_path / "empty.npz")
+    np.savez(tmp_path / "object.npz", keypoints=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(LgdError, match="plain arrays"):
+        Keypoints.load(tmp_path / "object.npz")
+    np.savez(tmp_path / "half.npz", keypoints=np.ones((3, 17, 2)))
+    with pytest.raises(LgdError, match="no 'confidence'"):
+        Keypoints.load(tmp_path / "half.npz")
+    whole = make().save(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "torn.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LgdError, match="cannot be read"):
+        Keypoints.load(tmp_path / "torn.npz")
+
+
+def test_save_into_missing_folder(tmp_path):
+    with pytest.raises(LgdError, match="cannot be written"):
+        make().save(tmp_path / "no" / "k.npz")
+
+
+def test_prominence():
+    base = np.random.default_rng(0).uniform(0, 1, (20, 17, 2))
+    kp = np.stack([base * 50, base * 300, base * 320])
+    c = np.full((3, 20, 17), 0.9)
+    c[2, 4:] = 0
+    k = make(keypoints=kp, confidence=c, person_ids=[7, 8, 9])
+    assert list(k.prominence()) == [1, 2, 0]
+    assert k.person(0).person_ids[0] == 8 and k.person(0).people == 1
+    assert [d["id"] for d in k.describe()] == [8, 9, 7]
+    assert k.describe()[1]["first"] == 0 and k.describe()[1]["last"] == 3 and k.describe()[1]["seen"] == 4
+    with pytest.raises(LgdError, match="Person 3"):
+        k.person(3)
+
+
+def test_cut_keeps_time_of_the_footage():
+    k = make().cut(4, 8)
+    assert k.frames == 4 and np.allclose(k.times(), np.arange(4, 8) / 25)
+    assert make(fps=None).times()[1] == pytest.approx(1 / 30) and not make(fps=None).rate_known
+    assert make(frame_times=np.arange(10) * 0.5).rate() == pytest.approx(2.0)
+    for a, b in ((5, 5), (-1, 4), (3, 11)):
+        with pytest.raises(LgdError, match="range"):
+            make().cut(a, b)
