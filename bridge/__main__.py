@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m bridge`: the command line, and the worker where standard input is not a terminal."""
+
+import sys
+
+from bridge.cli import main
+
+sys.exit(main())

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unexpected exceptions become sentences, and the core's Python warnings become messages (standard library only)."""
+
+import contextlib
+import errno
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+from .errors import LgdError
+from .places import BRIDGE, write_traceback
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+@contextlib.contextmanager
+def translated(warn: Callable[[str], None]) -> Iterator[None]:
+    """Let LgdError pass, turn any other Exception into one, and hand warnings that the core raises to `warn`.
+
+    The core tells the user something that does not end the job by `warnings.warn("A sentence.")`.
+    """
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        # stacklevel may point out of the core; deprecations of other packages are nobody's business here
+        if issubclass(category, UserWarning) and os.path.abspath(filename).startswith(str(BRIDGE)):
+            warn(str(message))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        try:
+            yield
+        except LgdError:
+            raise
+        except Exception as error:
+            raise translate(error) from error
+
+
+def translate(error: Exception) -> LgdError:
+    """The LgdError that says what an unexpected exception means to the user; a defect's traceback goes to a file."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return LgdError("out_of_memory")
+    if isinstance(error, ImportError):
+        name = (error.name or "").split(".")[0]
+        if name and name != "bridge":
+            verb = "is missing in" if isinstance(error, ModuleNotFoundError) else "cannot be loaded by"
+            text = f"The package {name} {verb} the Python that runs the worker."
+            return LgdError("setup_incomplete", text, "Run or repair the set-up.")
+    if isinstance(error, OSError) and error.errno in _FULL:
+        text = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
+        return LgdError("disk", text, "Check the free space and the permissions.")
+    kind = type(error).__name__
+    try:
+        where = f"the details are in {write_traceback(error)}"
+    except OSError:
+        where = "and the log file could not be written"
+    return LgdError("internal", f"Something failed unexpectedly ({kind}: {str(error)[:200]}); {where}.")

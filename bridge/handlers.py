@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to core calls, core results to messages. Heavy imports happen inside the functions, not before."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import LgdError
+from .faults import translated
+
+if TYPE_CHECKING:
+    from .keypoints.tracks import Keypoints
+    from .motion import Motion
+    from .server import Handler, Task
+
+SLOW_FPS = 15.0  # below this the in-betweens are guesses
+MODES = ("video", "paper")  # the default is the first whose weights are here
+
+
+def _guarded(function: Callable[[dict, Task], dict]) -> Handler:
+    @functools.wraps(function)
+    def handler(request: dict, task: Task) -> dict:
+        with translated(task.warning):
+            return function(request, task)
+
+    return handler
+
+
+class Clock:
+    """Seconds spent in each named stage."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(self.seconds.get(stage, 0.0) + time.perf_counter() - start, 4)
+
+
+@_guarded
+def describe_body(request: dict, task: Task) -> dict:
+    """Write body.npz: the body's arrays and its joints as a function of the shape. Returns file, id, gender."""
+    import numpy as np
+
+    from .body.files import load_body
+
+    path = existing(request.get("body"), "model_file", "The body model's file")
+    task.progress("body", 0, 1)
+    body = load_body(path)
+    regressor = np.asarray(body["J_regressor"], np.float64)
+    arrays = {key: np.asarray(entry) for key, entry in body.items() if entry is not None}
+    arrays["J_template"] = (regressor @ body["v_template"]).astype(np.float32)
+    arrays["J_shapedirs"] = np.einsum("jv,vck->jck", regressor, body["shapedirs"][..., :10]).astype(
+        np.float32
+    )
+    file = Path(request["out"]) / "body.npz"
+    save_arrays(file, arrays)
+    task.progress("body", 1, 1)
+    return {"file": str(file), "id": str(body["id"]), "gender": str(body["gender"])}
+
+
+@_guarded
+def detect(request: dict, task: Task) -> dict:
+    """Detect keypoints in footage and write keypoints.npz. Returns keypoints, people, layout, frames, fps, image_size."""
+    keypoints = _detect(request, task)
+    file = Path(request["out"]) / "keypoints.npz"
+    keypoints.save(file)
+    return {"keypoints": str(file), **describe_keypoints(keypoints)}
+
+
+@_guarded
+def fit(request: dict, task: Task) -> dict:
+    """Fit the body to footage or keypoints and write a motion (and trace) file for each person.
+
+    Returns motions and traces (paths, in the order of the people fitted), keypoints (path or None), people, seconds
+    a stage and what each fit's figures are.
+    """
+    clock, out = Clock(), Path(request["out"])
+    written = None
+    if request.get("source"):
+        with clock("detect"):
+            keypoints = _detect(request, task)
+        written = out / "keypoints.npz"
+        keypoints.save(written)
+    else:
+        with clock("read"):
+            keypoints = _read(request, task)
+    people = chosen_people(request.get("person", 0), keypoints, task)
+    if keypoints.frames > 1 and keypoints.rate() < SLOW_FPS:
+        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {SLOW_FPS:.0f}"
+        task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
+    with clock("load"):
+        task.progress("load", 0, 1)
+        from .lgd import fitter
+
+        options, keypoints = _options(request, keypoints)
+    motions, traces, figures = [], [], []
+    rest = sorted({0, *people})  # the most prominent person defines the world, once for all
+    world: Motion | None = None
+    for n in rest:
+        alone = keypoints.person(n)
+        if not (alone.confidence > 0).any():
+            raise LgdError("no_person", f"Person {n} is seen in no frame.", "Choose another person or range.")
+        if world is not None:
+            focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
+            options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal)
+        with clock("fit"):
+            motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
+        if world is None:
+            world = motion
+        else:
+            motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
+        if n not in people:
+            continue
+        with clock("write"):
+            suffix = f"_{n}" if request.get("person") == "all" else ""
+            file = out / f"motion{suffix}.npz"
+            motion.save(file)
+            motions.append(str(file))
+            if trace is not None and request.get("trace"):
+                file = out / f"trace{suffix}.npz"
+                save_arrays(file, trace)
+                traces.append(str(file))
+        figures.append({"person": n, **describe_motion(motion)})
+    return {
+        "motions": motions,
+        "traces": traces,
+        "keypoints": str(written) if written else None,
+        "people": keypoints.describe(),
+        "seconds": clock.seconds,
+        "figures": figures,
+    }
+
+
+JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "fit": fit}
+
+
+def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[int]:
+    """The people to fit, by prominence; says how many others there are. Raises LgdError for one who is not there."""
+    seen = [entry["person"] for entry in keypoints.describe() if entry["seen"]]
+    if not seen:
+        raise LgdError("no_person")
+    if person == "all":
+        return seen
+    if isinstance(person, str) or not 0 <= person < keypoints.people:
+        have = (
+            "one person"
+            if keypoints.people == 1
+            else f"{keypoints.people} people, 0 to {keypoints.people - 1}"
+        )
+        raise LgdError(
+            "bad_input", f"There is no person {person}: there is {have}.", "Choose another person."
+        )
+    others = len([n for n in seen if n != person])
+    if others:
+        whom = f"{others} other {'person was' if others == 1 else 'people were'} found"
+        task.warning(f"Person {person} is fitted; {whom}, most prominent first.")
+    return [person]
+
+
+def describe_keypoints(keypoints: Keypoints) -> dict:
+    """What a message tells of tracks: people (most prominent first), layout, frames, fps, image_size."""
+    return {
+        "people": keypoints.describe(),
+        "layout": keypoints.layout,
+        "frames": keypoints.frames,
+        "fps": round(float(keypoints.rate()), 6),
+        "image_size": [int(side) for side in keypoints.image_size],
+    }
+
+
+def describe_motion(motion: Motion) -> dict:
+    """The figures of one fit: frames, mode, median and 95th percentile of the reprojection error in px, focal length."""
+    import numpy as np
+
+    error = np.asarray(motion.reprojection_px, float)
+    error = error[np.isfinite(error)]
+    focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
+    return {
+        "frames": len(motion.poses),
+        "mode": str(motion.mode),
+        "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
+        "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,
+        "focal": round(focal, 2),
+        "focal_source": str(motion.focal_source),
+        "world_confidence": round(float(motion.world_confidence), 3),
+    }
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz of plain arrays, whole or not at all; raises TypeError for what only a pickle could hold."""
+    import numpy as np
+
+    plain = {key: np.asarray(entry) for key, entry in arrays.items()}
+    for key, array in plain.items():
+        if array.dtype == object:
+            raise TypeError(f"{key} is no plain array")
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **plain)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def existing(path: str | None, code: str, what: str) -> Path | None:
+    """`path` as a Path to a file that is there, or None for none; raises LgdError of `code` otherwise."""
+    if path is None:
+        return None
+    if not Path(path).is_file():
+        raise LgdError(code, f"{what} {path} does not exist.", "Check the path.")
+    return Path(path)
+
+
+def _detect(request: dict, task: Task) -> Keypoints:
+    from .keypoints.detect import detect as run
+    from .keypoints.formats import LAYOUTS
+
+    source = request["source"]
+    detector = existing(request.get("detector"), "bad_input", "The detector's file")
+    by_count = {len(layout.names): name for name, layout in reversed(LAYOUTS.items())}
+    size, told = [0, 0], []
+    task.progress("detect", 0, 0)
+
+    def notes(footage) -> None:
+        for text in getattr(footage, "notes", ())[len(told) :]:
+            told.append(text)
+            task.warning(text)
+
+    def on_start(footage) -> None:
+        size[:] = [int(footage.width), int(footage.height)]
+        opened.append(footage)
+        notes(footage)
+
+    def on_frame(index: int, done: int, total: int, points, confidence) -> None:
+        people = streamed(points, confidence)
+        layout = by_count.get(points.shape[-2], "")
+        task.send("keypoints", frame=int(index), people=people, layout=layout, image_size=size)
+        task.progress("detect", done, max(done, total or 0))
+
+    opened: list = []
+    frames, boxes = source.get("frames"), source.get("boxes") or ()
+    keypoints = run(
+        source["path"],
+        frames=tuple(frames) if frames else None,
+        fps=source.get("fps"),
+        boxes=[tuple(box) for box in boxes],
+        detector=str(detector) if detector else None,
+        device=request.get("device", "auto"),
+        on_start=on_start,
+        on_frame=on_frame,
+        should_stop=task.should_stop,
+    )
+    for footage in opened:
+        notes(footage)
+    if not (keypoints.confidence > 0).any():
+        raise LgdError("no_person")
+    return keypoints
+
+
+def streamed(points, confidence) -> list:
+    """(P, K, 2) px and (P, K) as [[[x, y, c], ...], ...] with plain, finite, rounded numbers."""
+    import numpy as np
+
+    stacked = np.concatenate([points, np.asarray(confidence)[..., None]], -1).astype(float)
+    stacked[~np.isfinite(stacked).all(-1)] = 0.0
+    return np.round(stacked, 2).tolist()
+
+
+def _read(request: dict, task: Task) -> Keypoints:
+    from .keypoints.importers import read_keypoints
+
+    task.progress("read", 0, 1)
+    keypoints = read_keypoints(request["keypoints"])
+    if request.get("fps") is not None and keypoints.frame_times is None and keypoints.fps is None:
+        keypoints = dataclasses.replace(keypoints, fps=request["fps"])
+    if not keypoints.rate_known:
+        task.warning("The keypoint file gives no frame rate: 30 frames a second are taken.")
+    if request.get("frames"):
+        keypoints = keypoints.cut(*request["frames"])
+    return keypoints
+
+
+def _options(request: dict, keypoints: Keypoints):
+    import numpy as np
+
+    from .lgd.checkpoint import available_weights
+    from .lgd.fitter import FitOptions
+
+    weights = available_weights()
+    mode = request.get("mode") or next((mode for mode in MODES if mode in weights), None)
+    if mode not in weights:
+        missing = f"for the mode {mode} " if mode else ""
+        raise LgdError("setup_incomplete", f"The weights {missing}are missing.", "Install the add-on again.")
+    focal, world = request.get("focal"), None
+    if focal is not None and not focal > 0:
+        raise LgdError(
+            "bad_input", "The focal length must be above 0 px.", "Leave it out if it is not known."
+        )
+    if request.get("camera"):
+        world, cam_K = read_camera(request["camera"], keypoints.frames)
+        if cam_K is not None and focal is None:
+            keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
+    body = existing(request.get("body"), "model_file", "The body model's file")
+    betas = request.get("betas")
+    options = FitOptions(
+        mode=mode,
+        focal=focal,
+        T_world_cam=world,
+        steps=request.get("steps"),
+        device=request.get("device", "auto"),
+        betas=None if betas is None else np.asarray(betas, np.float32),
+        body=None if body is None else str(body),
+        seed=request.get("seed", 0),
+        trace=bool(request.get("trace")),
+    )
+    return options, keypoints
+
+
+def read_camera(path: str, frames: int):
+    """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError."""
+    import numpy as np
+
+    hint = "It needs T_world_cam, (4, 4) or one for each frame, and may hold cam_K."
+    file = existing(path, "bad_input", "The camera's file")
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            world = np.asarray(data["T_world_cam"], np.float64)
+            cam_K = np.asarray(data["cam_K"], np.float64) if "cam_K" in data.files else None
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
+        raise LgdError("bad_input", f"The camera's file {path} cannot be read.", hint) from fault
+    except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
+        raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault
+    for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
+        if array is None:
+            continue
+        if array.shape not in ((side, side), (frames, side, side)) or not np.isfinite(array).all():
+            text = f"In the camera's file {name} has the shape {array.shape} for {frames} frames, or is not finite."
+            raise LgdError("bad_input", text, hint)
+    turn = world[..., :3, :3]
+    if np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(3)).max() > 1e-3 or (np.linalg.det(turn) < 0).any():
+        raise LgdError(
+            "bad_input", "The camera's T_world_cam holds no rotation.", "Take scale and shear out of it."
+        )
+    return world, cam_K
+
+
+def _focal(motion: Motion) -> float:
+    import numpy as np
+
+    return float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things lie: the user's folder, the logs, the version (standard library only)."""
+
+import os
+import re
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+BRIDGE = Path(__file__).resolve().parent
+
+
+def user_folder() -> Path:
+    """The folder of the user's files (not created here): LGD_HOME, else the platform's user-data folder."""
+    home = os.environ.get("LGD_HOME")
+    if home:
+        return Path(home).expanduser()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return base / "lgd_blender_addon"
+
+
+def version() -> str:
+    """The version in the extension's manifest, which lies beside `bridge` in the zip and in the add-on in a checkout."""
+    for folder in (BRIDGE.parent, BRIDGE.parent / "lgd_blender_addon"):
+        try:
+            text = (folder / "blender_manifest.toml").read_text("utf-8")
+        except OSError:
+            continue
+        match = re.search(r'^version\s*=\s*"([^"]+)"', text, re.MULTILINE)
+        if match:
+            return match.group(1)
+    return "0.0.0"
+
+
+def write_traceback(error: BaseException) -> Path:
+    """Write the traceback of `error` to a new file in the log folder (or, failing that, a temporary one)."""
+    text = "".join(traceback.format_exception(error))
+    name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for folder in (user_folder() / "logs", Path(tempfile.gettempdir())):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with open(folder / name, "a", encoding="utf-8") as file:
+                file.write(f"bridge {version()}, Python {sys.version}, {sys.platform}\n{text}\n")
+            return folder / name
+        except OSError:
+            continue
+    raise OSError("no folder takes a log file")
