@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs in a Blender module: user folders of its own, an empty file for each test, and an end without exit crashes."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# Before bpy is imported: tests must not read or write the developer's Blender settings.
+os.environ["BLENDER_USER_RESOURCES"] = tempfile.mkdtemp(prefix="lgd-blender-")
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import pytest  # noqa: E402
+
+try:
+    import bpy
+except ImportError:
+    bpy = None
+    collect_ignore_glob = ["test_*.py"]
+
+_status = 0
+
+
+@pytest.fixture(autouse=True)
+def empty_file():
+    """Each test starts in an empty file; enabled add-ons stay enabled."""
+    bpy.ops.wm.read_homefile(use_empty=True)
+    yield
+
+
+@pytest.fixture
+def addon():
+    """The add-on, registered for one test."""
+    import lgd_blender_addon
+
+    lgd_blender_addon.register()
+    yield lgd_blender_addon
+    lgd_blender_addon.unregister()
+
+
+@pytest.fixture(scope="session")
+def default_body():
+    """The body that ships, or the plain synthetic one where its file is not built."""
+    from models import default_body
+
+    return default_body()
+
+
+@pytest.fixture(scope="session")
+def official_body():
+    """A synthetic model of the official structure: 6,890 vertices, 207 pose shapes that are not zero."""
+    from models import synthetic_body
+
+    return synthetic_body()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    global _status
+    _status = int(exitstatus)
+
+
+def pytest_unconfigure(config):
+    # The module may crash or hang when Python ends; the tests' own status counts.
+    if bpy is not None and os.environ.get("HARD_EXIT", "1") == "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(_status)
