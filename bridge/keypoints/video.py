@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Footage as upright BGR frames with their own times: videos, folders of images, single images."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from bridge.errors import LgdError
+from bridge.keypoints.tracks import DEFAULT_FPS
+
+IMAGE_SUFFIXES = frozenset(
+    [".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"]
+)
+_READ_HINT = "Check that the file plays in another program, or convert it to an .mp4 (H.264)."
+
+
+def _cv2():
+    # FFmpeg and OpenCV write their own remarks to stderr, where our sentences belong.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    try:
+        import cv2
+    except ImportError as error:
+        raise LgdError(
+            "setup_incomplete",
+            f"OpenCV (opencv-python) cannot be imported: {error}.",
+            "Repair the set-up.",
+            "repair_setup",
+        ) from None
+    return cv2
+
+
+def _natural(path: Path) -> list:
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        for part in re.split(r"(\d+)", path.name)
+    ]
+
+
+class Footage:
+    """Frames a to b (half-open) of one source; iterate for (index from 0, upright BGR uint8 array (h, w, 3)).
+
+    width, height px; kind "video", "images" or "image"; first the range's first frame in the source; count the
+    number of frames (for a video from its header until it has been read); fps the mean rate; frame_times (F,)
+    s from the source's first frame; notes sentences worth saying. Iterating may raise LgdError (bad_input).
+    """
+
+    def __init__(self, path: Path, kind: str, width: int, height: int, first: int, count: int):
+        self.path = path
+        self.kind = kind
+        self.width = width
+        self.height = height
+        self.first = first
+        self.count = count
+        self.notes: list[str] = []
+        self._times: np.ndarray | None = None
+
+    @property
+    def frame_times(self) -> np.ndarray:
+        """(F,) s, strictly rising, 0 = the source's first frame; a video not yet read to its end is scanned."""
+        if self._times is None:
+            self._scan()
+        assert self._times is not None
+        return self._times
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, the mean over the range."""
+        times = self.frame_times
+        return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else self._nominal()
+
+    def _nominal(self) -> float:
+        return DEFAULT_FPS
+
+    def _scan(self) -> None:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        raise NotImplementedError
+
+
+class VideoFootage(Footage):
+    """A video file, decoded by OpenCV; times are the file's own time stamps."""
+
+    def __init__(self, path: Path, frames: tuple[int, int] | None):
+        capture = _open_capture(path)
+        try:
+            cv2 = _cv2()
+            header = int(max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0))
+            rate = float(capture.get(cv2.CAP_PROP_FPS))
+            good, image = capture.read()
+        finally:
+            capture.release()
+        if not good or image is None:
+            raise LgdError("bad_input", f"No frame of the video {path.name} can be decoded.", _READ_HINT)
+        self._rate = rate if 0.01 <= rate <= 1000 else DEFAULT_FPS
+        a, b = _range(frames, header or None)
+        self._last = b
+        super().__init__(path, "video", image.shape[1], image.shape[0], a, max((b or header) - a, 0))
+
+    def _nominal(self) -> float:
+        return self._rate
+
+    def _decode(self, pictures: bool) -> Iterator[tuple[int, np.ndarray | None]]:
+        cv2 = _cv2()
+        capture = _open_capture(self.path)
+        stamps: list[float] = []
+        index = 0
+        try:
+            while self._last is None or index < self._last:
+                wanted = index >= self.first
+                if not capture.grab():
+                    break
+                stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+                if wanted:
+                    image = None
+                    if pictures:
+                        good, image = capture.retrieve()
+                        if not good or image is None:
+                            break
+                        if image.shape[:2] != (self.height, self.width):
+                            raise LgdError(
+                                "bad_input",
+                                f"The picture size of {self.path.name} changes at frame {index}.",
+                                "Convert the video to one size.",
+                            )
+                    yield index - self.first, image
+                index += 1
+        finally:
+            capture.release()
+        done = index - self.first
+        if done < 1:
+            raise LgdError(
+                "bad_input",
+                f"The video {self.path.name} has only {index} frames; the range starts at {self.first}.",
+                "Choose an earlier range.",
+            )
+        if self._last is not None and index < self._last or index < 0.9 * (self.first + self.count):
+            expected = self._last or self.first + self.count
+            self.notes.append(f"The video ends after {index} of {expected} frames: the file may be damaged.")
+        self.count = done
+        self._times = _rising(np.array(stamps[:index]), 1.0 / self._rate)[self.first :]
+
+    def _scan(self) -> None:
+        for _ in self._decode(pictures=False):
+            pass
+
+    def __iter__(self):
+        return self._decode(pictures=True)
+
+
+class ImageFootage(Footage):
+    """A folder of images in natural order, or one image, at a given or assumed rate."""
+
+    def __init__(
+        self, path: Path, files: list[Path], kind: str, frames: tuple[int, int] | None, fps: float | None
+    ):
+        a, b = _range(frames, len(files))
+        self._files = files[a:b]
+        first = _read_image(self._files[0])
+        super().__init__(path, kind, first.shape[1], first.shape[0], a, len(self._files))
+        self._rate = fps or DEFAULT_FPS
+        if kind == "images" and not fps:
+            self.notes.append("The folder of images has no frame rate: 30 frames a second are assumed.")
+        self._times = np.arange(a, a + len(self._files)) / self._rate
+
+    def _nominal(self) -> float:
+        return self._rate
+
+    def __iter__(self):
+        for index, file in enumerate(self._files):
+            image = _read_image(file)
+            if image.shape[:2] != (self.height, self.width):
+                raise LgdError(
+                    "bad_input",
+                    f"The image {file.name} is {image.shape[1]} x {image.shape[0]} pixels, "
+                    f"but {self._files[0].name} is {self.width} x {self.height}.",
+                    "Keep only images of one size in the folder.",
+                )
+            yield index, image
+
+
+def open_footage(
+    path: str | Path, frames: tuple[int, int] | None = None, fps: float | None = None
+) -> Footage:
+    """A video file, a folder of images or one image as Footage.
+
+    frames (a, b): half-open range, either may be None; fps: the rate of a folder of images (a video's own times
+    win). Raises LgdError (bad_input) with a sentence for whatever cannot be read.
+    """
+    path = Path(path).expanduser()
+    if fps is not None and not (np.isfinite(fps) and 0 < fps <= 100000):
+        raise LgdError(
+            "bad_input", f"{fps:g} is no frame rate.", "Give the frames a second, such as 24 or 29.97."
+        )
+    try:
+        if "\0" in str(path):
+            raise ValueError
+        path = path.absolute()
+        if path.is_dir():
+            return _open_folder(path, frames, fps)
+        if not path.exists():
+            raise LgdError("bad_input", f"The file {path} does not exist.", "Check the path.")
+        if not path.is_file():
+            raise LgdError(
+                "bad_input",
+                f"{path} is neither a file nor a folder.",
+                "Choose a video or a folder of images.",
+            )
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "the path is not valid"
+        raise LgdError(
+            "bad_input", f"{path} cannot be opened: {reason}.", "Check the path and its permissions."
+        ) from None
+    if empty:
+        raise LgdError("bad_input", f"The file {path.name} is empty.", _READ_HINT)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageFootage(path, [path], "image", frames, fps)
+    return VideoFootage(path, frames)
+
+
+def _open_folder(path: Path, frames, fps) -> Footage:
+    files = [
+        f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()
+    ]
+    if not files:
+        raise LgdError(
+            "bad_input",
+            f"The folder {path.name} holds no images.",
+            "Choose a folder of .png or .jpg files, or a video file.",
+        )
+    return ImageFootage(path, sorted(files, key=_natural), "images", frames, fps)
+
+
+def _range(frames, total: int | None) -> tuple[int, int | None]:
+    a, b = frames if frames is not None else (0, None)
+    a = 0 if a is None else int(a)
+    b = total if b is None and frames is not None else b
+    b = None if b is None else int(b)
+    if a < 0 or (b is not None and b <= a) or (total is not None and (a >= total or (b or 0) > total)):
+        have = "" if total is None else f" of {total} frames"
+        raise LgdError(
+            "bad_input",
+            f"The frame range {a}:{'' if b is None else b} does not fit the footage{have}.",
+            "The range counts from 0 and its end is not included.",
+        )
+    return a, b
+
+
+def _open_capture(path: Path):
+    cv2 = _cv2()
+    # FFmpeg first: the image-sequence backend would take a % in the name for a pattern.
+    for backend in (cv2.CAP_FFMPEG, cv2.CAP_ANY):
+        try:
+            capture = cv2.VideoCapture(str(path), backend)
+        except cv2.error:
+            continue
+        if capture.isOpened():
+            capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+            return capture
+        capture.release()
+    raise LgdError("bad_input", f"The file {path.name} cannot be read as a video.", _READ_HINT)
+
+
+def _read_image(path: Path) -> np.ndarray:
+    cv2 = _cv2()
+    try:
+        # Not imread: it does not open every path on Windows. The colour flag also applies the EXIF orientation.
+        data = np.fromfile(path, dtype=np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except (OSError, cv2.error):
+        image = None
+    if image is None:
+        raise LgdError("bad_input", f"The image {path.name} cannot be read.", "Remove it or save it again.")
+    return image
+
+
+def _rising(stamps: np.ndarray, step: float) -> np.ndarray:
+    """Time stamps (F,) s made to start at 0 and to rise strictly; a stamp that does not rise follows by one step."""
+    times = stamps - stamps[0] if len(stamps) else stamps
+    if len(times) > 1 and not (np.diff(times) > 0).mean() > 0.5:
+        return np.arange(len(times)) * step
+    out = times.copy()
+    for i in range(1, len(out)):
+        if not out[i] > out[i - 1] + 1e-6:
+            out[i] = out[i - 1] + min(step, 1e-3)
+    return out
