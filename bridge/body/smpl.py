@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""SMPL-form bodies in torch, in three stages: model -> shaped -> posed.
+
+`BodyModel` holds the template; `.shaped(betas)` fixes a person's rest joints and landmark offsets;
+`.posed(rotations)` places joints and landmarks. Kinematics runs level by level over the joint tree. Skinning of the
+whole mesh (`BodyModel.vertices`) is separate: fitting and training never need it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import joints as J
+from .landmarks import landmark_offsets
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A posed body. joints: (..., 24, 3) m; points: (..., K, 3) m landmarks; world: (..., 24, 3, 3) joint rotations."""
+
+    joints: Tensor
+    points: Tensor
+    world: Tensor
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """A person's rest skeleton. rest: (..., 24, 3) m; offsets: (..., K, 3) m landmark minus its parent joint."""
+
+    rest: Tensor
+    offsets: Tensor
+    parents: Tensor
+
+    def posed(self, rotations: Tensor, pelvis: Tensor | None = None) -> Posed:
+        """Forward kinematics (SMPL, Loper et al. 2015, eq. 4).
+
+        rotations: (..., 24, 3, 3) local; pelvis: (..., 3) m position of the pelvis joint, default the origin.
+        rest and offsets must broadcast against rotations' leading dimensions.
+        """
+        lead = rotations.shape[:-3]
+        rest = self.rest.expand(*lead, 24, 3)
+        bones = rest - rest[..., _PARENTS_0, :]
+        world: list[Tensor] = [torch.empty(0)] * 24
+        place: list[Tensor] = [torch.empty(0)] * 24
+        world[0] = rotations[..., 0, :, :]
+        place[0] = torch.zeros_like(rest[..., 0, :]) if pelvis is None else pelvis.expand(*lead, 3)
+        for level in J.LEVELS[1:]:
+            parents = [J.PARENTS[j] for j in level]
+            up = torch.stack([world[p] for p in parents], -3)
+            at = torch.stack([place[p] for p in parents], -2)
+            turned = up @ rotations[..., list(level), :, :]
+            moved = at + (up @ bones[..., list(level), :, None]).squeeze(-1)
+            for i, j in enumerate(level):
+                world[j], place[j] = turned[..., i, :, :], moved[..., i, :]
+        joints, frames = torch.stack(place, -2), torch.stack(world, -3)
+        points = joints[..., self.parents, :] + (
+            frames[..., self.parents, :, :] @ self.offsets.expand(*lead, -1, 3)[..., None]
+        ).squeeze(-1)
+        return Posed(joints, points, frames)
+
+
+_PARENTS_0 = [max(p, 0) for p in J.PARENTS]
+
+
+def _below() -> np.ndarray:
+    """(24, 24) 1 where the second joint lies in the first one's subtree, itself included."""
+    below = np.eye(24, dtype=np.float32)
+    for j in range(23, 0, -1):
+        below[J.PARENTS[j]] += below[j]
+    return below
+
+
+BELOW = torch.from_numpy(_below())
+
+
+def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of an energy with respect to every joint's rotation, in closed form (the Jacobian transposed).
+
+    points: (..., K, 3) m points fixed to joints `parents` (K); forces: (..., K, 3) dE/dpoint.
+    Returns dE/dw (..., 24, 3) for the update R_j <- R_j exp(w_j), and dE/dpelvis (..., 3).
+    A turn w of joint j moves a point x of its subtree by (G_j w) x (x - p_j).
+    """
+    reach = BELOW.to(forces)[:, parents]
+    moment = torch.linalg.cross(points, forces, dim=-1)
+    force_sum = reach @ forces
+    moment_sum = reach @ moment
+    torque = moment_sum - torch.linalg.cross(posed.joints, force_sum, dim=-1)
+    turn = (posed.world.transpose(-1, -2) @ torque[..., None]).squeeze(-1)
+    return turn, forces.sum(-2)
+
+
+class BodyModel:
+    """An SMPL-form body model in torch.
+
+    data: the dict of `bridge.body.files.load_body`. Buffers are float32 on `device`.
+    """
+
+    def __init__(self, data: dict, device: str | torch.device = "cpu"):
+        template = np.asarray(data["v_template"], np.float64)
+        shapes = np.asarray(data["shapedirs"], np.float64)[..., :10]
+        regressor = np.asarray(data["J_regressor"], np.float64)
+        self.id: str = str(data["id"])
+        self.gender: str = str(data["gender"])
+        self.device = torch.device(device)
+        self._data = data
+        self._f32 = lambda a: torch.as_tensor(np.ascontiguousarray(a), dtype=torch.float32, device=self.device)
+        self.joint_template = self._f32(regressor @ template)
+        self.joint_shapes = self._f32(np.einsum("jv,vck->jck", regressor, shapes))
+        self._landmarks: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def rest_joints(self, betas: Tensor) -> Tensor:
+        """Rest joints (..., 24, 3) m for betas (..., 10)."""
+        return self.joint_template + torch.einsum("jck,...k->...jc", self.joint_shapes, betas)
+
+    def landmarks(self, layout: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Landmarks of the internal point set for a keypoint layout.
+
+        Returns offsets (30, 3) m, their shape directions (30, 3, 10), and the parent joint of each (30).
+        """
+        if layout not in self._landmarks:
+            offsets, directions, parents = landmark_offsets(self._data, layout)
+            self._landmarks[layout] = (
+                self._f32(offsets), self._f32(directions), torch.as_tensor(parents, device=self.device)
+            )  # fmt: skip
+        return self._landmarks[layout]
+
+    def shaped(self, betas: Tensor, layout: str) -> Shaped:
+        """The rest skeleton and landmark offsets for betas (..., 10) and a keypoint layout."""
+        offsets, directions, parents = self.landmarks(layout)
+        return Shaped(
+            self.rest_joints(betas), offsets + torch.einsum("kcb,...b->...kc", directions, betas), parents
+        )
+
+    def vertices(self, rotations: Tensor, betas: Tensor, trans: Tensor) -> Tensor:
+        """Skinned mesh (F, V, 3) m (SMPL eqs. 2 to 10).
+
+        rotations: (F, 24, 3, 3) local; betas: (10); trans: (F, 3) m, smplx's transl.
+        """
+        data, f32 = self._data, self._f32
+        rest = f32(data["v_template"]) + f32(data["shapedirs"])[..., :10] @ betas
+        posedirs = np.asarray(data["posedirs"])
+        shaped = rest.expand(len(rotations), *rest.shape)
+        if posedirs.any():
+            feature = (rotations[:, 1:] - torch.eye(3, device=self.device)).flatten(1)
+            shaped = shaped + torch.einsum("vcp,fp->fvc", f32(posedirs), feature)
+        bones = self.rest_joints(betas)
+        posed = self.shaped(betas, "smpl").posed(rotations, bones[0].expand(len(rotations), 3))
+        weights = f32(data["weights"])
+        turned = torch.einsum("vj,fjab->fvab", weights, posed.world)
+        moved = posed.joints - (posed.world @ bones[:, :, None]).squeeze(-1)
+        return (turned @ shaped[..., None]).squeeze(-1) + weights @ moved + trans[:, None]

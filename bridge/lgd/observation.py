@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a clip looks like to the video network: every frame seen by a virtual camera turned toward the person.
+
+Pixels become rays through the focal length; a smoothed box round the person gives each frame a virtual camera whose
+axis goes through the box's centre and whose unit is the box's size. What the network sees is thus the same wherever
+in the image the person stands and whatever the lens; perspective enters through the box's angular size alone.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SEEN = 0.05  # points with less confidence count as not seen
+BOX_SIGMA = 6.0  # frames at 30 fps over which the box is smoothed
+PERSON = 1.7  # m that a box of size 1 stands for at log-depth 0
+
+
+@dataclass
+class Observation:
+    """points (B, T, 30, 2) in units of the box, 0 where not seen; confidence (B, T, 30); turn (B, T, 3, 3) camera to
+    virtual camera; size (B, T, 1) the box's angular size (tangent); centre (B, T, 2) ray of the box's centre;
+    valid (B, T) at least three points seen."""
+
+    points: Tensor
+    confidence: Tensor
+    turn: Tensor
+    size: Tensor
+    centre: Tensor
+    valid: Tensor
+
+
+def smooth_weighted(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
+    """Gaussian average over time with weights; falls back to wider averages where nothing is near.
+
+    values: (B, T, C), weights: (B, T). Returns (B, T, C).
+    """
+    frames = values.shape[1]
+    if frames == 1:
+        return values
+    radius = min(int(3 * sigma), frames - 1)
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=values.dtype, device=values.device) / sigma) ** 2)
+    stacked = torch.cat((values * weights[..., None], weights[..., None]), -1).transpose(1, 2)
+    flat = stacked.reshape(-1, 1, frames)
+    summed = torch.nn.functional.conv1d(flat, kernel[None, None], padding=radius).reshape(stacked.shape).transpose(1, 2)
+    mean = (values * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None].clamp_min(1e-6)
+    wide = 1e-4
+    return (summed[..., :-1] + wide * mean) / (summed[..., -1:] + wide)
+
+
+def observe(rays: Tensor, confidence: Tensor, smooth: float = BOX_SIGMA) -> Observation:
+    """Boxes, virtual cameras and normalised points.
+
+    rays: (B, T, 30, 2) = ((u - cx) / f, (v - cy) / f); confidence: (B, T, 30) in [0, 1].
+    """
+    seen = confidence > SEEN
+    count = seen.sum(-1)
+    valid = count >= 3
+    far = torch.full_like(rays, 1e6)
+    low = torch.where(seen[..., None], rays, far).amin(-2)
+    high = torch.where(seen[..., None], rays, -far).amax(-2)
+    centre = torch.where(valid[..., None], (low + high) / 2, torch.zeros_like(low))
+    size = torch.where(valid, (high - low).amax(-1), torch.ones_like(low[..., 0])).clamp(1e-4, 1e2)
+    most = count.amax(1, keepdim=True).clamp_min(1)
+    weights = valid * (count / most) ** 2
+    packed = smooth_weighted(torch.cat((centre, size.log()[..., None]), -1), weights.to(rays.dtype), smooth)
+    centre, size = packed[..., :2], packed[..., 2:].exp()
+    turn = look_at(centre)
+    ahead = torch.cat((rays, torch.ones_like(rays[..., :1])), -1) @ turn.transpose(-1, -2)
+    points = ahead[..., :2] / ahead[..., 2:].clamp_min(0.05) / size[..., None]
+    points = torch.where(seen[..., None], points, torch.zeros_like(points)).clamp(-4, 4)
+    return Observation(points, torch.where(seen, confidence, torch.zeros_like(confidence)), turn, size, centre, valid)
+
+
+def look_at(ray: Tensor) -> Tensor:
+    """Rotation that brings the ray (x, y, 1) onto the axis without rolling. ray: (..., 2) -> (..., 3, 3)."""
+    z = torch.cat((ray, torch.ones_like(ray[..., :1])), -1)
+    z = z / z.norm(dim=-1, keepdim=True)
+    down = torch.zeros_like(z)
+    down[..., 1] = 1
+    x = torch.linalg.cross(down, z, dim=-1)
+    x = x / x.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return torch.stack((x, torch.linalg.cross(z, x, dim=-1), z), -2)
+
+
+def place_pelvis(tau: Tensor, size: Tensor) -> Tensor:
+    """Pelvis in the virtual camera's frame. tau: (..., 3) = log depth, dx, dy in boxes; size (..., 1). -> (..., 3) m."""
+    depth = PERSON / size * tau[..., :1].exp()
+    return torch.cat((tau[..., 1:] * size * depth, depth), -1)
+
+
+def locate_pelvis(pelvis: Tensor, size: Tensor) -> Tensor:
+    """The tau of a pelvis position: inverse of `place_pelvis`."""
+    depth = pelvis[..., 2:].clamp_min(0.1)
+    return torch.cat(((depth * size / PERSON).log(), pelvis[..., :2] / depth / size), -1)
+
+
+def project(points: Tensor, size: Tensor) -> Tensor:
+    """Points (..., K, 3) of the virtual camera's frame to box units (..., K, 2). size: (..., 1)."""
+    return points[..., :2] / points[..., 2:].clamp_min(0.1) / size[..., None]

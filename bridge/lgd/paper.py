@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Learned gradient descent as published (Song, Chen, Hilliges, ECCV 2020), single frames.
+
+State: axis-angle pose (72) and betas (10), no translation. Camera: fixed pinhole, f = 256, 6 m in front of the body, which
+is y-up and faces it. Both the observed and the projected points are normalised by their own box. Two networks give the
+first estimate from the points; two more, shared by all steps, give the update from points, pose and the detached
+gradient of the reprojection error. Nothing else is optimised: no prior, no translation.
+
+Deviations from the published code, all named: `PaperNet.blind` zeroes the gradient input (the ablation).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..body.smpl import BodyModel, Posed, pull_back
+from ..keypoints.formats import POINT_INDEX
+from ..rotations import exp_so3, right_jacobian
+
+# The 18 points in the paper's order (COCO's with a neck): name of the internal point, SMPL joint or -1 for the surface.
+POINTS18 = (
+    ("nose", -1), ("neck", 12), ("right_shoulder", 17), ("right_elbow", 19), ("right_wrist", 21), ("left_shoulder", 16),
+    ("left_elbow", 18), ("left_wrist", 20), ("right_hip", 2), ("right_knee", 5), ("right_ankle", 8), ("left_hip", 1),
+    ("left_knee", 4), ("left_ankle", 7), ("right_eye", -1), ("left_eye", -1), ("right_ear", -1), ("left_ear", -1),
+)  # fmt: skip
+INTERNAL = [POINT_INDEX[name] for name, _ in POINTS18]
+WEIGHTS18 = torch.tensor([1.0, 1, 2, 4, 8, 2, 4, 8, 2, 4, 8, 2, 4, 8, 1, 1, 1, 1])
+FOCAL, DISTANCE, RATE, SEEN = 256.0, 6.0, 0.1, 0.01
+# Body's y-up frame to OpenCV's camera frame: a half turn about x.
+TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+class _Layer(nn.Sequential):
+    def __init__(self, inputs: int, width: int, dropout: float):
+        super().__init__(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.PReLU(), nn.Dropout(dropout))
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int, dropout: float):
+        super().__init__()
+        self.layers = nn.Sequential(_Layer(width, width, dropout), _Layer(width, width, dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def _network(inputs: int, outputs: int, width: int, dropout: float = 0.2) -> nn.Sequential:
+    return nn.Sequential(
+        _Layer(inputs, width, dropout), _Residual(width, dropout), _Residual(width, dropout), nn.Linear(width, outputs)
+    )
+
+
+@dataclass
+class Estimate:
+    """theta (N, 72) rad; betas (N, 10); joints (N, 24, 3) m about SMPL's origin, camera axes; points (N, 18, 2) as
+    normalised; points3d (N, 18, 3) m, body axes; reprojection (N) mean absolute error in boxes."""
+
+    theta: Tensor
+    betas: Tensor
+    joints: Tensor
+    points: Tensor
+    points3d: Tensor
+    reprojection: Tensor
+
+
+def normalise(points: Tensor, seen: Tensor) -> Tensor:
+    """Box normalisation to [0, 1]. points: (N, 18, 2); seen: (N, 18) bool; points not seen become 0.5."""
+    far = torch.full_like(points, 1e9)
+    low = torch.where(seen[..., None], points, far).amin(-2, keepdim=True)
+    high = torch.where(seen[..., None], points, -far).amax(-2, keepdim=True)
+    side = (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+    scaled = (points - (low + high) / 2) / side + 0.5
+    return torch.where(seen[..., None] & seen.any(-1)[:, None, None], scaled, torch.full_like(scaled, 0.5))
+
+
+class PaperNet(nn.Module):
+    """The four networks. 17,449,144 parameters at width 1024."""
+
+    def __init__(self, width: int = 1024):
+        super().__init__()
+        self.width, self.blind = width, False
+        self.pose_first, self.shape_first = _network(36, 72, width), _network(36, 10, width)
+        self.pose_update, self.shape_update = _network(180, 72, width), _network(180, 10, width)
+
+    def forward(
+        self, keypoints: Tensor, confidence: Tensor, body: BodyModel, steps: int = 3,
+        start: tuple[Tensor, Tensor] | None = None,
+    ) -> list[Estimate]:  # fmt: skip
+        """Estimates of steps 0..steps.
+
+        keypoints: (N, 18, 2) px or rays, y down; confidence: (N, 18); start: (theta (N, 72), betas (N, 10)) instead of
+        the first networks' estimate.
+        """
+        seen = confidence >= SEEN
+        x = normalise(keypoints, seen)
+        flat = x.flatten(1)
+        if start is None:
+            theta, betas = self.pose_first(flat), self.shape_first(flat)
+        else:
+            theta, betas = start
+        estimates = []
+        for k in range(steps + 1):
+            posed = pose_body(theta, betas, body)
+            estimates.append(_estimate(theta, betas, posed, x, confidence, seen))
+            if k == steps:
+                break
+            gradient = reprojection_gradient(theta, posed, x, confidence, seen)
+            if self.blind:
+                gradient = torch.zeros_like(gradient)
+            features = torch.cat((flat, theta.detach(), gradient), -1)
+            theta = theta + RATE * self.pose_update(features)
+            betas = betas + RATE * self.shape_update(features)
+        return estimates
+
+
+def pose_body(theta: Tensor, betas: Tensor, body: BodyModel) -> Posed:
+    """The body about SMPL's own origin, y up. theta: (N, 72); betas: (N, 10)."""
+    shaped = body.shaped(betas, "smpl")
+    return shaped.posed(exp_so3(theta.unflatten(-1, (24, 3))), shaped.rest[..., 0, :])
+
+
+def points18(posed: Posed) -> Tensor:
+    """The paper's 18 points of a posed body (N, 18, 3) m."""
+    rows = [
+        posed.points[..., internal, :] if joint < 0 else posed.joints[..., joint, :]
+        for (_, joint), internal in zip(POINTS18, INTERNAL, strict=True)
+    ]
+    return torch.stack(rows, -2)
+
+
+# The joint each of the 18 points moves with.
+PARENTS18 = torch.tensor([15 if joint < 0 else joint for _, joint in POINTS18])
+
+
+def project_fixed(points: Tensor) -> Tensor:
+    """The paper's camera: (N, 18, 3) m, y up, to (N, 18, 2) px, y down."""
+    depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
+    return FOCAL * points[..., :2] / depth * points.new_tensor([1.0, -1.0])
+
+
+def _estimate(theta, betas, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Estimate:
+    points3d = points18(posed)
+    points = normalise(project_fixed(points3d), seen)
+    error = ((points - x).abs() * confidence[..., None]).mean((-1, -2))
+    return Estimate(theta, betas, posed.joints @ TO_CAMERA.to(theta), points, points3d, error)
+
+
+@torch.no_grad()
+def reprojection_gradient(theta: Tensor, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Tensor:
+    """Gradient (N, 72) of each frame's confidence-weighted mean L1 reprojection error with respect to the pose.
+
+    The mean runs over the 36 coordinates of a frame: the published code's batch mean times the batch size. The box
+    normalisation is differentiated too (through the 36 projected coordinates only); from there on it is closed form.
+    """
+    points = points18(posed)
+    with torch.enable_grad():
+        pixels = project_fixed(points).requires_grad_()
+        error = ((normalise(pixels, seen) - x).abs() * confidence[..., None]).mean((-1, -2)).sum()
+        (force2,) = torch.autograd.grad(error, pixels)
+    depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
+    force2 = force2 * FOCAL * force2.new_tensor([1.0, -1.0]) / depth
+    force = torch.cat((force2, (force2 * points[..., :2]).sum(-1, keepdim=True) / depth), -1)
+    turn, _ = pull_back(posed, points, PARENTS18.to(force.device), force)
+    jacobian = right_jacobian(theta.unflatten(-1, (24, 3)))
+    return (jacobian.transpose(-1, -2) @ turn[..., None]).squeeze(-1).flatten(1)
+
+
+def select_points(keypoints: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
+    """The paper's 18 of the internal 30 points. (N, 30, 2), (N, 30) -> (N, 18, 2), (N, 18)."""
+    return keypoints[:, INTERNAL], confidence[:, INTERNAL]

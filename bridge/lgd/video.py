@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The network of video mode: learned descent on a whole clip at once.
+
+An encoder over time reads the keypoints and gives a first estimate; one update block, shared by all steps, then
+reads the present state, the residual and the gradients of the energies, and predicts the next step. Its step is a
+free part plus a learned multiple of the negative gradient for every parameter.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..body.smpl import BodyModel, Posed, Shaped
+from ..rotations import exp_so3, from_6d, to_6d
+from .energy import Feedback, feedback
+from .observation import Observation, locate_pelvis, place_pelvis
+
+FAMILIES = ("coco", "openpose", "blaze")
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """Sizes of the network. width: features; encoder: dilations of the encoder's blocks; update: of the update's."""
+
+    width: int = 256
+    encoder: tuple[int, ...] = (1, 2, 4, 8)
+    update: tuple[int, ...] = (1, 4)
+    kernel: int = 9
+    steps: int = 3
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+class TimeConv(nn.Module):
+    """Depthwise convolution over time as shifted sums: on CPUs faster than the library's grouped convolution."""
+
+    def __init__(self, width: int, kernel: int, dilation: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(kernel, width))
+        nn.init.normal_(self.weight, std=0.02)
+        with torch.no_grad():
+            self.weight[kernel // 2] = 1
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.dilation = dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = len(self.weight) // 2
+        frames = x.shape[1]
+        out = x * self.weight[half] + self.bias
+        for tap in range(1, half + 1):
+            shift = tap * self.dilation
+            if shift >= frames:
+                break
+            later, earlier = x[:, shift:] * self.weight[half + tap], x[:, :-shift] * self.weight[half - tap]
+            out = out + nn.functional.pad(later, (0, 0, 0, shift)) + nn.functional.pad(earlier, (0, 0, shift, 0))
+        return out
+
+
+class Block(nn.Module):
+    """Gated convolution over time, then a two-layer perceptron, both residual."""
+
+    def __init__(self, width: int, kernel: int, dilation: int):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.split = nn.Linear(width, 2 * width)
+        self.conv = TimeConv(width, kernel, dilation)
+        self.join = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.split(self.norm1(x)).chunk(2, -1)
+        x = x + self.join(self.conv(value) * torch.sigmoid(gate))
+        return x + self.mlp(self.norm2(x))
+
+
+@dataclass
+class State:
+    """An estimate. rotations (B, T, 24, 3, 3), root in the virtual camera; tau (B, T, 3) log depth, dx, dy in boxes;
+    betas (B, 10); focal (B, 1) log of true over told focal length; contact (B, T, 6) logits of left heel, left toe,
+    right heel, right toe, left wrist, right wrist at rest; up (B, T, 3) world's up in the virtual camera, not
+    normalised; doubt (B, T, 24) log of the expected joint error in m; energy (B, T) reprojection before this step."""
+
+    rotations: Tensor
+    tau: Tensor
+    betas: Tensor
+    focal: Tensor
+    contact: Tensor
+    up: Tensor
+    doubt: Tensor
+    energy: Tensor | None = None
+
+    def pelvis(self, size: Tensor) -> Tensor:
+        """Pelvis (B, T, 3) m in the virtual camera for the observation's size (B, T, 1)."""
+        return place_pelvis(self.tau, self.size(size))
+
+    def size(self, size: Tensor) -> Tensor:
+        """Angular size of the box under this state's focal length (B, T, 1)."""
+        return size * (-self.focal).exp()[:, None]
+
+    def detached(self) -> "State":
+        return State(*(getattr(self, n).detach() for n in self.__dataclass_fields__ if n != "energy"))
+
+
+class VideoNet(nn.Module):
+    """`forward(obs, ...)` returns the estimates of steps 0..N."""
+
+    def __init__(self, config: VideoConfig = VideoConfig()):
+        super().__init__()
+        self.config = config
+        w = config.width
+        inputs = 60 + 30 + 30 + 2 + 1 + 1 + 1 + len(FAMILIES)
+        self.inlet = nn.Sequential(nn.Linear(inputs, w), nn.GELU(), nn.Linear(w, w))
+        self.encoder = nn.ModuleList(Block(w, config.kernel, d) for d in config.encoder)
+        self.norm = nn.LayerNorm(w)
+        self.head = nn.Linear(w, 144 + 3)
+        self.head_clip = nn.Linear(w, 10 + 1)
+        self.signs = nn.Linear(w, 6 + 3 + 24)
+        state = 144 + 3 + 10 + 1 + 60 + 1 + 72 + 3 + 10 + 1 + 72 + 72 + 3 + 69 + 3
+        self.state_in = nn.Linear(w + state, w)
+        self.stage = nn.Embedding(8, w)
+        self.update = nn.ModuleList(Block(w, config.kernel, d) for d in config.update)
+        self.update_norm = nn.LayerNorm(w)
+        self.step = nn.Linear(w, 72 + 3 + 72 + 3)
+        self.step_clip = nn.Linear(w, 10 + 1 + 10 + 1)
+        self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
+        self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
+        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip):
+            nn.init.normal_(layer.weight, std=1e-3)
+            nn.init.zeros_(layer.bias)
+        with torch.no_grad():
+            self.signs.bias[9:] = -2.5
+
+    def encode(self, obs: Observation, known: Tensor, static: Tensor, family: Tensor) -> Tensor:
+        """Features (B, T, W). known, static: (B) in {0, 1}; family: (B, 3) one-hot of FAMILIES."""
+        count, frames = obs.confidence.shape[:2]
+        seen = (obs.confidence > 0).to(obs.points)
+        clip = torch.cat((known[:, None], static[:, None], family), -1)[:, None].expand(count, frames, -1)
+        x = torch.cat((obs.points.flatten(2), obs.confidence, seen, obs.centre, obs.size.log(), clip), -1)
+        x = self.inlet(x)
+        for block in self.encoder:
+            x = block(x)
+        return x
+
+    def _pool(self, x: Tensor, obs: Observation) -> Tensor:
+        weight = obs.confidence.sum(-1, keepdim=True) + 1e-3
+        return (x * weight).sum(1) / weight.sum(1)
+
+    def _signs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        signs = self.signs(x)
+        return signs[..., :6], signs[..., 6:9], signs[..., 9:]
+
+    def first(self, x: Tensor, obs: Observation, known: Tensor) -> State:
+        """The estimate of step 0 from the encoder's features."""
+        y = self.norm(x)
+        out = self.head(y)
+        clip = self.head_clip(self._pool(y, obs))
+        rotations = from_6d((out[..., :144] + self.mean_pose).unflatten(-1, (24, 6)))
+        return State(rotations, out[..., 144:], clip[:, :10], clip[:, 10:] * (1 - known[:, None]), *self._signs(y))
+
+    def forward(
+        self, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor, family: Tensor,
+        steps: int | None = None, start: "State | None" = None, features: Tensor | None = None,
+        perturb=None, blind: bool = False,
+    ) -> list[State]:  # fmt: skip
+        """Estimates of steps 0..steps.
+
+        body: the clip's body and landmarks; start: begin from this estimate instead of the network's own; features:
+        `encode`'s result where it is at hand; perturb: callable on the first estimate (training from bad starts);
+        blind: zero the gradients and residuals (the ablation).
+        """
+        x = self.encode(obs, known, static, family) if features is None else features
+        state = self.first(x, obs, known) if start is None else start
+        if body.betas is not None:
+            state.betas = body.betas
+        if perturb is not None:
+            state = perturb(state)
+        states = [state]
+        for k in range(self.config.steps if steps is None else steps):
+            x, state = self.advance(x, state, k, obs, body, known, static, blind)
+            states.append(state)
+        return states
+
+    def advance(
+        self, x: Tensor, state: State, k: int, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor,
+        blind: bool = False,
+    ) -> tuple[Tensor, State]:  # fmt: skip
+        """One learned step: features and the next estimate."""
+        count, frames = obs.confidence.shape[:2]
+        with torch.no_grad():
+            back = body.feedback(state, obs, static, self.limits)
+            if blind:
+                back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
+        wide = lambda v: v[:, None].expand(count, frames, -1)  # noqa: E731
+        now = state.detached()
+        parts = (
+            self.norm(x), to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
+            (back.residual * (obs.confidence > 0)[..., None]).flatten(2).clamp(-2, 2) * 4, back.energy[..., None] * 10,
+            back.turn, back.place, wide(back.shape), wide(back.focal), back.smooth, back.contact, back.contact_place,
+            back.limits, now.up,
+        )  # fmt: skip
+        y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
+        for block in self.update:
+            y = block(y)
+        z = self.update_norm(y)
+        out = self.step(z)
+        clip = self.step_clip(self._pool(z, obs))
+        rate = 0.1 * nn.functional.softplus(out[..., 75:] - 3)
+        turn = out[..., :72] - rate[..., :72] * back.turn
+        tau = now.tau + out[..., 72:75] - rate[..., 72:] * back.place
+        rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
+        betas = now.betas + clip[:, :10] - rates[:, :10] * back.shape
+        if body.betas is not None:
+            betas = body.betas
+        focal = (now.focal + clip[:, 10:11] - rates[:, 10:] * back.focal) * (1 - known[:, None])
+        rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
+        return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
+
+
+class ClipBody:
+    """The body of each clip in a batch: model, layout landmarks, and the shape where it is given."""
+
+    def __init__(
+        self, body: BodyModel, offsets: Tensor, directions: Tensor, parents: Tensor, betas: Tensor | None = None
+    ):
+        """offsets: (B, 30, 3) m; directions: (B, 30, 3, 10); parents: (30); betas: (B, 10) fixed, or None to solve."""
+        self.body, self.offsets, self.directions, self.parents, self.betas = body, offsets, directions, parents, betas
+
+    def shaped(self, betas: Tensor) -> Shaped:
+        offsets = self.offsets + torch.einsum("bkcs,bs->bkc", self.directions, betas)
+        return Shaped(self.body.rest_joints(betas)[:, None], offsets[:, None], self.parents)
+
+    def posed(self, state: State, obs: Observation) -> Posed:
+        """Joints and landmarks in the virtual camera's frame."""
+        return self.shaped(state.betas).posed(state.rotations, state.pelvis(obs.size))
+
+    def feedback(self, state: State, obs: Observation, static: Tensor, limits: Tensor) -> Feedback:
+        shaped = self.shaped(state.betas)
+        size = state.size(obs.size)
+        pelvis = place_pelvis(state.tau, size)
+        posed = shaped.posed(state.rotations, pelvis)
+        return feedback(
+            posed, shaped, state.rotations, pelvis, size, obs, state.contact[..., :4].sigmoid(), static, limits,
+            self.body, self.directions,
+        )  # fmt: skip
+
+
+def start_at(rotations: Tensor, pelvis: Tensor, obs: Observation, like: State) -> State:
+    """A state at given rotations and pelvis (virtual camera), the rest as `like`."""
+    tau = locate_pelvis(pelvis, like.size(obs.size))
+    return State(rotations, tau, like.betas, like.focal, like.contact, like.up, like.doubt)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotations in torch: axis-angle, matrices, the 6D form, quaternions. Batched over leading dimensions."""
+
+import torch
+from torch import Tensor
+
+
+def skew(v: Tensor) -> Tensor:
+    """Cross-product matrix. v: (..., 3). Returns (..., 3, 3) with skew(v) @ x = v x x."""
+    x, y, z = v.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+
+
+def _sinc_terms(angle_squared: Tensor) -> tuple[Tensor, Tensor]:
+    """sin(t)/t and (1-cos t)/t^2 with their Taylor series near zero, so that gradients stay finite."""
+    small = angle_squared < 1e-6
+    safe = torch.where(small, torch.ones_like(angle_squared), angle_squared)
+    angle = safe.sqrt()
+    a = torch.where(small, 1 - angle_squared / 6, torch.sin(angle) / angle)
+    b = torch.where(small, 0.5 - angle_squared / 24, (1 - torch.cos(angle)) / safe)
+    return a, b
+
+
+def exp_so3(v: Tensor) -> Tensor:
+    """Rotation matrix of an axis-angle vector (Rodrigues). v: (..., 3) rad. Returns (..., 3, 3)."""
+    a, b = _sinc_terms((v * v).sum(-1))
+    x, y, z = v.unbind(-1)
+    ax, ay, az = a * x, a * y, a * z
+    bx, by, bz = b * x, b * y, b * z
+    rows = (
+        1 - by * y - bz * z, bx * y - az, bx * z + ay,
+        bx * y + az, 1 - bx * x - bz * z, by * z - ax,
+        bx * z - ay, by * z + ax, 1 - bx * x - by * y,
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def log_so3(matrix: Tensor) -> Tensor:
+    """Axis-angle vector of a rotation matrix, |v| <= pi. matrix: (..., 3, 3). Returns (..., 3) rad.
+
+    Goes through the quaternion, which is accurate for angles near 0 and near pi alike.
+    """
+    q = matrix_to_quaternion(matrix)
+    w, xyz = q[..., :1], q[..., 1:]
+    norm = xyz.norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(norm, w)
+    scale = torch.where(norm < 1e-6, 2 - norm * 0, angle / norm.clamp_min(1e-12))
+    return xyz * scale
+
+
+def right_jacobian(v: Tensor) -> Tensor:
+    """J with exp(v + d) = exp(v) exp(J d) to first order. v: (..., 3) rad. Returns (..., 3, 3)."""
+    t2 = (v * v).sum(-1)
+    small = t2 < 1e-6
+    safe = torch.where(small, torch.ones_like(t2), t2)
+    angle = safe.sqrt()
+    b = torch.where(small, 0.5 - t2 / 24, (1 - torch.cos(angle)) / safe)
+    c = torch.where(small, 1 / 6 - t2 / 120, (angle - torch.sin(angle)) / (safe * angle))
+    k = skew(v)
+    eye = torch.eye(3, dtype=v.dtype, device=v.device)
+    return eye - b[..., None, None] * k + c[..., None, None] * (k @ k)
+
+
+def from_6d(six: Tensor) -> Tensor:
+    """Rotation matrix from its first two columns, orthonormalised (Zhou et al. 2019). six: (..., 6) -> (..., 3, 3)."""
+    a, b = six[..., :3], six[..., 3:]
+    x = a / a.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    b = b - (x * b).sum(-1, keepdim=True) * x
+    y = b / b.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return torch.stack((x, y, torch.linalg.cross(x, y, dim=-1)), -1)
+
+
+def to_6d(matrix: Tensor) -> Tensor:
+    """First two columns of a rotation matrix. matrix: (..., 3, 3) -> (..., 6)."""
+    return torch.cat((matrix[..., 0], matrix[..., 1]), -1)
+
+
+def matrix_to_quaternion(matrix: Tensor) -> Tensor:
+    """Unit quaternion (w, x, y, z), w >= 0. matrix: (..., 3, 3) -> (..., 4)."""
+    m00, m11, m22 = matrix[..., 0, 0], matrix[..., 1, 1], matrix[..., 2, 2]
+    squares = torch.stack(
+        (1 + m00 + m11 + m22, 1 + m00 - m11 - m22, 1 - m00 + m11 - m22, 1 - m00 - m11 + m22), -1
+    ).clamp_min(0)
+    a = matrix[..., 2, 1] - matrix[..., 1, 2]
+    b = matrix[..., 0, 2] - matrix[..., 2, 0]
+    c = matrix[..., 1, 0] - matrix[..., 0, 1]
+    d = matrix[..., 1, 0] + matrix[..., 0, 1]
+    e = matrix[..., 0, 2] + matrix[..., 2, 0]
+    f = matrix[..., 2, 1] + matrix[..., 1, 2]
+    s0, s1, s2, s3 = squares.unbind(-1)
+    rows = torch.stack(
+        (
+            torch.stack((s0, a, b, c), -1),
+            torch.stack((a, s1, d, e), -1),
+            torch.stack((b, d, s2, f), -1),
+            torch.stack((c, e, f, s3), -1),
+        ),
+        -2,
+    )
+    best = squares.argmax(-1)
+    q = torch.gather(rows, -2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
+    q = q / q.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+    return torch.where(q[..., :1] < 0, -q, q)
+
+
+def quaternion_to_matrix(q: Tensor) -> Tensor:
+    """Rotation matrix of a quaternion (w, x, y, z) of any length. q: (..., 4) -> (..., 3, 3)."""
+    w, x, y, z = (q / q.norm(dim=-1, keepdim=True).clamp_min(1e-12)).unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def geodesic(a: Tensor, b: Tensor) -> Tensor:
+    """Angle between two rotations. a, b: (..., 3, 3) -> (...) rad."""
+    return log_so3(a.transpose(-1, -2) @ b).norm(dim=-1)
+
+
+def resample_rotations(matrices: Tensor, times: Tensor, new_times: Tensor) -> Tensor:
+    """Rotations at new times by spherical interpolation between neighbours; the ends are held.
+
+    matrices: (F, ..., 3, 3) at times (F) s, rising; new_times: (G) s. Returns (G, ..., 3, 3).
+    """
+    if len(times) == 1:
+        return matrices.expand(len(new_times), *matrices.shape[1:])
+    right = torch.searchsorted(times, new_times.contiguous()).clamp(1, len(times) - 1)
+    left = right - 1
+    s = ((new_times - times[left]) / (times[right] - times[left])).clamp(0, 1)
+    a, b = matrices[left], matrices[right]
+    step = log_so3(a.transpose(-1, -2) @ b)
+    s = s.to(step.dtype).reshape(-1, *([1] * (step.dim() - 1)))
+    return a @ exp_so3(step * s)
+
+
+def resample_linear(values: Tensor, times: Tensor, new_times: Tensor) -> Tensor:
+    """Linear interpolation over time; the ends are held. values: (F, ...), times (F) s, new_times (G) s -> (G, ...)."""
+    if len(times) == 1:
+        return values.expand(len(new_times), *values.shape[1:])
+    right = torch.searchsorted(times, new_times.contiguous()).clamp(1, len(times) - 1)
+    left = right - 1
+    s = ((new_times - times[left]) / (times[right] - times[left])).clamp(0, 1)
+    s = s.to(values.dtype).reshape(-1, *([1] * (values.dim() - 1)))
+    return values[left] * (1 - s) + values[right] * s

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training plans: what `bridge train` runs. A plan's phases follow each other; each has its own length and rate."""
+
+from dataclasses import asdict, dataclass, field
+
+from ..lgd.video import VideoConfig
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training. batch clips of `frames` frames, `steps` learned steps; from bad starts in `perturbed` of
+    the clips."""
+
+    iterations: int
+    batch: int
+    frames: int
+    steps: int
+    rate: float
+    last_rate: float
+    perturbed: float = 0.0
+    check_every: int = 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run."""
+
+    name: str
+    mode: str
+    phases: tuple[Phase, ...]
+    seed: int = 1
+    video: VideoConfig = field(default_factory=VideoConfig)
+    width: int = 512
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+PLANS = {
+    # Single frames first (most poses a second), then time, then the learned steps (fitting.md 7.7).
+    "video": Plan(
+        "video", "video",
+        (
+            Phase(3000, 1024, 1, 0, 1.2e-3, 4e-4, check_every=500),
+            Phase(2200, 20, 48, 0, 8e-4, 3e-4, check_every=550),
+            Phase(7000, 16, 48, 3, 6e-4, 1e-5, perturbed=0.3, check_every=500),
+        ),
+    ),
+    # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.
+    "paper": Plan("paper", "paper", (Phase(6000, 512, 1, 3, 1e-3, 2e-5, check_every=500),), width=512),
+    "tiny": Plan("tiny", "video", (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 3))),
+}  # fmt: skip

@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The training loop: `python -m bridge train --mode video|paper` from a committed configuration.
+
+Seeded (every iteration draws from its own seed, so that a resumed run repeats the run it continues), resumable, with
+an averaged copy of the weights that is validated, kept and exported.
+"""
+
+import argparse
+import copy
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..body.files import load_body
+from ..body.smpl import BodyModel
+from . import config as configs
+from .data import Sampler, load_mocap
+from .tasks import PaperTask, VideoTask
+
+
+def learning_rate(phase: configs.Phase, iteration: int) -> float:
+    """Warm-up over 2 % (at most 200 iterations), then a cosine to the phase's last rate."""
+    warm = max(1, min(200, phase.iterations // 50))
+    if iteration < warm:
+        return phase.rate * (iteration + 1) / warm
+    along = (iteration - warm) / max(1, phase.iterations - warm)
+    return phase.last_rate + (phase.rate - phase.last_rate) * 0.5 * (1 + math.cos(math.pi * along))
+
+
+class Average:
+    """Exponential moving average of a network's weights."""
+
+    def __init__(self, net: nn.Module, decay: float = 0.999):
+        self.net, self.decay, self.count = copy.deepcopy(net).eval(), decay, 0
+
+    @torch.no_grad()
+    def take(self, net: nn.Module) -> None:
+        self.count += 1
+        decay = min(self.decay, (1 + self.count) / (10 + self.count))
+        for mine, theirs in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+def git_commit() -> str:
+    """The checkout's commit, or "unknown"."""
+    try:
+        here = Path(__file__).resolve().parent
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+class Run:
+    """One training run in a folder: `last.pt` to resume from, `log.jsonl`, `best.pt` with the averaged weights."""
+
+    def __init__(self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None):
+        self.plan, self.folder = plan, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(plan.seed)
+        body = BodyModel(load_body())
+        mocap = load_mocap(body)
+        self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
+        self.sampler = Sampler(mocap.of_split("train"), body)
+        self.net = self.task.network(self.sampler)
+        self.average = Average(self.net)
+        self.phase, self.iteration, self.seconds, self.best = 0, 0, 0.0, math.inf
+        self.optimiser = self._optimiser()
+        if resume and (folder / "last.pt").is_file():
+            self._load(torch.load(folder / "last.pt", weights_only=True))
+        elif init is not None:
+            weights = torch.load(init, weights_only=True)["weights"]
+            self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+            self.average = Average(self.net)
+
+    def _optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.net.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+
+    def _load(self, saved: dict) -> None:
+        self.net.load_state_dict(saved["net"])
+        self.average.net.load_state_dict(saved["average"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.average.count = saved["count"]
+        for name in ("phase", "iteration", "seconds", "best"):
+            setattr(self, name, saved[name])
+
+    def save(self) -> None:
+        """Write `last.pt` whole or not at all."""
+        state = {
+            "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
+            "optimiser": self.optimiser.state_dict(), "phase": self.phase, "iteration": self.iteration,
+            "seconds": self.seconds, "best": self.best,
+        }  # fmt: skip
+        part = self.folder / "last.part"
+        torch.save(state, part)
+        os.replace(part, self.folder / "last.pt")
+
+    def log(self, **row) -> None:
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def go(self) -> None:
+        """Train through the remaining phases."""
+        while self.phase < len(self.plan.phases):
+            self._train(self.plan.phases[self.phase])
+            self.phase, self.iteration = self.phase + 1, 0
+            self.optimiser = self._optimiser()
+            self.save()
+
+    def _train(self, phase: configs.Phase) -> None:
+        started, shown, saved = time.time() - self.seconds, time.time(), time.time()
+        gen = torch.Generator()
+        running: dict[str, float] = {}
+        while self.iteration < phase.iterations:
+            gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.iteration)
+            rate = learning_rate(phase, self.iteration)
+            for group in self.optimiser.param_groups:
+                group["lr"] = rate
+            self.net.train()
+            loss, parts = self.task.loss(self.net, self.sampler, phase, gen)
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+            if torch.isfinite(norm):
+                self.optimiser.step()
+                self.average.take(self.net)
+            self.iteration += 1
+            self.seconds = time.time() - started
+            for name, value in {"loss": float(loss.detach()), **parts}.items():
+                running[name] = 0.98 * running.get(name, value) + 0.02 * value
+            if time.time() - shown > 30 or self.iteration == phase.iterations:
+                shown = time.time()
+                frames = self.iteration * phase.batch * phase.frames
+                print(
+                    f"phase {self.phase} {self.iteration}/{phase.iterations} frames {frames / 1e6:.2f} M "
+                    + " ".join(f"{k} {v:.3f}" for k, v in running.items()), file=sys.stderr, flush=True,
+                )  # fmt: skip
+            if time.time() - saved > 240:
+                saved = time.time()
+                self.save()
+            if self.iteration % phase.check_every == 0 or self.iteration == phase.iterations:
+                self._check(phase, rate, running)
+
+    def _check(self, phase: configs.Phase, rate: float, running: dict[str, float]) -> None:
+        figures = self.task.validate(self.average.net, phase)
+        row = {
+            "phase": self.phase, "iteration": self.iteration, "frames": self.iteration * phase.batch * phase.frames,
+            "minutes": round(self.seconds / 60, 1), "rate": rate, "loss": round(running["loss"], 4), **figures,
+        }  # fmt: skip
+        self.log(**row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        if self.phase == len(self.plan.phases) - 1 and figures["score"] < self.best:
+            self.best = figures["score"]
+            self.export(self.folder / "best.pt", figures)
+
+    def export(self, path: Path, figures: dict) -> None:
+        """The averaged weights in half precision with their configuration, figures and commit."""
+        weights = {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in self.average.net.state_dict().items()
+        }
+        part = path.with_suffix(".part")
+        torch.save(
+            {
+                "mode": self.plan.mode, "config": self.task.network_config(), "weights": weights,
+                "plan": self.plan.as_dict(), "figures": figures, "commit": git_commit(), "body": self.task.body.id,
+            }, part,
+        )  # fmt: skip
+        os.replace(part, path)
+
+
+def main(argv: list[str]) -> int:
+    """`bridge train`: arguments after the command's name."""
+    parser = argparse.ArgumentParser(prog="bridge train", description=__doc__)
+    parser.add_argument("--mode", choices=("video", "paper"), default="video")
+    parser.add_argument("--plan", help="name of a plan in bridge/train/config.py (default: the mode's own)")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt")
+    parser.add_argument("--init", type=Path, help="start from exported weights")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    plan = configs.PLANS[options.plan or options.mode]
+    Run(plan, options.out or Path("runs") / plan.name, options.resume, options.init).go()
+    return 0
+
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one training iteration does in each mode: draw, synthesise, run the network, take the loss; and validation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..body import joints as J
+from ..body.landmarks import FAMILY
+from ..body.smpl import BodyModel
+from ..lgd.observation import observe
+from ..lgd.paper import PaperNet, select_points
+from ..lgd.video import FAMILIES, ClipBody, State, VideoNet
+from ..rotations import exp_so3, quaternion_to_matrix
+from .config import Phase, Plan
+from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
+from .losses import target_of, video_loss
+from .metrics import acceleration_error, pa_mpjpe
+from .paper_data import paper_batch, paper_loss
+from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
+
+CONDITIONS = {
+    "plain_clean": (VAL_PLAIN, fixed_recipe()),
+    "plain_noise20": (VAL_PLAIN, fixed_recipe(noise=(1, 1), drift=1, missing=(0.2, 0.2))),
+    "hard_spans": (VAL_HARD, fixed_recipe(noise=(1, 1), drift=1, missing=(0.05, 0.05), limb_spans=0.6)),
+}
+
+
+def windows_of(mocap: Mocap, frames: int, stride: int) -> Windows:
+    """Every clip of a Mocap cut into windows as captured; those shorter than `frames` are held at the end."""
+    rows, true = [], []
+    for start, length, grounded in zip(mocap.start.tolist(), mocap.length.tolist(), mocap.grounded.tolist()):
+        for first in range(0, max(1, length - frames // 2), stride):
+            rows.append(start + torch.arange(first, first + frames).clamp_max(length - 1))
+            true.append(grounded)
+    index = torch.stack(rows)
+    trans = mocap.trans[index]
+    trans = trans - trans[:, frames // 2, None] * torch.tensor([1.0, 0.0, 1.0])
+    return Windows(quaternion_to_matrix(mocap.quats[index]), trans, torch.tensor(true))
+
+
+class VideoTask:
+    """Training of the video network."""
+
+    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
+        self.plan, self.body = plan, body
+        self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
+        self.families = torch.tensor([FAMILIES.index(FAMILY[name]) for name in self.sets.layouts])
+        self.val = {name: (mocap.of_subjects(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
+        self._batches: dict[tuple[str, int], Batch] = {}
+
+    def network(self, sampler: Sampler) -> VideoNet:
+        net = VideoNet(self.plan.video)
+        net.limits.copy_(sampler.limits[:, 1:])
+        return net
+
+    def network_config(self) -> dict:
+        return self.plan.video.as_dict()
+
+    def clip_body(self, layout: Tensor) -> ClipBody:
+        """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
+        return ClipBody(self.body, self.sets.offsets[layout], self.sets.directions[layout], self.sets.parents)
+
+    def run(self, net: VideoNet, batch: Batch, steps: int, perturb=None) -> tuple[list[State], ClipBody, object]:
+        """Estimates for a batch."""
+        obs = observe(batch.rays, batch.confidence)
+        body = self.clip_body(batch.layout)
+        family = torch.nn.functional.one_hot(self.families[batch.layout], len(FAMILIES)).float()
+        states = net(obs, body, batch.focal_known, batch.static, family, steps=steps, perturb=perturb)
+        return states, body, obs
+
+    def loss(self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator) -> tuple[Tensor, dict]:
+        with torch.no_grad():
+            windows = sampler.draw(phase.batch, phase.frames, gen)
+            batch = synthesize(windows, self.sets, TRAIN, gen)
+            disturb = bad_starts(phase, gen) if phase.perturbed else None
+        states, body, obs = self.run(net, batch, phase.steps, disturb)
+        if disturb is not None:  # the disturbed start itself is no estimate of the network's
+            states = states[1:]
+        with torch.no_grad():
+            target = target_of(batch, obs)
+        return video_loss(states, body, obs, target, batch)
+
+    @torch.no_grad()
+    def validate(self, net: VideoNet, phase: Phase) -> dict[str, float]:
+        """PA-MPJPE (mm, 12 limb joints) and acceleration error on windows of the val subjects."""
+        frames = phase.frames if phase.frames == 1 else 96
+        out: dict[str, float] = {}
+        for name, (mocap, recipe) in self.val.items():
+            key = (name, frames)
+            if key not in self._batches:
+                gen = torch.Generator().manual_seed(11)
+                self._batches[key] = synthesize(windows_of(mocap, frames, 12 if frames == 1 else 96), self.sets, recipe, gen)
+            batch = self._batches[key]
+            states, body, obs = self.run(net, batch, phase.steps)
+            limbs = list(J.LIMBS)
+            for k in sorted({0, len(states) - 1}):
+                state = states[k]
+                posed = body.posed(state, obs)
+                joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ obs.turn
+                error = pa_mpjpe(joints[:, :, limbs], batch.joints[:, :, limbs])
+                out[f"{name}_s{k}"] = round(float(error.mean()), 2)
+            if frames > 1:
+                root = batch.joints[:, :, :1]
+                acc = [acceleration_error(p[:, limbs], t[:, limbs], 30) for p, t in zip(joints, batch.joints - root)]
+                out[f"{name}_acc"] = round(float(torch.cat(acc).mean()), 2)
+        last = phase.steps
+        out["score"] = out[f"plain_noise20_s{last}"] + out[f"plain_clean_s{last}"] + 0.5 * out[f"hard_spans_s{last}"]
+        return out
+
+
+def bad_starts(phase: Phase, gen: torch.Generator):
+    """A disturbance of the first estimate: smooth and white rotation noise, turned roots, wrong depths."""
+
+    def disturb(state: State) -> State:
+        state = state.detached()
+        count, frames = state.tau.shape[:2]
+        hit = (torch.rand(count, generator=gen) < phase.perturbed).float()
+        strength = torch.deg2rad(torch.rand(count, 1, 1, generator=gen) * 25) * hit[:, None, None]
+        noise = smooth_noise(count, frames, 72, 12, gen) + 0.3 * torch.randn(count, frames, 72, generator=gen)
+        rotations = state.rotations @ exp_so3((noise * strength).unflatten(-1, (24, 3)))
+        turned = (torch.rand(count, generator=gen) < 0.5).float() * hit
+        yaw = (torch.rand(count, generator=gen) * 2 - 1) * math.pi * turned
+        spin = exp_so3(torch.stack((torch.zeros(count), yaw, torch.zeros(count)), -1))
+        rotations = torch.cat((spin[:, None, None] @ rotations[:, :, :1], rotations[:, :, 1:]), 2)
+        tau = state.tau + torch.randn(count, 1, 3, generator=gen) * 0.1 * hit[:, None, None]
+        return State(rotations, tau, state.betas, state.focal, state.contact, state.up, state.doubt)
+
+    return disturb
+
+
+class PaperTask:
+    """Training of the paper's four networks on single frames."""
+
+    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
+        self.plan, self.body = plan, body
+        self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
+        self.val = {name: (mocap.of_subjects(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
+
+    def network(self, sampler: Sampler) -> PaperNet:
+        return PaperNet(self.plan.width)
+
+    def network_config(self) -> dict:
+        return {"width": self.plan.width}
+
+    def loss(self, net, sampler: Sampler, phase: Phase, gen: torch.Generator) -> tuple[Tensor, dict]:
+        with torch.no_grad():
+            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen)
+        return paper_loss(net(batch.keypoints, batch.seen, self.body, steps=phase.steps), batch)
+
+    @torch.no_grad()
+    def validate(self, net, phase: Phase) -> dict[str, float]:
+        out: dict[str, float] = {}
+        limbs = list(J.LIMBS)
+        for name, (mocap, recipe) in self.val.items():
+            gen = torch.Generator().manual_seed(11)
+            batch = synthesize(windows_of(mocap, 1, 4), self.sets, recipe, gen)
+            points = select_points(batch.rays[:, 0], batch.confidence[:, 0])
+            estimates = net(*points, self.body, steps=phase.steps)
+            for k in sorted({0, phase.steps}):
+                error = pa_mpjpe(estimates[k].joints[:, limbs], batch.joints[:, 0, limbs])
+                out[f"{name}_s{k}"] = round(float(error.mean()), 2)
+        last = phase.steps
+        out["score"] = out[f"plain_noise20_s{last}"] + out[f"plain_clean_s{last}"] + 0.5 * out[f"hard_spans_s{last}"]
+        return out

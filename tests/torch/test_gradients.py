@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The closed-form gradients that the learned steps are fed equal automatic differentiation."""
+
+import torch
+
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel, pull_back
+from bridge.lgd import paper
+from bridge.lgd.energy import EPS_POINT, feedback
+from bridge.lgd.observation import PERSON, observe, place_pelvis, project
+from bridge.rotations import exp_so3, from_6d, log_so3, right_jacobian, to_6d
+
+
+def body() -> BodyModel:
+    return BodyModel(load_body())
+
+
+def random_rotations(*shape: int, size: float = 0.5) -> torch.Tensor:
+    return exp_so3(torch.randn(*shape, 3) * size)
+
+
+def test_exponential_and_logarithm_invert_each_other_near_zero_and_near_pi():
+    torch.manual_seed(0)
+    axis = torch.nn.functional.normalize(torch.randn(200, 3), dim=-1).double()
+    for angle in (0.0, 1e-8, 1e-4, 0.5, 2.0, 3.1, 3.14159):
+        vector = axis * angle
+        assert torch.allclose(log_so3(exp_so3(vector)), vector, atol=2e-6), angle
+    assert torch.allclose(from_6d(to_6d(exp_so3(axis))), exp_so3(axis), atol=1e-9)
+
+
+def test_right_jacobian_is_the_derivative_of_the_exponential():
+    torch.manual_seed(1)
+    vector, step = torch.randn(50, 3).double(), torch.randn(50, 3).double() * 1e-6
+    moved = log_so3(exp_so3(vector).transpose(-1, -2) @ exp_so3(vector + step))
+    predicted = (right_jacobian(vector) @ step[..., None]).squeeze(-1)
+    assert torch.allclose(moved, predicted, atol=1e-10)
+
+
+def test_pull_back_equals_autograd():
+    torch.manual_seed(2)
+    model = body()
+    shaped = model.shaped(torch.randn(5, 10), "coco17")
+    rotations = random_rotations(5, 24)
+    pelvis = torch.randn(5, 3, requires_grad=True)
+    turn = torch.zeros(5, 24, 3, requires_grad=True)
+    posed = shaped.posed(rotations @ exp_so3(turn), pelvis)
+    force = torch.randn(5, 30, 3)
+    expected = torch.autograd.grad((posed.points * force).sum(), (turn, pelvis))
+    found = pull_back(posed, posed.points, shaped.parents, force)
+    for a, b in zip(found, expected, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+
+
+def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
+    torch.manual_seed(3)
+    model = body()
+    offsets, directions, parents = model.landmarks("body25b")
+    count, frames = 2, 4
+    betas = torch.randn(count, 10, requires_grad=True)
+    rotations = random_rotations(count, frames, 24, size=0.3)
+    obs = observe(torch.randn(count, frames, 30, 2) * 0.1, torch.rand(count, frames, 30))
+    turn = torch.zeros(count, frames, 24, 3, requires_grad=True)
+    tau = torch.zeros(count, frames, 3, requires_grad=True)
+    focal = torch.full((count, 1), 0.1, requires_grad=True)
+    from bridge.lgd.video import ClipBody
+
+    clip = ClipBody(model, offsets.expand(count, -1, -1), directions.expand(count, -1, -1, -1), parents)
+    shaped = clip.shaped(betas)
+    size = obs.size * (-focal).exp()[:, None]
+    pelvis = place_pelvis(tau, size)
+    posed = shaped.posed(rotations @ exp_so3(turn), pelvis)
+    seen = (obs.confidence > 0).float()
+    residual = (project(posed.points, size) - obs.points) * seen[..., None]
+    energy = (((residual.square().sum(-1) + EPS_POINT**2).sqrt() - EPS_POINT) * obs.confidence).sum((0, 1, 2))
+    expected = torch.autograd.grad(energy, (turn, tau, betas, focal))
+    limits = torch.stack((torch.full((23, 3), -9.0), torch.full((23, 3), 9.0)))
+    with torch.no_grad():
+        back = feedback(
+            posed, shaped, rotations, pelvis, size, obs, torch.zeros(count, frames, 4), torch.ones(count), limits,
+            model, clip.directions,
+        )  # fmt: skip
+    limit = 5.0
+    assert torch.allclose(back.turn, (expected[0].flatten(2) * PERSON).clamp(-limit, limit), atol=2e-3)
+    assert torch.allclose(back.place, expected[1].clamp(-limit, limit), atol=2e-3)
+    assert torch.allclose(back.shape, (expected[2] * PERSON / frames).clamp(-limit, limit), atol=2e-3)
+    assert torch.allclose(back.focal, (expected[3] / frames).clamp(-limit, limit), atol=2e-3)
+    assert back.turn.abs().max() > 0.01
+
+
+def test_paper_gradient_equals_autograd_through_the_box_normalisation():
+    torch.manual_seed(4)
+    model = body()
+    theta = (torch.randn(20, 72) * 0.4).requires_grad_()
+    betas = torch.randn(20, 10)
+    confidence = (torch.rand(20, 18) < 0.8).float() * torch.rand(20, 18).clamp_min(0.1)
+    seen = confidence >= paper.SEEN
+    x = paper.normalise(torch.randn(20, 18, 2), seen)
+    posed = paper.pose_body(theta, betas, model)
+    points = paper.normalise(paper.project_fixed(paper.points18(posed)), seen)
+    error = ((points - x).abs() * confidence[..., None]).mean((-1, -2)).sum()
+    (expected,) = torch.autograd.grad(error, theta)
+    found = paper.reprojection_gradient(theta.detach(), posed, x, confidence, seen)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert found.abs().max() > 1e-3
+
+
+def test_paper_network_has_the_published_number_of_parameters():
+    assert sum(p.numel() for p in paper.PaperNet(1024).parameters()) == 17_449_144
