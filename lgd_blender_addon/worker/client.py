@@ -136,7 +136,7 @@ class Client:
             self._process.read(self._take, protocol.MAX_LINE)
         except (OSError, ValueError):
             pass
-        code = self._process.wait(1.0)
+        code = self._process.wait(self._timings.gone)
         if code is None:  # it closed its output and lives on
             self._process.kill()
             code = self._process.wait(self._timings.terminate)

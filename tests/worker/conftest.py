@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A session for each test, whose worker is gone afterwards."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1])]
+
+from worker_desk import Desk, alive, until
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path)
+    yield desk
+    pid = desk.session.worker_pid
+    desk.session.shutdown(wait=3.0)
+    if pid:
+        until(lambda: not alive(pid), 5.0)
