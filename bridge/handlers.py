@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import LgdError
 from .faults import translated
+from .inputs import body_file, chosen_people, existing, read_camera
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -55,11 +56,12 @@ def describe_body(request: dict, task: Task) -> dict:
 
     from .body.files import load_body
 
-    path = existing(request.get("body"), "model_file", "The body model's file")
     task.progress("body", 0, 1)
-    body = load_body(path)
+    body = load_body(body_file(request.get("body")))
     regressor = np.asarray(body["J_regressor"], np.float64)
     arrays = {key: np.asarray(entry) for key, entry in body.items() if entry is not None}
+    if not np.any(arrays["posedirs"]):
+        del arrays["posedirs"]  # a body without pose correctives
     arrays["J_template"] = (regressor @ body["v_template"]).astype(np.float32)
     arrays["J_shapedirs"] = np.einsum("jv,vck->jck", regressor, body["shapedirs"][..., :10]).astype(
         np.float32
@@ -146,29 +148,6 @@ def fit(request: dict, task: Task) -> dict:
 JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "fit": fit}
 
 
-def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[int]:
-    """The people to fit, by prominence; says how many others there are. Raises LgdError for one who is not there."""
-    seen = [entry["person"] for entry in keypoints.describe() if entry["seen"]]
-    if not seen:
-        raise LgdError("no_person")
-    if person == "all":
-        return seen
-    if isinstance(person, str) or not 0 <= person < keypoints.people:
-        have = (
-            "one person"
-            if keypoints.people == 1
-            else f"{keypoints.people} people, 0 to {keypoints.people - 1}"
-        )
-        raise LgdError(
-            "bad_input", f"There is no person {person}: there is {have}.", "Choose another person."
-        )
-    others = len([n for n in seen if n != person])
-    if others:
-        whom = f"{others} other {'person was' if others == 1 else 'people were'} found"
-        task.warning(f"Person {person} is fitted; {whom}, most prominent first.")
-    return [person]
-
-
 def describe_keypoints(keypoints: Keypoints) -> dict:
     """What a message tells of tracks: people (most prominent first), layout, frames, fps, image_size."""
     return {
@@ -215,21 +194,13 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def existing(path: str | None, code: str, what: str) -> Path | None:
-    """`path` as a Path to a file that is there, or None for none; raises LgdError of `code` otherwise."""
-    if path is None:
-        return None
-    if not Path(path).is_file():
-        raise LgdError(code, f"{what} {path} does not exist.", "Check the path.")
-    return Path(path)
-
-
 def _detect(request: dict, task: Task) -> Keypoints:
     from .keypoints.detect import detect as run
     from .keypoints.formats import LAYOUTS
 
     source = request["source"]
-    detector = existing(request.get("detector"), "bad_input", "The detector's file")
+    named = request.get("detector")
+    detector = existing(named, "bad_input", "The detector's file") if named else None
     by_count = {len(layout.names): name for name, layout in reversed(LAYOUTS.items())}
     size, told = [0, 0], []
     task.progress("detect", 0, 0)
@@ -313,7 +284,7 @@ def _options(request: dict, keypoints: Keypoints):
         world, cam_K = read_camera(request["camera"], keypoints.frames)
         if cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
-    body = existing(request.get("body"), "model_file", "The body model's file")
+    body = body_file(request.get("body"))
     betas = request.get("betas")
     options = FitOptions(
         mode=mode,
@@ -327,34 +298,6 @@ def _options(request: dict, keypoints: Keypoints):
         trace=bool(request.get("trace")),
     )
     return options, keypoints
-
-
-def read_camera(path: str, frames: int):
-    """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError."""
-    import numpy as np
-
-    hint = "It needs T_world_cam, (4, 4) or one for each frame, and may hold cam_K."
-    file = existing(path, "bad_input", "The camera's file")
-    try:
-        with np.load(file, allow_pickle=False) as data:
-            world = np.asarray(data["T_world_cam"], np.float64)
-            cam_K = np.asarray(data["cam_K"], np.float64) if "cam_K" in data.files else None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
-        raise LgdError("bad_input", f"The camera's file {path} cannot be read.", hint) from fault
-    except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
-        raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault
-    for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
-        if array is None:
-            continue
-        if array.shape not in ((side, side), (frames, side, side)) or not np.isfinite(array).all():
-            text = f"In the camera's file {name} has the shape {array.shape} for {frames} frames, or is not finite."
-            raise LgdError("bad_input", text, hint)
-    turn = world[..., :3, :3]
-    if np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(3)).max() > 1e-3 or (np.linalg.det(turn) < 0).any():
-        raise LgdError(
-            "bad_input", "The camera's T_world_cam holds no rotation.", "Take scale and shear out of it."
-        )
-    return world, cam_K
 
 
 def _focal(motion: Motion) -> float:

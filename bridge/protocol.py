@@ -111,9 +111,8 @@ def check(value) -> None:
     """Raise ProtocolError unless `value` is a message of this version with the fields of its type."""
     if not isinstance(value, dict):
         raise ProtocolError("A message is not an object.")
-    version, id, kind = value.get("v"), value.get("id"), value.get("type")
-    if not _is(id, (int,)) or not 0 <= id < MAX_ID:
-        id = None
+    version, number, kind = value.get("v"), value.get("id"), value.get("type")
+    id = number if isinstance(number, int) and not isinstance(number, bool) and 0 <= number < MAX_ID else None
     if not _is(version, (int,)):
         raise ProtocolError("A message carries no version.", id=id or 0)
     if version != VERSION:

@@ -10,7 +10,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BLENDER = {"bpy", "bpy_extras", "bmesh", "mathutils", "gpu", "blf", "gpu_extras"}
 PICKLES = {"pickle", "_pickle", "cPickle", "shelve", "marshal", "dill", "cloudpickle", "joblib"}
-ADAPTERS = {"protocol", "server", "handlers", "faults", "cli", "selftest", "__main__", "__init__"}
+ADAPTERS = {
+    "protocol",
+    "server",
+    "handlers",
+    "faults",
+    "inputs",
+    "commands",
+    "cli",
+    "selftest",
+    "__main__",
+    "__init__",
+}
 UNPICKLER = "bridge.body.official"  # the one restricted unpickler, for official SMPL files
 STANDARD = set(sys.stdlib_module_names)
 

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`detect` and `fit` of the command line: the worker's own handlers, with a terminal instead of a pipe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from .errors import LgdError
+
+
+class Console:
+    """A job's messages on standard error: the same interface as `server.Task`."""
+
+    def __init__(self, request: dict):
+        self.request = request
+        self.id = 1
+        self._live = sys.stderr.isatty()
+        self._shown = ("", -1, 0.0)
+
+    def should_stop(self) -> bool:
+        """Never: Ctrl-C interrupts."""
+        return False
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """One line that is written over on a terminal, one line a tenth elsewhere."""
+        tenth, now = (10 * done // total if total else 0), time.monotonic()
+        if self._live and (stage != self._shown[0] or now - self._shown[2] > 0.1 or done == total):
+            print(
+                f"\r\x1b[K{stage} {done}/{total}" if total else f"\r\x1b[K{stage}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif not self._live and (stage, tenth) != self._shown[:2]:
+            print(f"{stage} {done}/{total}" if total else stage, file=sys.stderr)
+        else:
+            return
+        self._shown = (stage, tenth, now)
+
+    def send(self, type: str, **fields) -> None:
+        """Streamed keypoints have no place on a terminal."""
+
+    def warning(self, text: str) -> None:
+        """A line of its own."""
+        print(f"\r\x1b[K{text}" if self._live else text, file=sys.stderr)
+
+    log = warning
+
+    def clear(self) -> None:
+        """Take the progress line away."""
+        if self._live:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def detect(options: argparse.Namespace, stdout: TextIO) -> int:
+    """`bridge detect`: write the keypoints' file and print what was found."""
+    from . import handlers
+
+    target = _target(options.output)
+    request = {"type": "detect", **_source(options)}
+    with _Beside(target) as folder:
+        task = Console(request)
+        result = handlers.detect({**request, "out": str(folder)}, task)  # type: ignore[arg-type]
+        task.clear()
+        if isinstance(options.person, int):
+            result |= _keep(Path(result["keypoints"]), options.person)
+        os.replace(result["keypoints"], target)
+    print(
+        f"{target}: {result['frames']} frames at {result['fps']:g} a second, {result['layout']}, "
+        f"{result['image_size'][0]} x {result['image_size'][1]} px",
+        file=stdout,
+    )
+    for entry in result["people"]:
+        print(
+            f"person {entry['person']}: seen in {entry['seen']} frames, {entry['first']} to {entry['last']}, "
+            f"confidence {entry['confidence']:.2f}",
+            file=stdout,
+        )
+    return 0
+
+
+def _keep(file: Path, person: int) -> dict:
+    from .handlers import describe_keypoints
+    from .keypoints.tracks import Keypoints
+
+    alone = Keypoints.load(file).person(person)
+    alone.save(file)
+    return describe_keypoints(alone)
+
+
+def fit(options: argparse.Namespace, stdout: TextIO) -> int:
+    """`bridge fit`: write the motion files (and traces) and print their figures."""
+    from . import handlers
+
+    target = _target(options.output)
+    trace = _target(options.trace) if options.trace else None
+    request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
+    if is_keypoints(options.input):
+        if options.box or options.detector:
+            raise LgdError(
+                "bad_input", "--box and --detector are for footage.", "Leave them out for a keypoint file."
+            )
+        request |= {
+            "keypoints": options.input,
+            "frames": options.frames,
+            "fps": options.fps,
+            "device": options.device,
+        }
+    else:
+        request |= _source(options)
+    request |= {key: getattr(options, key) for key in ("mode", "focal", "camera", "body", "steps")}
+    with _Beside(target) as folder:
+        task = Console(request)
+        result = handlers.fit({**request, "trace": trace is not None, "out": str(folder)}, task)  # type: ignore[arg-type]
+        task.clear()
+        names = [(Path(file), _numbered(target, file)) for file in result["motions"]]
+        if trace is not None:
+            if not result["traces"]:
+                raise LgdError(
+                    "bad_input", "This mode keeps no trace.", "Leave out --trace, or use --mode paper."
+                )
+            names += [(Path(file), _numbered(trace, file)) for file in result["traces"]]
+        _publish(names)
+    for (_, file), figures in zip(names, result["figures"], strict=False):
+        error = (
+            "no point seen" if figures["reprojection_px"] is None else f"{figures['reprojection_px']:.2f} px"
+        )
+        print(
+            f"{file}: person {figures['person']}, {figures['frames']} frames, mode {figures['mode']}, reprojection "
+            f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})",
+            file=stdout,
+        )
+    print("seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in result["seconds"].items()), file=stdout)
+    return 0
+
+
+def is_keypoints(text: str) -> bool:
+    """Whether the input names keypoints: an .npz, a .json, or a folder with .json files."""
+    path = Path(text)
+    if path.is_dir():
+        return any(entry.suffix.lower() == ".json" for entry in path.iterdir())
+    return path.suffix.lower() in (".npz", ".json")
+
+
+def _source(options: argparse.Namespace) -> dict:
+    path = Path(options.input)
+    if not path.exists():
+        raise LgdError("bad_input", f"The input {path} does not exist.", "Check the path.")
+    source = {"path": str(path), "frames": options.frames, "fps": options.fps, "boxes": options.box}
+    return {"source": source, "detector": options.detector, "device": options.device}
+
+
+def _target(path: Path) -> Path:
+    if path.suffix.lower() != ".npz":
+        raise LgdError("bad_input", f"The output {path} does not end in .npz.", "Choose such a name.")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise LgdError(
+            "bad_input", f"The output {path} cannot be written: its folder is not there, or it is a folder."
+        )
+    return path
+
+
+def _numbered(target: Path, file: str) -> Path:
+    number = re.search(r"_(\d+)$", Path(file).stem)
+    return target.with_name(f"{target.stem}_{number[1]}{target.suffix}") if number else target
+
+
+def _publish(names: list[tuple[Path, Path]]) -> None:
+    # All parts are copied beside their targets first, so that only renames are left that can fail.
+    ready = []
+    try:
+        for file, target in names:
+            part = target.with_name(f".{target.name}.{os.getpid()}.part")
+            ready.append((part, target))
+            shutil.move(file, part)
+        for part, target in ready:
+            os.replace(part, target)
+    finally:
+        for part, _ in ready:
+            part.unlink(missing_ok=True)
+
+
+class _Beside:
+    """A folder beside the target that is gone afterwards, whatever happens."""
+
+    def __init__(self, target: Path):
+        self._parent = target.absolute().parent
+
+    def __enter__(self) -> Path:
+        try:
+            self._folder = tempfile.mkdtemp(prefix=".lgd-", dir=self._parent)
+        except OSError as fault:
+            raise LgdError(
+                "disk", f"The folder {self._parent} cannot be written: {fault.strerror}."
+            ) from fault
+        return Path(self._folder)
+
+    def __exit__(self, *_) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
