@@ -72,7 +72,7 @@ def detect(options: argparse.Namespace, stdout: TextIO) -> int:
         task.clear()
         if isinstance(options.person, int):
             result |= _keep(Path(result["keypoints"]), options.person)
-        os.replace(result["keypoints"], target)
+        _publish([(Path(result["keypoints"]), target)])
     print(
         f"{target}: {result['frames']} frames at {result['fps']:g} a second, {result['layout']}, "
         f"{result['image_size'][0]} x {result['image_size'][1]} px",
@@ -181,11 +181,18 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
             part = target.with_name(f".{target.name}.{os.getpid()}.part")
             ready.append((part, target))
             shutil.move(file, part)
+            part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
         for part, target in ready:
             os.replace(part, target)
     finally:
         for part, _ in ready:
             part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 class _Beside:

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to core calls: people and their one world, cameras, ranges, and what becomes of exceptions."""
+
+import errno
+import sys
+import types
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+import bridge.lgd  # noqa: E402
+from bridge import handlers, inputs  # noqa: E402
+from bridge.errors import LgdError  # noqa: E402
+from bridge.faults import translate, translated  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.motion import Motion  # noqa: E402
+
+
+class Recorder:
+    """Takes a job's messages."""
+
+    def __init__(self):
+        self.warnings, self.progressed, self.sent = [], [], []
+        self.warning = self.warnings.append
+
+    def progress(self, stage, done, total):
+        self.progressed.append((stage, done, total))
+
+    def send(self, type, **fields):
+        self.sent.append({"type": type, **fields})
+
+    def should_stop(self):
+        return False
+
+
+@dataclass(frozen=True)
+class Options:
+    mode: str = "video"
+    focal: float | None = None
+    T_world_cam: object = None
+    steps: int | None = None
+    device: str = "auto"
+    betas: object = None
+    body: str | None = None
+    seed: int = 0
+    trace: bool = False
+
+
+def tracks(people=1, frames=6, **more):
+    """People side by side, the last one the biggest and so the most prominent."""
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 100, (people, frames, 17, 2)) * (1 + np.arange(people))[:, None, None, None]
+    return Keypoints(points, np.full((people, frames, 17), 0.9), "coco17", (640, 480), fps=30.0, **more)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The fits asked for, with a fitter in the real one's place that only notes them."""
+    noted = []
+
+    def fit(keypoints, options, on_progress=None, should_stop=None):
+        noted.append((keypoints, options))
+        n = keypoints.frames
+        world = np.eye(4) * 1.0 if options.T_world_cam is None else options.T_world_cam
+        world = np.array(world)
+        if options.T_world_cam is None:
+            world[..., :3, 3] = 7.0
+        motion = Motion(
+            poses=np.zeros((n, 72)), betas=np.zeros(10), trans=np.zeros((n, 3)), joints=np.zeros((n, 24, 3)),
+            cam_K=np.diag([options.focal or 555.0, options.focal or 555.0, 1.0]),
+            focal_source="given" if options.focal else "estimated", T_world_cam=world, world_confidence=0.8,
+            mocap_framerate=30.0, frame_times=keypoints.times(), gender="neutral", body_model="lgd-default-0",
+            reprojection_px=np.full(n, 2.0), joint_confidence=np.ones((n, 24)), contacts=np.zeros((n, 4)),
+            keypoints=keypoints.keypoints[0], confidence=keypoints.confidence[0], layout=keypoints.layout,
+            image_size=np.array(keypoints.image_size), person_id=int(keypoints.person_ids[0]),
+            keypoints_3d=np.zeros((n, 17, 3)), mode=options.mode, weights="w", bridge_version="1",
+        )  # fmt: skip
+        return motion, {"error": np.ones(3), "names": ["a"]} if options.trace else None
+
+    fitter = types.SimpleNamespace(fit=fit, FitOptions=Options)
+    checkpoint = types.SimpleNamespace(available_weights=lambda: {"paper": {}, "video": {}})
+    for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
+        monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)
+        monkeypatch.setattr(bridge.lgd, name, module, raising=False)
+    importers = types.SimpleNamespace(read_keypoints=Keypoints.load)
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
+    return noted
+
+
+def run(tmp_path, keypoints, **request):
+    keypoints.save(tmp_path / "k.npz")
+    task = Recorder()
+    request = {"keypoints": str(tmp_path / "k.npz"), "out": str(tmp_path), **request}
+    return handlers.fit(request, task), task
+
+
+def test_one_person(calls, tmp_path):
+    result, task = run(tmp_path, tracks())
+    assert [Path(p).name for p in result["motions"]] == ["motion.npz"] and result["traces"] == []
+    assert calls[0][1].mode == "video" and not task.warnings
+    assert result["keypoints"] is None and result["people"][0]["seen"] == 6
+    assert {"read", "load", "fit", "write"} <= set(result["seconds"])
+    assert Motion.load(result["motions"][0]).frames == 6
+    assert result["figures"][0]["reprojection_px"] == 2.0
+
+
+def test_the_most_prominent_of_several_is_taken_and_the_others_told(calls, tmp_path):
+    result, task = run(tmp_path, tracks(3))
+    assert len(calls) == 1 and calls[0][0].person_ids[0] == 2
+    assert "2 other people" in task.warnings[0] and len(result["people"]) == 3
+
+
+def test_all_people_share_one_world(calls, tmp_path):
+    result, _ = run(tmp_path, tracks(2), person="all")
+    assert [Path(p).name for p in result["motions"]] == ["motion_0.npz", "motion_1.npz"]
+    first, second = (Motion.load(path) for path in result["motions"])
+    assert (first.T_world_cam == second.T_world_cam).all() and second.T_world_cam[0, 3] == 7.0
+    assert second.focal_source == "estimated" and calls[1][1].focal == 555.0
+
+
+def test_another_person_alone_stands_in_the_same_world(calls, tmp_path):
+    result, _ = run(tmp_path, tracks(2), person=1)
+    assert [Path(p).name for p in result["motions"]] == ["motion.npz"] and len(calls) == 2
+    motion = Motion.load(result["motions"][0])
+    assert motion.person_id == 0 and motion.T_world_cam[0, 3] == 7.0
+
+
+@pytest.mark.parametrize("person", [2, -1, "both"])
+def test_a_person_who_is_not_there(calls, tmp_path, person):
+    with pytest.raises(LgdError) as caught:
+        run(tmp_path, tracks(2), person=person)
+    assert caught.value.code == "bad_input" and not calls
+
+
+def test_no_one_is_seen(calls, tmp_path):
+    nobody = tracks()
+    nobody.confidence[:] = 0
+    with pytest.raises(LgdError) as caught:
+        run(tmp_path, nobody)
+    assert caught.value.code == "no_person"
+
+
+def test_range_rate_and_trace(calls, tmp_path):
+    slow = Keypoints(tracks().keypoints, tracks().confidence, "coco17", (640, 480))
+    result, task = run(tmp_path, slow, frames=[2, 5], fps=10.0, trace=True, mode="paper")
+    assert calls[0][0].frames == 3 and calls[0][0].times()[0] == pytest.approx(0.2)
+    assert any("10 frames a second" in text for text in task.warnings)
+    with np.load(result["traces"][0], allow_pickle=False) as trace:
+        assert trace["names"].tolist() == ["a"]
+
+
+def test_a_camera_file(calls, tmp_path):
+    world = np.broadcast_to(np.eye(4), (6, 4, 4))
+    np.savez(tmp_path / "camera.npz", T_world_cam=world, cam_K=np.diag([800.0, 800.0, 1.0]))
+    run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
+    assert calls[0][1].T_world_cam.shape == (6, 4, 4) and calls[0][0].cam_K[0, 0] == 800.0
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"T_world_cam": np.eye(3)},
+        {"T_world_cam": np.broadcast_to(np.eye(4), (5, 4, 4))},
+        {"T_world_cam": np.eye(4) * 2},
+        {"T_world_cam": np.full((4, 4), np.nan)},
+        {"T_world_cam": np.diag([1.0, 1.0, -1.0, 1.0])},
+        {"T_world_cam": np.eye(4), "cam_K": np.eye(4)},
+        {"T_world_cam": np.array([{}], dtype=object)},
+    ],
+    ids=range(8),
+)
+def test_a_bad_camera_file(tmp_path, arrays):
+    np.savez(tmp_path / "camera.npz", **arrays)
+    with pytest.raises(LgdError) as caught:
+        inputs.read_camera(str(tmp_path / "camera.npz"), 6)
+    assert caught.value.code == "bad_input"
+
+
+def test_a_camera_file_that_is_none(tmp_path):
+    for content in (b"", b"PK\x03\x04 half a zip", b"text"):
+        (tmp_path / "camera.npz").write_bytes(content)
+        with pytest.raises(LgdError):
+            inputs.read_camera(str(tmp_path / "camera.npz"), 6)
+    with pytest.raises(LgdError):
+        inputs.read_camera(str(tmp_path / "none.npz"), 6)
+
+
+def test_a_body_that_is_not_there(calls, tmp_path):
+    with pytest.raises(LgdError) as caught:
+        run(tmp_path, tracks(), body=str(tmp_path / "SMPL.pkl"))
+    assert caught.value.code == "model_file"
+
+
+def test_the_default_body_is_described(tmp_path):
+    result = handlers.describe_body({"body": None, "out": str(tmp_path)}, Recorder())
+    assert result["id"].startswith("lgd-default-")
+    with np.load(result["file"], allow_pickle=False) as body:
+        assert body["J_template"].shape == (24, 3) and body["J_shapedirs"].shape == (24, 3, 10)
+        expected = body["J_regressor"] @ (body["v_template"] + body["shapedirs"] @ np.arange(10.0))
+        assert np.allclose(body["J_template"] + body["J_shapedirs"] @ np.arange(10.0), expected, atol=1e-5)
+
+
+def test_streamed_points_are_plain_and_finite():
+    points = np.array([[[1.234567, np.nan], [3.0, 4.0]]], np.float32)
+    assert handlers.streamed(points, np.array([[0.5, 0.25]])) == [[[0.0, 0.0, 0.0], [3.0, 4.0, 0.25]]]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), "out_of_memory", "memory"),
+        (ModuleNotFoundError("No module named 'torch'", name="torch"), "setup_incomplete", "torch"),
+        (ImportError("DLL load failed", name="cv2._core"), "setup_incomplete", "cv2"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/motion.npz"), "disk", "/x/motion.npz"),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), "disk", "/x"),
+    ],
+)
+def test_exceptions_with_a_meaning(error, code, words):
+    fault = translate(error)
+    assert fault.code == code and words in fault.text
+
+
+def test_a_defect_leaves_its_traceback_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("LGD_HOME", str(tmp_path))
+    with pytest.raises(LgdError) as caught, translated(print):
+        raise KeyError("poses")
+    log = next((tmp_path / "logs").iterdir())
+    assert caught.value.code == "internal" and str(log) in caught.value.text
+    assert "KeyError" in log.read_text() and "test_handlers" in log.read_text()
+
+
+def test_warnings_of_the_core_reach_the_user():
+    told = []
+    with translated(told.append):
+        warnings.warn_explicit("The body is larger than the scene.", UserWarning, handlers.__file__, 1)
+        warnings.warn_explicit("deprecated", DeprecationWarning, handlers.__file__, 1)
+        warnings.warn_explicit("of others", UserWarning, np.__file__, 1)
+    assert told == ["The body is larger than the scene."]
