@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""2D pose detection in footage: BlazePose from the mediapipe wheel by default, or an ONNX model by its file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bridge.errors import LgdError
+from bridge.keypoints.track import TrackOptions, make_tracks
+from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.video import Footage, open_footage
+
+# A box smaller than this part of the picture is cut out and shown alone: the person finder works at 224 px and
+# would miss a small person. A larger one is masked, so that the follower goes on unbroken when its range ends.
+_CROP_BELOW = 0.3
+# One detector that follows one person may jump to another: such a jump starts a new track.
+_ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0)
+
+
+def detect(
+    path: str | Path,
+    *,
+    frames: tuple[int, int] | None = None,
+    fps: float | None = None,
+    boxes: Sequence[Sequence[float | None]] = (),
+    detector: str | Path | Sequence[str | Path] | None = None,
+    device: str = "auto",
+    on_start: Callable[[Footage], None] | None = None,
+    on_frame: Callable[[int, int, int, np.ndarray, np.ndarray], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Keypoints:
+    """Keypoints of the people in a video, a folder of images or an image, as whole tracks.
+
+    frames: half-open range of the footage; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
+    None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
+    last. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
+    detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
+    tracking. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
+    """
+    footage = open_footage(path, frames, fps)
+    finder = _BlazePose() if detector is None else _onnx(detector, device)
+    footage.notes.extend(finder.notes)
+    areas = [_box(b) for b in boxes]
+    if on_start:
+        on_start(footage)
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    try:
+        for index, image in footage:
+            if should_stop and should_stop():
+                raise LgdError("cancelled", "The detection was cancelled.")
+            at = index + footage.first
+            here = [box for box, a, b in areas if a <= at < b]
+            points, conf = finder.find(image, here)
+            outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
+            conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0)).astype(
+                np.float32
+            )
+            found.append((points.astype(np.float32), conf))
+            if on_frame:
+                on_frame(index, len(found), max(footage.count, len(found)), points, conf)
+    finally:
+        finder.close()
+    for note in finder.notes:
+        if note not in footage.notes:
+            footage.notes.append(note)
+    times = footage.frame_times
+    options = _ONE_PERSON if detector is None else None
+    keypoints, confidence, ids = make_tracks(found, times, finder.layout, options)
+    if not len(keypoints):
+        raise LgdError(
+            "no_person",
+            f"No person was found in {footage.path.name}.",
+            "Draw a box round the person, choose other frames, or use another detector.",
+        )
+    return Keypoints(
+        keypoints,
+        confidence,
+        finder.layout,
+        (footage.width, footage.height),
+        fps=footage.fps,
+        frame_times=times,
+        person_ids=ids,
+    )
+
+
+def _onnx(detector, device: str):
+    from bridge.keypoints.onnx_detect import OnnxFinder
+
+    return OnnxFinder(detector, device)
+
+
+def _box(values) -> tuple[tuple[float, float, float, float], float, float]:
+    numbers = list(values) + [None] * (6 - len(values))
+    try:
+        x, y, w, h = (float(v) for v in numbers[:4])
+        a = 0 if numbers[4] is None else int(numbers[4])
+        b = np.inf if numbers[5] is None else int(numbers[5])
+    except (TypeError, ValueError):
+        w = h = a = b = x = y = 0.0
+    if not (np.isfinite([x, y, w, h]).all() and w > 1 and h > 1 and a < b):
+        raise LgdError(
+            "bad_input",
+            f"The box {tuple(values)} is not valid.",
+            "A box is x, y, width, height in pixels and a range of frames.",
+        )
+    return (x, y, w, h), a, b
+
+
+def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Pixel borders x0, y0, x1, y1 of a box x, y, w, h inside the picture; None where nothing is left of it."""
+    x0, y0 = max(int(np.floor(box[0])), 0), max(int(np.floor(box[1])), 0)
+    x1, y1 = min(int(np.ceil(box[0] + box[2])), width), min(int(np.ceil(box[1] + box[3])), height)
+    return (x0, y0, x1, y1) if x1 - x0 >= 8 and y1 - y0 >= 8 else None
+
+
+def masked(image: np.ndarray, borders: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+    """The picture with everything outside the borders black."""
+    out = np.zeros_like(image)
+    for x0, y0, x1, y1 in borders:
+        out[y0:y1, x0:x1] = image[y0:y1, x0:x1]
+    return out
+
+
+_IMPORT_FAULTS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
+
+
+class _BlazePose:
+    """BlazePose full of mediapipe's old interface, as a video, its own smoothing off; one person."""
+
+    layout = "blazepose33"
+
+    def __init__(self):
+        self.notes: list[str] = []
+        self._area: tuple[str, tuple[int, int, int, int]] | None = None
+        self._pose = None
+        try:
+            with quiet():
+                from mediapipe.python.solutions import pose
+        except _IMPORT_FAULTS as error:
+            raise _no_mediapipe(error) from None
+        self._make = pose.Pose
+
+    def find(self, image: np.ndarray, boxes) -> tuple[np.ndarray, np.ndarray]:
+        """Points (D, 33, 2) px and confidence (D, 33) with D 0 or 1."""
+        height, width = image.shape[:2]
+        borders = clip_box(boxes[-1], width, height) if boxes else None
+        if boxes and borders is None:
+            return _nobody(33)
+        area = None
+        if borders is not None:
+            x0, y0, x1, y1 = borders
+            small = max((x1 - x0) / width, (y1 - y0) / height) < _CROP_BELOW
+            area = ("crop" if small else "mask", borders)
+        # A new box: look for the person anew. When a masked box ends, following simply goes on.
+        anew = area != self._area and (
+            area is not None or (self._area is not None and self._area[0] == "crop")
+        )
+        self._area = area
+        left, top, seen = 0, 0, image
+        if area is not None:
+            left, top = (borders[0], borders[1]) if area[0] == "crop" else (0, 0)
+            seen = image[y0:y1, x0:x1] if area[0] == "crop" else masked(image, [borders])
+        result = self._process(np.ascontiguousarray(seen[..., ::-1]), anew)
+        if result.pose_landmarks is None:
+            return _nobody(33)
+        raw = np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark], dtype=np.float64)
+        # mediapipe counts from the picture's edge, we from the centre of its first pixel.
+        points = raw[:, :2] * (seen.shape[1], seen.shape[0]) - 0.5 + (left, top)
+        conf = raw[:, 2]
+        if borders is not None:
+            inside = (points >= (borders[0], borders[1])) & (points <= (borders[2], borders[3]))
+            conf = np.where(inside.all(-1), conf, 0.0)
+        return points[None], conf[None]
+
+    def _process(self, rgb: np.ndarray, anew: bool):
+        if self._pose is not None and not anew:
+            return self._pose.process(rgb)
+        # A graph says its remarks from its own threads while it starts: until its first result is there.
+        with quiet():
+            try:
+                if self._pose is None:
+                    self._pose = self._make(
+                        static_image_mode=False,
+                        model_complexity=1,
+                        smooth_landmarks=False,
+                        enable_segmentation=False,
+                    )
+                else:
+                    self._pose.reset()
+            except _IMPORT_FAULTS as error:
+                raise _no_mediapipe(error) from None
+            return self._pose.process(rgb)
+
+    def close(self) -> None:
+        """Frees the graph."""
+        if self._pose is not None:
+            with contextlib.suppress(RuntimeError, ValueError), quiet():
+                self._pose.close()
+
+
+def _nobody(count: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((0, count, 2)), np.zeros((0, count))
+
+
+def _no_mediapipe(error: Exception) -> LgdError:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if isinstance(error, ModuleNotFoundError) and sys.version_info >= (3, 13):
+        text = f"The default detector (mediapipe 0.10.21) does not exist for Python {version}."
+        hint = "Set up with Python 3.11 or 3.12, or name an ONNX pose model."
+    elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "mediapipe":
+        text = "The default detector (mediapipe 0.10.21) is not installed."
+        hint = "Run the set-up, or name an ONNX pose model."
+    else:
+        text = f"The default detector (mediapipe 0.10.21) does not start: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
+        hint = "Repair the set-up, or name an ONNX pose model."
+    return LgdError("setup_incomplete", text, hint)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps native libraries' start-up remarks off stderr for the moment."""
+    os.environ.setdefault("GLOG_minloglevel", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        sys.stderr.flush()
+        saved = os.dup(2)
+    except (OSError, ValueError, AttributeError):
+        yield
+        return
+    try:
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 2)
+        os.close(sink)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

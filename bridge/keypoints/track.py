@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Detections frame by frame made into whole tracks: identity over time, duplicates, fragments, short false tracks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bridge.keypoints.formats import Layout, get_layout
+
+# COCO's per-point spread for OKS, by the point's name without its side; others take the feet's and hands' 0.09.
+_SIGMA = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
+    "hip": 0.107, "knee": 0.087, "ankle": 0.089,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """duplicate: OKS above which two detections are one; gate: largest jump in body sizes a frame (a person's box
+    diagonal, growing with the gap); size: largest change of size; age s a lost person is waited for; join s the
+    longest gap that fragments are joined over; shortest s a track must last."""
+
+    duplicate: float = 0.7
+    gate: float = 0.5
+    size: float = 2.0
+    age: float = 1.0
+    join: float = 3.0
+    shortest: float = 0.5
+
+
+@dataclass
+class _Track:
+    number: int
+    frames: list[int] = field(default_factory=list)
+    rows: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    boxes: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, frame: int, points: np.ndarray, conf: np.ndarray, box: np.ndarray) -> None:
+        self.frames.append(frame)
+        self.rows.append((points, conf))
+        self.boxes.append(box)
+
+    def velocity(self, times: np.ndarray, at_end: bool) -> np.ndarray:
+        """Centre's speed px/s over the last (or first) five detections."""
+        part = slice(-5, None) if at_end else slice(0, 5)
+        frames, boxes = self.frames[part], np.array(self.boxes[part])
+        span = times[frames[-1]] - times[frames[0]]
+        if len(frames) < 3 or span <= 0:
+            return np.zeros(2)
+        centre = boxes[:, :2] + boxes[:, 2:] / 2
+        return (centre[-1] - centre[0]) / span
+
+
+def box_of(points: np.ndarray, conf: np.ndarray, least: float = 0.2) -> np.ndarray | None:
+    """x, y, w, h px round the points (K, 2) whose confidence (K,) reaches `least`; None below three points."""
+    good = conf >= least
+    if good.sum() < 3:
+        return None
+    low, high = points[good].min(0), points[good].max(0)
+    return np.concatenate([low, np.maximum(high - low, 1.0)])
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Overlap of two boxes x, y, w, h over their union."""
+    low = np.maximum(a[:2], b[:2])
+    high = np.minimum(a[:2] + a[2:], b[:2] + b[2:])
+    both = float(np.prod(np.maximum(high - low, 0)))
+    return both / max(float(a[2] * a[3] + b[2] * b[3]) - both, 1e-9)
+
+
+def oks(a, conf_a, b, conf_b, area: float, spread: np.ndarray) -> float:
+    """Similarity of two people's points (K, 2) as COCO measures it, over the points that both have; 0 below four."""
+    good = (conf_a >= 0.2) & (conf_b >= 0.2)
+    if good.sum() < 4:
+        return 0.0
+    far = ((a - b) ** 2).sum(-1)[good]
+    return float(np.exp(-far / (2 * max(area, 1.0) * (2 * spread[good]) ** 2)).mean())
+
+
+def spread_of(layout: Layout) -> np.ndarray:
+    """(K,) OKS spread of each point."""
+    return np.array(
+        [next((s for part, s in _SIGMA.items() if part in n.split("_")), 0.09) for n in layout.names]
+    )
+
+
+def suppress_duplicates(points, conf, scores, spread, limit: float = 0.7) -> list[int]:
+    """Indices of the detections (D, K, 2) kept, best score first, without those that repeat a better one."""
+    kept: list[int] = []
+    for i in np.argsort(-np.asarray(scores), kind="stable"):
+        box = box_of(points[i], conf[i])
+        if box is None:
+            continue
+        same = False
+        for j in kept:
+            other = box_of(points[j], conf[j])
+            assert other is not None
+            area = max(box[2] * box[3], other[2] * other[3])
+            same = same or oks(points[i], conf[i], points[j], conf[j], area, spread) > limit
+        if not same:
+            kept.append(int(i))
+    return kept
+
+
+def _pair(cost: np.ndarray) -> list[tuple[int, int]]:
+    """Cheapest one-to-one pairs of a cost matrix with inf for the forbidden."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not cost.size:
+        return []
+    rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
+    return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
+
+
+def make_tracks(detections, times, layout: str, options: TrackOptions | None = None):
+    """Whole tracks from each frame's detections.
+
+    detections: for each of F frames (points (D, K, 2) px, confidence (D, K)); times (F,) s. Returns keypoints
+    (P, F, K, 2), confidence (P, F, K), 0 where a person is not seen, and ids (P,); P may be 0.
+    """
+    options = options or TrackOptions()
+    times = np.asarray(times, dtype=float)
+    lay = get_layout(layout)
+    spread = spread_of(lay)
+    tracks: list[_Track] = []
+    for frame, (points, conf) in enumerate(detections):
+        kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate)
+        found = [(points[i], conf[i], box_of(points[i], conf[i])) for i in kept]
+        live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age]
+        cost = np.full((len(live), len(found)), np.inf)
+        for r, track in enumerate(live):
+            for c, (p, q, box) in enumerate(found):
+                cost[r, c] = _link_cost(track, frame, p, q, box, times, spread, options)
+        taken = set()
+        for r, c in _pair(cost):
+            live[r].add(frame, *found[c])
+            taken.add(c)
+        for c, one in enumerate(found):
+            if c not in taken:
+                tracks.append(_Track(len(tracks)))
+                tracks[-1].add(frame, *one)
+    tracks = _join(tracks, times, options)
+    tracks = _drop_short(tracks, times, options)
+    keypoints = np.zeros((len(tracks), len(times), lay.count, 2), np.float32)
+    confidence = np.zeros((len(tracks), len(times), lay.count), np.float32)
+    for row, track in enumerate(tracks):
+        for frame, (p, q) in zip(track.frames, track.rows, strict=True):
+            keypoints[row, frame], confidence[row, frame] = p, q
+    return keypoints, confidence, np.array([t.number for t in tracks], dtype=np.int64)
+
+
+def _link_cost(track: _Track, frame, points, conf, box, times, spread, options: TrackOptions) -> float:
+    last, (p, q) = track.boxes[-1], track.rows[-1]
+    gap = frame - track.frames[-1]
+    seconds = times[frame] - times[track.frames[-1]]
+    # At low frame rates a person moves further between frames: the gate grows with time beyond 1/10 s.
+    reach = options.gate * (1.0 + min(max(seconds * 10 - 1, 0), 3) * 0.5)
+    move = np.clip(
+        track.velocity(times, True) * seconds, -reach * np.hypot(*last[2:]), reach * np.hypot(*last[2:])
+    )
+    moved = last + np.concatenate([move, [0, 0]])
+    size_a, size_b = np.hypot(*last[2:]), np.hypot(*box[2:])
+    away = min(np.hypot(*(b[:2] + b[2:] / 2 - box[:2] - box[2:] / 2)) for b in (moved, last)) / max(
+        size_a, size_b
+    )
+    ratio = max(size_a, size_b) / min(size_a, size_b)
+    area = max(last[2] * last[3], box[2] * box[3])
+    alike = max(oks(p + move, q, points, conf, area, spread), oks(p, q, points, conf, area, spread))
+    alike = max(alike, 0.9 * iou(moved, box), 0.9 * iou(last, box))
+    if alike < 0.1 and (away > reach or ratio > options.size):
+        return np.inf
+    return 1.0 - alike + 0.5 * away + 0.01 * gap
+
+
+def _join(tracks: list[_Track], times: np.ndarray, options: TrackOptions) -> list[_Track]:
+    """Joins fragments end to start, the cheapest pair first, where place and size agree with a steady motion."""
+    while True:
+        best, pair = np.inf, None
+        for a in tracks:
+            for b in tracks:
+                gap = times[b.frames[0]] - times[a.frames[-1]]
+                if a is b or not 0 < gap <= options.join:
+                    continue
+                end, start = a.boxes[-1], b.boxes[0]
+                size = (np.hypot(*end[2:]) + np.hypot(*start[2:])) / 2
+                ratio = max(np.hypot(*end[2:]), np.hypot(*start[2:])) / min(
+                    np.hypot(*end[2:]), np.hypot(*start[2:])
+                )
+                if ratio > options.size:
+                    continue
+                step = start[:2] + start[2:] / 2 - end[:2] - end[2:] / 2
+                speed = (a.velocity(times, True) + b.velocity(times, False)) / 2
+                away = min(np.hypot(*(step - speed * gap)), np.hypot(*step)) / size
+                cost = away + 0.2 * gap + 0.3 * (ratio - 1)
+                if away <= options.gate * (1 + min(gap, 1.0)) and cost < best:
+                    best, pair = cost, (a, b)
+        if pair is None:
+            return tracks
+        a, b = pair
+        a.frames += b.frames
+        a.rows += b.rows
+        a.boxes += b.boxes
+        tracks = [t for t in tracks if t is not b]
+
+
+def _drop_short(tracks: list[_Track], times: np.ndarray, options: TrackOptions) -> list[_Track]:
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+    # In a clip that is itself short, half of it is enough.
+    least = min(options.shortest, 0.5 * step * len(times))
+    kept = [t for t in tracks if len(t.frames) * step >= least - 1e-9]
+    return kept or tracks[:1]
