@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .motion import Motion
     from .server import Handler, Task
 
-SLOW_FPS = 15.0  # below this the in-betweens are guesses
 MODES = ("video", "paper")  # the default is the first whose weights are here
 
 
@@ -99,14 +98,14 @@ def fit(request: dict, task: Task) -> dict:
         with clock("read"):
             keypoints = _read(request, task)
     people = chosen_people(request.get("person", 0), keypoints, task)
-    if keypoints.frames > 1 and keypoints.rate() < SLOW_FPS:
-        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {SLOW_FPS:.0f}"
-        task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
     with clock("load"):
         task.progress("load", 0, 1)
         from .lgd import fitter
 
         options, keypoints = _options(request, keypoints)
+    if keypoints.frames > 1 and keypoints.rate() < fitter.SLOW:
+        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {fitter.SLOW:.0f}"
+        task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
     motions, traces, figures = [], [], []
     rest = sorted({0, *people})  # the most prominent person defines the world, once for all
     world: Motion | None = None
@@ -200,7 +199,7 @@ def _detect(request: dict, task: Task) -> Keypoints:
 
     source = request["source"]
     named = request.get("detector")
-    detector = existing(named, "bad_input", "The detector's file") if named else None
+    detector = existing(named, "bad_input", "The detector", folder=True) if named else None
     by_count = {len(layout.names): name for name, layout in reversed(LAYOUTS.items())}
     size, told = [0, 0], []
     task.progress("detect", 0, 0)

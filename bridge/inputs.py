@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .server import Task
 
 
-def existing(path: str, code: str, what: str) -> Path:
-    """`path` as a Path to a file that is there; raises LgdError of `code` otherwise."""
-    if not Path(path).is_file():
+def existing(path: str, code: str, what: str, folder: bool = False) -> Path:
+    """`path` as a Path to a file (or, with `folder`, a folder) that is there; raises LgdError of `code` otherwise."""
+    if not (Path(path).is_file() or (folder and Path(path).is_dir())):
         raise LgdError(code, f"{what} {path} does not exist.", "Check the path.")
     return Path(path)
 

@@ -81,7 +81,7 @@ def calls(monkeypatch):
         )  # fmt: skip
         return motion, {"error": np.ones(3), "names": ["a"]} if options.trace else None
 
-    fitter = types.SimpleNamespace(fit=fit, FitOptions=Options)
+    fitter = types.SimpleNamespace(fit=fit, FitOptions=Options, SLOW=15.0)
     checkpoint = types.SimpleNamespace(available_weights=lambda: {"paper": {}, "video": {}})
     for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
         monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: exit codes, one sentence for what is wrong, and nothing left behind on failure."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from worker_desk import ROOT
+
+np = pytest.importorskip("numpy")
+cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
+
+from bridge import cli  # noqa: E402
+
+
+@pytest.fixture
+def bridge(monkeypatch, capsys, tmp_path):
+    """Run a command in an own folder: exit code, standard output, standard error; new files on failure are refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LGD_HOME", str(tmp_path.parent / f"{tmp_path.name}-home"))
+    monkeypatch.setattr(cli, "_claim_stdout", lambda: sys.stdout)
+
+    def run(*arguments):
+        before = set(tmp_path.rglob("*"))
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        if code:
+            assert set(tmp_path.rglob("*")) == before, "a failure left something behind"
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run
+
+
+def keypoints(path, **change):
+    arrays = {
+        "keypoints": np.random.default_rng(0).uniform(0, 400, (5, 17, 2)).astype(np.float32),
+        "confidence": np.full((5, 17), 0.9, np.float32),
+        "layout": "coco17",
+        "image_size": np.array([640, 480]),
+        "fps": 30.0,
+        **change,
+    }
+    np.savez(path, **{key: entry for key, entry in arrays.items() if entry is not None})
+    return path
+
+
+def blank_video(path, frames=30):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (320, 240))
+    for _ in range(frames):
+        writer.write(np.full((240, 320, 3), 90, np.uint8))
+    writer.release()
+    return path
+
+
+def bad(result, *words):
+    code, out, err = result
+    assert code == 2 and out == "", err
+    lines = [line for line in err.splitlines() if line and not line.startswith(("read", "detect"))]
+    assert len(lines) == 1, err
+    for word in words:
+        assert word in lines[0], err
+
+
+@pytest.mark.parametrize("command", ["detect", "fit"])
+def test_a_missing_file(bridge, command):
+    bad(bridge(command, "none.mp4"), "none.mp4", "does not exist")
+
+
+def test_a_missing_keypoint_file(bridge):
+    bad(bridge("fit", "none.npz"), "none.npz", "does not exist")
+    bad(bridge("fit", "none.json"), "none.json")
+
+
+@pytest.mark.parametrize("command", ["detect", "fit"])
+def test_text_that_calls_itself_a_video(bridge, tmp_path, command):
+    (tmp_path / "notes.mp4").write_text("dear diary")
+    bad(bridge(command, "notes.mp4"), "notes.mp4")
+
+
+@pytest.mark.parametrize("command", ["detect", "fit"])
+def test_an_empty_folder_and_an_empty_file(bridge, tmp_path, command):
+    (tmp_path / "shots").mkdir()
+    bad(bridge(command, "shots"), "shots")
+    (tmp_path / "empty.mp4").touch()
+    bad(bridge(command, "empty.mp4"), "empty.mp4")
+
+
+def test_damaged_keypoint_files(bridge, tmp_path):
+    (tmp_path / "text.npz").write_text("no zip")
+    bad(bridge("fit", "text.npz"), "text.npz")
+    whole = keypoints(tmp_path / "whole.npz").read_bytes()
+    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
+    bad(bridge("fit", "half.npz"), "half.npz")
+    (tmp_path / "flipped.npz").write_bytes(
+        whole[:200] + bytes(b ^ 0xFF for b in whole[200:260]) + whole[260:]
+    )
+    bad(bridge("fit", "flipped.npz"), "flipped.npz")
+    (tmp_path / "broken.json").write_text('{"annotations": [')
+    bad(bridge("fit", "broken.json"), "broken.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"keypoints": np.full((5, 17, 2), np.nan, np.float32)}, "seen"),
+        ({"layout": "coco18"}, "coco18"),
+        ({"layout": None}, "layout"),
+        ({"confidence": np.ones((4, 17))}, "shape"),
+        ({"keypoints": np.zeros((5, 18, 2)), "confidence": np.ones((5, 18))}, "17"),
+        ({"keypoints": np.zeros((0, 17, 2)), "confidence": np.ones((0, 17))}, "no frames"),
+        ({"image_size": np.array([0, 0])}, "size"),
+        ({"fps": -1.0}, "rate"),
+        ({"frame_times": np.zeros(5)}, "rising"),
+        ({"cam_K": np.eye(4)}, "cam_K"),
+        ({"keypoints": np.array([[["a"]]])}, "keypoints"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_keypoints_that_make_no_sense(bridge, tmp_path, change, word):
+    keypoints(tmp_path / "odd.npz", **change)
+    bad(bridge("fit", "odd.npz"), word)
+
+
+def test_a_pickle_is_not_opened(bridge, tmp_path):
+    np.savez(tmp_path / "evil.npz", keypoints=np.array([print], dtype=object))
+    bad(bridge("fit", "evil.npz"), "evil.npz")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--box", "1,2,3"],
+        ["--box", "1,2,3,nan"],
+        ["--box", "1,2,3,0"],
+        ["--box", "1,2,3,4@9"],
+        ["--box", "1,2,3,4@9:9"],
+        ["--frames", "4"],
+        ["--frames", "7:3"],
+        ["--frames", "-1:3"],
+        ["--fps", "0"],
+        ["--fps", "fast"],
+        ["--person", "both"],
+        ["--person", "-1"],
+        ["--device", "tpu"],
+        ["--mode", "best"],
+        ["--focal", "-5"],
+        ["--focal", "inf"],
+        ["--steps", "many"],
+        ["--speed", "3"],
+        ["-o", "result.txt"],
+        ["-o", "none/motion.npz"],
+        ["--trace", "none/trace.npz"],
+        ["--detector", "x.onnx"],
+        ["--box", "1,2,3,4"],
+        ["--person", "1"],
+        ["--frames", "3:9"],
+        ["--frames", "8:9"],
+        ["--body", "none.pkl"],
+        ["--camera", "none.npz"],
+        ["--camera", "k.npz"],
+    ],
+    ids=" ".join,
+)
+def test_bad_options_of_fit(bridge, tmp_path, options):
+    keypoints(tmp_path / "k.npz")
+    bad(bridge("fit", "k.npz", *options))
+
+
+def test_bad_options_of_detect(bridge, tmp_path):
+    blank_video(tmp_path / "v.mp4", 3)
+    bad(bridge("detect", "v.mp4", "--frames", "50:60"))
+    bad(bridge("detect", "v.mp4", "--detector", "none.onnx"), "none.onnx")
+    bad(bridge("detect", "v.mp4", "-o", "v.mp4"))
+    bad(bridge("detect"), "--help")
+    bad(bridge("dance"), "--help")
+
+
+def test_no_one_in_the_keypoints(bridge, tmp_path):
+    keypoints(tmp_path / "k.npz", confidence=np.zeros((5, 17)))
+    code, out, err = bridge("fit", "k.npz")
+    assert code == 3 and out == "" and "No person" in err
+
+
+def test_no_one_in_the_footage(bridge, tmp_path):
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    blank_video(tmp_path / "v.mp4", 5)
+    for command in ("detect", "fit"):
+        code, out, err = bridge(command, "v.mp4")
+        assert code == 3 and out == "" and "No person" in err
+
+
+def test_a_defect_of_ours_names_its_log(bridge, tmp_path, monkeypatch):
+    from bridge import handlers
+
+    monkeypatch.setattr(handlers, "detect", lambda *_: 1 / 0)
+    blank_video(tmp_path / "v.mp4", 3)
+    code, _, err = bridge("detect", "v.mp4")
+    assert code == 1 and "ZeroDivisionError" in err
+    path = err.strip().rpartition(" ")[2].rstrip(".")
+    assert "Traceback" in open(path + ("" if path.endswith(".log") else ".log")).read()
+
+
+def command(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "bridge", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False, **options,
+    )  # fmt: skip
+
+
+def test_bare_on_a_terminal_prints_help():
+    pty = pytest.importorskip("pty")
+    master, slave = pty.openpty()
+    done = command(stdin=slave)
+    os.close(slave)
+    os.close(master)
+    assert done.returncode == 0 and "selftest" in done.stdout
+
+
+def test_bare_on_a_pipe_is_the_worker():
+    done = command(input="")
+    assert done.returncode == 0 and '"ready"' in done.stdout and done.stderr == ""
+
+
+def test_train_and_evaluate_need_a_checkout(tmp_path):
+    package = tmp_path / "bridge"
+    package.mkdir()
+    for name in ("__init__", "__main__", "cli", "errors", "faults", "places"):
+        (package / f"{name}.py").write_bytes((ROOT / "bridge" / f"{name}.py").read_bytes())
+    for name in ("train", "evaluate"):
+        done = subprocess.run(
+            [sys.executable, "-m", "bridge", name, "--mode", "paper"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and done.stdout == ""
+        assert "checkout" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send there")
+def test_ctrl_c(tmp_path):
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    blank_video(tmp_path / "v.mp4", 400)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "detect", str(tmp_path / "v.mp4"), "-o", str(tmp_path / "k.npz")],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while "40/400" not in process.stderr.readline() and time.monotonic() < end:
+        pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert "Cancelled" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
