@@ -1,0 +1,426 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make the worker's Python environment: a plan, its steps as a state that a pump polls, resumable, cancellable. No bpy.
+
+The folder: environment.json (what is planned and which steps are done; `complete` is false until the last one is),
+setup.log, venv/, and uv with its downloads while they are needed.
+"""
+
+import contextlib
+import dataclasses
+import enum
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from .._bridge import LgdError
+from . import environment_uv
+from .environment_check import Finding, check, complete
+from .environment_hardware import TorchBuild, choose, probe
+from .environment_install import explain, install_command, missing_wheels
+from .environment_python import Interpreter, ask, clean_environment, find, python_in
+from .requirements import CONSTRAINTS, MODULES, PACKAGES, PYTHONS, SMPLX, TORCH
+
+__all__ = [
+    "Finding",
+    "Plan",
+    "Setup",
+    "State",
+    "check",
+    "complete",
+    "environment_python",
+    "installed",
+    "plan",
+    "status",
+]
+
+STEPS = {
+    "uv": 0.04,
+    "python": 0.04,
+    "venv": 0.02,
+    "torch": 0.5,
+    "packages": 0.32,
+    "check": 0.08,
+}  # share of time
+LOG_KEPT = 400  # lines in memory
+STOP_LADDER = 3.0  # s between terminate and kill
+
+
+class State(str, enum.Enum):
+    """Where a set-up is."""
+
+    WAITING = "WAITING"
+    RUNNING = "RUNNING"
+    CANCELLING = "CANCELLING"
+    DONE = "DONE"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a set-up depends on.
+
+    folder: of the environment. installer: uv or pip. python: an interpreter, or empty to find one (uv may fetch one).
+    offline: a folder of wheels; with it nothing is asked of the network. torch: the build. smplx: the user's answer.
+    """
+
+    folder: Path
+    torch: TorchBuild
+    smplx: bool
+    installer: str = "uv"
+    python: str = ""
+    offline: Path | None = None
+    find_links: tuple[str, ...] = ()
+    index: str = environment_uv.INDEX
+    torch_requirement: str = TORCH
+    packages: tuple[str, ...] = PACKAGES
+    constraints: tuple[str, ...] = CONSTRAINTS
+    modules: tuple[str, ...] = ("torch", "numpy", "cv2", "mediapipe")
+    bridge: Path | None = None
+
+    def fingerprint(self) -> str:
+        """Equal for plans that lead to the same environment."""
+        parts = (
+            self.torch.kind, self.torch.tag, self.smplx, self.installer, self.python, self.torch_requirement,
+            self.packages, self.constraints,
+        )  # fmt: skip
+        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """The packages beside torch."""
+        return (*self.packages, *((SMPLX,) if self.smplx else ()))
+
+
+class Report(NamedTuple):
+    """What `poll` tells: state, fraction in [0, 1], the last line (or the sentence of the fault)."""
+
+    state: State
+    fraction: float
+    line: str
+
+
+def plan(folder: Path, *, smplx: bool, build: str = "auto", **options) -> Plan:
+    """A plan for this machine; `build`: auto or a kind of torch build. Runs the hardware's probe: takes a second.
+
+    Raises LgdError where torch has no build for the machine.
+    """
+    found = probe()
+    if found.system == "Darwin" and found.machine != "arm64":
+        text = "torch no longer comes for Macs with Intel processors."
+        raise LgdError("setup_incomplete", text, "Point to an interpreter that has an older torch.")
+    return Plan(folder=Path(folder), torch=choose(found, build), smplx=smplx, **options)
+
+
+def environment_python(folder: Path) -> Path:
+    """The interpreter of the environment in `folder`, there or not."""
+    return python_in(Path(folder) / "venv")
+
+
+def status(folder: Path) -> dict:
+    """environment.json's content, empty where there is none."""
+    try:
+        return json.loads((Path(folder) / "environment.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def installed(folder: Path) -> bool:
+    """Whether a set-up was completed there and its interpreter is still there; starts nothing."""
+    return bool(status(folder).get("complete")) and environment_python(folder).is_file()
+
+
+class Setup:
+    """One run of a plan, in a thread of its own; poll and cancel come from Blender's thread and never wait."""
+
+    def __init__(self, plan: Plan, fresh: bool = False):
+        self.plan = plan
+        self._fresh = fresh
+        self._state = State.WAITING
+        self._step, self._within, self._line = "", 0.0, ""
+        self._done: list[str] = []
+        self._lines: list[str] = []
+        self._stop = threading.Event()
+        self._process: subprocess.Popen | None = None
+        self._thread: threading.Thread | None = None
+        self._started = 0.0
+        self.seconds: dict[str, float] = {}
+        self.error: LgdError | None = None
+        self.findings: list[Finding] = []
+
+    def start(self) -> "Setup":
+        """Start, or go on where the same plan was left; `fresh` (repair) starts from nothing."""
+        self._state = State.RUNNING
+        self._thread = threading.Thread(target=self._run, name="lgd-setup", daemon=True)
+        self._thread.start()
+        return self
+
+    def poll(self) -> Report:
+        """State, fraction and last line."""
+        share = sum(part for step, part in STEPS.items() if step in self._done)
+        share += STEPS.get(self._step, 0.0) * self._within if self._step not in self._done else 0.0
+        if self._state is State.DONE:
+            share = 1.0
+        return Report(self._state, min(share, 1.0), self.error.text if self.error else self._line)
+
+    def log(self, lines: int = 20) -> list[str]:
+        """The last lines of the log."""
+        return self._lines[-lines:]
+
+    @property
+    def log_file(self) -> Path:
+        """The whole log."""
+        return self.plan.folder / "setup.log"
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._state in (State.DONE, State.FAILED, State.CANCELLED)
+
+    def cancel(self) -> None:
+        """End it; what is done stays, and a later start goes on from there."""
+        if not self.over:
+            self._state = State.CANCELLING
+            self._stop.set()
+            threading.Thread(target=self._end_process, daemon=True).start()
+
+    def wait(self, seconds: float | None = None) -> Report:
+        """For scripts: wait for the end."""
+        if self._thread:
+            self._thread.join(seconds)
+        return self.poll()
+
+    def _run(self) -> None:
+        try:
+            self._prepare()
+            for step in STEPS:
+                if self._stop.is_set():
+                    raise LgdError("cancelled")
+                if step in self._done:
+                    continue
+                self._step, self._within = step, 0.0
+                start = time.monotonic()
+                getattr(self, f"_do_{step}")()
+                self.seconds[step] = round(time.monotonic() - start, 2)
+                self._done.append(step)
+                self._write(False)
+            self._write(True)
+            # What uv has fetched is linked into the environment; only the copies in its cache go.
+            shutil.rmtree(self.plan.folder / "cache", ignore_errors=True)
+            self._say("The set-up is complete.")
+            self._state = State.DONE
+        except LgdError as fault:
+            cancelled = fault.code == "cancelled" or self._stop.is_set()
+            self.error = None if cancelled else fault
+            self._say("Cancelled; what is done stays." if cancelled else fault.sentence())
+            self._state = State.CANCELLED if cancelled else State.FAILED
+        except Exception as fault:  # noqa: BLE001 (a thread's fault must reach the user)
+            text = f"The set-up failed ({type(fault).__name__}: {fault})."
+            self.error = LgdError("setup_incomplete", text, f"The log: {self.log_file}")
+            self._say(self.error.sentence())
+            self._state = State.CANCELLED if self._stop.is_set() else State.FAILED
+
+    def _prepare(self) -> None:
+        self._started = time.monotonic()
+        folder = self.plan.folder
+        past = status(folder)
+        if self._fresh or past.get("plan") != self.plan.fingerprint():
+            for name in ("venv", "environment.json"):
+                path = folder / name
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            past = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._done = [step for step in past.get("done", []) if step in STEPS]
+        if not (folder / "venv" / "pyvenv.cfg").is_file():
+            self._done = []
+        self._done = [step for step in self._done if step != "check"]
+        self._say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} set-up in {folder}; {self.plan.torch.sentence}")
+        if self._done:
+            self._say(f"Going on after: {', '.join(self._done)}.")
+        self._interpreter = past.get("python", "")
+        self._write(False)
+
+    def _write(self, whole: bool) -> None:
+        content = {
+            "complete": whole,
+            "plan": self.plan.fingerprint(),
+            "done": self._done,
+            "python": self._interpreter,
+            "torch": dataclasses.asdict(self.plan.torch),
+            "smplx": self.plan.smplx,
+            "requirements": [self.plan.torch_requirement, *self.plan.requirements],
+        }
+        part = self.plan.folder / "environment.json.part"
+        part.write_text(json.dumps(content, indent=1), "utf-8")
+        os.replace(part, self.plan.folder / "environment.json")
+
+    def _do_uv(self) -> None:
+        if self.plan.installer != "uv":
+            return
+        found = probe_system()
+        self._say(f"uv {environment_uv.UV_VERSION}")
+        environment_uv.obtain(
+            self.plan.folder, *found, self.plan.offline, self.plan.index, self._bytes, self._stop.is_set
+        )
+
+    def _bytes(self, done: int, total: int) -> None:
+        self._within = done / total if total else 0.0
+        self._line = f"uv: {done / 1e6:.1f} of {total / 1e6:.1f} MB"
+
+    def _do_python(self) -> None:
+        wanted = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
+        if self.plan.python:
+            chosen: Interpreter | None = ask(self.plan.python)
+            if chosen is None:
+                raise LgdError(
+                    "setup_incomplete", f"{self.plan.python} does not start as a Python.", "Choose another."
+                )
+            if not chosen.suits:
+                text = f"{chosen.label} is not {wanted}, which the packages come for."
+                raise LgdError("setup_incomplete", text, "Choose another, or leave the field empty.")
+        else:
+            chosen = next(iter(find(self.plan.folder / "python")), None)
+        if chosen is None and self.plan.installer == "uv" and self.plan.offline is None:
+            self._say(f"No Python {wanted} was found here: uv fetches one.")
+            major, minor = PYTHONS[0]
+            self._command([str(self._uv), "python", "install", f"{major}.{minor}", "--no-config"], "python")
+            chosen = next(iter(find(self.plan.folder / "python")), None)
+        if chosen is None:
+            text = f"No Python {wanted} was found on this computer."
+            raise LgdError("setup_incomplete", text, "Install one and run the set-up again, or point to one.")
+        self._interpreter = chosen.path
+        self._say(chosen.label)
+
+    def _do_venv(self) -> None:
+        target = self.plan.folder / "venv"
+        if target.exists():
+            shutil.rmtree(target)
+        if self.plan.installer == "uv":
+            command = [
+                str(self._uv),
+                "venv",
+                "--no-config",
+                "--no-project",
+                "--python",
+                self._interpreter,
+                str(target),
+            ]
+            if self.plan.offline is not None:
+                command.insert(2, "--offline")
+        else:
+            command = [self._interpreter, "-I", "-m", "venv", str(target)]
+        self._command(command, "venv")
+
+    def _do_torch(self) -> None:
+        if self.plan.offline is not None:
+            wanted = (self.plan.torch_requirement, *self.plan.requirements)
+            version = ask(environment_python(self.plan.folder))
+            missing = missing_wheels(self.plan.offline, wanted, version.version if version else (3, 11, 0))
+            if missing:
+                text = f"The offline folder {self.plan.offline} has no wheel of {', '.join(missing)}."
+                raise LgdError("setup_incomplete", text, "Add what is missing and press Set up again.")
+        self._install((self.plan.torch_requirement,), self.plan.torch)
+
+    def _do_packages(self) -> None:
+        self._install(self.plan.requirements, None)
+
+    def _do_check(self) -> None:
+        modules = {name: row for name, row in MODULES.items() if name in self.plan.modules}
+        self._say("Checking that everything loads.")
+        self.findings = check(environment_python(self.plan.folder), self.plan.bridge, modules)
+        for finding in self.findings:
+            self._say(finding.sentence)
+        bad = [finding.sentence for finding in self.findings if not finding.ok and finding.needed]
+        if bad:
+            raise LgdError("setup_incomplete", " ".join(bad), "Press Repair to make the environment anew.")
+
+    @property
+    def _uv(self) -> Path:
+        return self.plan.folder / f"uv-{environment_uv.UV_VERSION}" / environment_uv.program_name()
+
+    def _install(self, requirements: tuple[str, ...], torch: TorchBuild | None) -> None:
+        constraints = self.plan.folder / "constraints.txt"
+        constraints.write_text(
+            "\n".join([self.plan.torch_requirement, *self.plan.constraints]) + "\n", "utf-8"
+        )
+        python = environment_python(self.plan.folder)
+        command = install_command(
+            python, requirements, constraints, torch, uv=self._uv if self.plan.installer == "uv" else None,
+            offline=self.plan.offline, find_links=self.plan.find_links, index=self.plan.index,
+        )  # fmt: skip
+        self._command(command, "packages" if torch is None else "torch")
+
+    def _command(self, command: list[str], what: str) -> None:
+        self._say("> " + " ".join(command))
+        more = {
+            "UV_CACHE_DIR": str(self.plan.folder / "cache"),
+            "UV_PYTHON_INSTALL_DIR": str(self.plan.folder / "python"),
+            "UV_NO_PROGRESS": "1",
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_INPUT": "1",
+        }
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            cwd=self.plan.folder,
+            env=clean_environment(**more),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+            start_new_session=sys.platform != "win32",
+        )
+        if self._stop.is_set():  # cancelled between the check and the start
+            self._end_process()
+        printed = []
+        assert self._process.stdout
+        for line in self._process.stdout:
+            if line.strip():
+                printed.append(line.rstrip())
+                self._say(line.rstrip())
+                self._within = 1 - (1 - self._within) * 0.93  # how many lines will come is not known
+        code = self._process.wait()
+        self._process = None
+        if self._stop.is_set():
+            raise LgdError("cancelled")
+        if code:
+            raise explain(what, printed, code, self.plan.offline, self.log_file)
+
+    def _end_process(self) -> None:
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        with contextlib.suppress(OSError):
+            process.terminate()
+        try:
+            process.wait(STOP_LADDER)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(OSError):
+                process.kill()
+
+    def _say(self, line: str) -> None:
+        self._line = line
+        self._lines.append(line)
+        del self._lines[:-LOG_KEPT]
+        with contextlib.suppress(OSError), open(self.log_file, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def probe_system() -> tuple[str, str]:
+    """This machine's system and processor, as uv's wheels are listed."""
+    import platform
+
+    return platform.system(), platform.machine()

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands that install packages, with uv or pip, and sentences for what they say when they fail."""
+
+import re
+from pathlib import Path
+
+from .._bridge import LgdError
+from .environment_hardware import TorchBuild
+from .environment_uv import INDEX
+
+
+def install_command(
+    python: Path,
+    requirements: tuple[str, ...],
+    constraints: Path,
+    torch: TorchBuild | None = None,
+    *,
+    uv: Path | None = None,
+    offline: Path | None = None,
+    find_links: tuple[str, ...] = (),
+    index: str = INDEX,
+) -> list[str]:
+    """The command line; `torch` where torch itself is installed, `uv` None for pip, `offline` a folder of wheels."""
+    if uv:
+        command = [str(uv), "pip", "install", "--no-config", "--python", str(python)]
+    else:
+        command = [str(python), "-I", "-m", "pip", "install"]
+    command += ["--only-binary", ":all:", "--constraint", str(constraints)]
+    if offline is not None:
+        command += ["--no-index", "--find-links", str(offline)]
+        command += ["--offline"] if uv else []
+    else:
+        for folder in find_links:
+            command += ["--find-links", folder]
+        if torch is not None and torch.tag:
+            # PyTorch's own index has what torch needs beside it, so pip asks no other.
+            command += ["--torch-backend", torch.tag] if uv else ["--index-url", str(torch.index)]
+        elif index != INDEX:
+            command += ["--default-index" if uv else "--index-url", index]
+    return [*command, *requirements]
+
+
+def missing_wheels(folder: Path, requirements: tuple[str, ...], version: tuple[int, int, int]) -> list[str]:
+    """Those pinned requirements of which a folder has no wheel for a Python's version, as 'name version'."""
+    there = [entry.name for entry in folder.glob("*.whl")] if folder.is_dir() else []
+    missing = []
+    for requirement in requirements:
+        name, _, wanted = requirement.partition("==")
+        stem = re.sub(r"[-_.]+", "_", name).lower()
+        for file in there:
+            parts = file[:-4].split("-")
+            if len(parts) < 5 or re.sub(r"[-_.]+", "_", parts[0]).lower() != stem:
+                continue
+            if wanted and parts[1].split("+")[0] != wanted:
+                continue
+            if _suits(parts[-3], parts[-2], version):
+                break
+        else:
+            missing.append(f"{name} {wanted}".strip())
+    return missing
+
+
+def _suits(tags: str, abi: str, version: tuple[int, int, int]) -> bool:
+    for tag in tags.split("."):
+        match = re.fullmatch(r"(py|cp)(\d)(\d*)", tag)
+        if not match or int(match.group(2)) != version[0] and match.group(1) != "py":
+            continue
+        minor = int(match.group(3) or 0)
+        if match.group(1) == "py" and minor <= version[1]:
+            return True
+        if match.group(1) == "cp" and (minor == version[1] or ("abi3" in abi and minor <= version[1])):
+            return True
+    return False
+
+
+def explain(what: str, printed: list[str], code: int, offline: Path | None, log: Path) -> LgdError:
+    """An LgdError with one sentence for what a failed command printed."""
+    text = "\n".join(printed)
+    where = f"The offline folder {offline}" if offline else "The package index"
+    rules = (
+        (r"No matching distribution found for (\S+)", "{where} has no wheel of {0} that suits."),
+        (r"Because (\S+) was not found in the (?:cache|provided package locations)", "{where} has no wheel of {0}."),
+        (r"no version of ([^\s,]+)", "{where} has no wheel of {0}."),
+        (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", "{where} has no wheel of {0} for this system."),
+        (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full."),
+        (r"Permission denied|Access is denied", "A file could not be written: access was denied."),
+        (r"dns error|[Cc]ould not connect|Connection refused|Network is unreachable|Temporary failure in name|"
+         r"[Ff]ailed to fetch|Max retries exceeded|timed out", "The network could not be reached, or gave no answer."),
+        (r"No module named (?:venv|ensurepip|pip)|ensurepip is not",
+         "This Python cannot make environments (it lacks venv or pip): choose uv as the installer."),
+    )  # fmt: skip
+    for pattern, sentence in rules:
+        match = re.search(pattern, text)
+        if match:
+            found = sentence.format(*match.groups(), where=where)
+            return LgdError(
+                "setup_incomplete", found, f"Then press Set up again: it goes on from here. Log: {log}"
+            )
+    last = printed[-1] if printed else f"exit code {code}"
+    return LgdError("setup_incomplete", f"Installing ({what}) failed: {last}", f"The log: {log}")
