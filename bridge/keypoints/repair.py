@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Repairs over time of one person's internal points: left-right swaps and isolated jumps (numpy only).
+
+A detector swaps the labels of the whole body or of a pair of limbs for some frames. Three groups of points (trunk
+with head, arms, legs) can each be mirrored: eight label states a frame. A Viterbi search over pairs of states finds
+the labels under which the points move most steadily; the detector's own labels, the length of the limbs and the
+direction of the feet (toes nearer than heels = facing the camera = left is on the picture's right) decide which of
+two steady labellings is the true one.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+
+from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS
+
+TRUNK, ARMS, LEGS = 1, 2, 4
+"""Bits of a label state: 0 = as detected, 7 = the whole body mirrored."""
+
+_PARTS = {
+    "eye": (TRUNK, 0.3), "ear": (TRUNK, 0.3), "shoulder": (TRUNK, 2.0), "hip": (TRUNK, 1.0),
+    "elbow": (ARMS, 1.0), "wrist": (ARMS, 1.0), "index": (ARMS, 0.3), "pinky": (ARMS, 0.3),
+    "knee": (LEGS, 1.0), "ankle": (LEGS, 1.0), "toe": (LEGS, 0.4), "heel": (LEGS, 0.4),
+}  # fmt: skip
+_GROUP = np.zeros(len(POINTS), dtype=np.int64)
+_WEIGHT = np.zeros(len(POINTS))
+for _i, _name in enumerate(POINTS):
+    for _part, (_group, _weight) in _PARTS.items():
+        if _part in _name.split("_") and POINT_MIRROR[_i] != _i:
+            _GROUP[_i], _WEIGHT[_i] = _group, _weight
+
+_LINK = 4.0  # weight of a group's unsteadiness, which lies in [0, 1]
+_SIGMA = 0.03  # steady means within this part of the body's diagonal
+_FLIP, _FLIP_GROUP = 0.5, 0.3  # cost of any change of labels, and of each group's
+_APART = 0.15  # cost a frame of a group labelled against the others
+_PRIOR = 0.12  # cost a frame of a label against the detector's
+_LIMB = 0.6  # weight of limbs that get longer when relabelled
+_FACING = 0.35  # weight of the feet's direction against the trunk's
+
+
+def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Undoes left-right swaps of one person's internal points over a clip.
+
+    keypoints (F, 30, 2) px, confidence (F, 30). Returns the relabelled keypoints and confidence, and the label states
+    (F,) int: the bits TRUNK, ARMS and LEGS say which groups were mirrored, 0 where nothing was. Nothing is moved.
+    """
+    points = np.asarray(keypoints, dtype=np.float64)
+    conf = np.asarray(confidence, dtype=np.float64)
+    count = len(points)
+    if count < 3 or not (conf > 0).any():
+        return np.array(keypoints), np.array(confidence), np.zeros(count, dtype=np.int64)
+    held, weight = _hold(points, conf)
+    scale = body_scale(points, conf)
+    states = _search(_unsteady(held, weight, scale), _evidence(points, conf, scale))
+    source = np.broadcast_to(np.arange(len(POINTS)), (count, len(POINTS)))
+    source = np.where((states[:, None] & _GROUP) > 0, POINT_MIRROR, source)
+    rows = np.arange(count)[:, None]
+    return np.asarray(keypoints)[rows, source], np.asarray(confidence)[rows, source], states
+
+
+def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float = 4.0) -> np.ndarray:
+    """Confidence (F, K) lowered where a point (F, K, 2) jumps away from its own steady motion and back.
+
+    A point is compared with the midpoints of its neighbours one to three frames away on both sides, which any uniform
+    motion meets; what lies beyond `limit` times the usual distance of that point nearby loses confidence with the
+    square of the excess. Nothing is deleted: the coordinates stay.
+    """
+    points = np.asarray(keypoints, dtype=np.float64)
+    conf = np.asarray(confidence, dtype=np.float64)
+    count = len(points)
+    if count < 5:
+        return np.array(confidence)
+    scale = body_scale(points, conf)
+    middles = np.full((3, *points.shape), np.nan)
+    for k in (1, 2, 3):
+        both = (conf[: count - 2 * k] > 0.05) & (conf[2 * k :] > 0.05)
+        middle = (points[: count - 2 * k] + points[2 * k :]) / 2
+        middles[k - 1, k : count - k] = np.where(both[..., None], middle, np.nan)
+    away = np.linalg.norm(points - _nanmedian(middles), axis=-1) / scale[:, None]
+    away[conf <= 0] = np.nan
+    reach = 10
+    padded = np.pad(away, ((reach, reach), (0, 0)), constant_values=np.nan)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
+    usual = _nanmedian(np.moveaxis(windows, -1, 0))
+    bound = limit * (np.nan_to_num(usual) + 0.006)
+    factor = np.where(np.isfinite(away) & (away > bound), (bound / np.maximum(away, 1e-9)) ** 2, 1.0)
+    return (conf * factor).astype(np.asarray(confidence).dtype)
+
+
+def body_scale(points: np.ndarray, conf: np.ndarray) -> np.ndarray:
+    """(F,) px: the diagonal of the box round the seen points, smoothed over time, never 0."""
+    good = conf >= 0.2
+    low = np.where(good[..., None], points, np.inf).min(1)
+    high = np.where(good[..., None], points, -np.inf).max(1)
+    with np.errstate(invalid="ignore"):
+        size = np.hypot(*(high - low).T)
+    size = np.where((good.sum(1) >= 4) & np.isfinite(size), size, np.nan)
+    if not np.isfinite(size).any():
+        return np.ones(len(points))
+    padded = np.pad(size, 15, constant_values=np.nan)
+    # Boxes shrink when limbs are hidden: the upper quartile nearby is the body's size.
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 31)
+    filled = np.where(np.isfinite(windows), windows, -1.0)
+    number = (filled > 0).sum(1)
+    ranked = np.sort(filled, axis=1)[:, ::-1]
+    near = ranked[np.arange(len(points)), np.minimum(number // 4, 30)]
+    near = np.where(number > 0, near, np.nanmedian(size))
+    return np.maximum(near, 1.0)
+
+
+def _nanmedian(values: np.ndarray) -> np.ndarray:
+    """Median over the first axis without NaN; NaN where there is nothing, without a warning."""
+    number = np.isfinite(values).sum(0)
+    ranked = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
+    low = np.take_along_axis(ranked, np.maximum((number - 1) // 2, 0)[None], 0)[0]
+    high = np.take_along_axis(ranked, np.minimum(number // 2, len(values) - 1)[None], 0)[0]
+    with np.errstate(invalid="ignore"):
+        return np.where(number > 0, (low + high) / 2, np.nan)
+
+
+def _hold(points: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Unseen points stay where they were last seen, with a weight that fades by a fifth a frame."""
+    held = points.copy()
+    weight = np.where(conf >= 0.1, conf, 0.0)
+    for t in range(1, len(points)):
+        gone = weight[t] < 0.8 * weight[t - 1] * 0.8
+        # A point held for long weighs less than even a poor sighting.
+        gone &= conf[t] < 0.1
+        held[t, gone] = held[t - 1, gone]
+        weight[t, gone] = 0.8 * weight[t - 1, gone]
+    return held, weight
+
+
+def _robust(distance: np.ndarray) -> np.ndarray:
+    square = (distance / _SIGMA) ** 2
+    return square / (1.0 + square)
+
+
+def _unsteady(points: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Per group g (trunk, arms, legs): first (3, F, 2, 2) of the bits at t-1, t; second (3, F, 2, 2, 2) of those at
+    t-2, t-1, t; each a mean over the group's points in [0, 1] times the confidence there is."""
+    count = len(points)
+    both = np.stack([points, points[:, POINT_MIRROR]]) / scale[:, None, None]
+    sure = np.stack([weight, weight[:, POINT_MIRROR]])
+    first = np.zeros((3, count, 2, 2))
+    second = np.zeros((3, count, 2, 2, 2))
+    for g, bit in enumerate((TRUNK, ARMS, LEGS)):
+        here = np.flatnonzero(_GROUP == bit)
+        share = _WEIGHT[here] / _WEIGHT[here].sum()
+        p, w = both[:, :, here], sure[:, :, here]
+        for b, c in product((0, 1), repeat=2):
+            step = np.linalg.norm(p[c, 1:] - p[b, :-1], axis=-1)
+            first[g, 1:, b, c] = (_robust(step) * np.sqrt(w[c, 1:] * w[b, :-1]) * share).sum(-1)
+            for a in (0, 1):
+                bend = np.linalg.norm(p[c, 2:] - 2 * p[b, 1:-1] + p[a, :-2], axis=-1)
+                sight = np.cbrt(w[c, 2:] * w[b, 1:-1] * w[a, :-2])
+                second[g, 2:, a, b, c] = (_robust(bend) * sight * share).sum(-1)
+    return first, second
+
+
+def _evidence(points: np.ndarray, conf: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(F, 8) cost of each label state for itself: prior, limbs' lengths, the feet's direction, groups apart."""
+    index = POINT_INDEX
+    states = np.arange(8)
+    bits = np.stack([(states & b) > 0 for b in (TRUNK, ARMS, LEGS)], -1)
+    ones = bits.sum(1)
+    cost = np.zeros((len(points), 8))
+    cost += _APART * np.minimum(ones, 3 - ones) + _PRIOR * ones / 3
+
+    def limb(a: str, b: str) -> np.ndarray:
+        """How much longer the two limbs get when one end is relabelled, in parts of the body."""
+        la, ra, lb, rb = (index[f"{side}_{n}"] for n in (a, b) for side in ("left", "right"))
+        sure = conf[:, [la, ra, lb, rb]].min(1)
+
+        def length(i: int, j: int) -> np.ndarray:
+            return np.linalg.norm(points[:, i] - points[:, j], axis=-1)
+
+        longer = length(la, rb) + length(ra, lb) - length(la, lb) - length(ra, rb)
+        return np.clip(longer / scale / 0.3, -1, 1) * sure
+
+    arms, legs = limb("shoulder", "elbow"), limb("hip", "knee")
+    for a, column in ((arms, 1), (legs, 2)):
+        split = bits[:, 0] != bits[:, column]
+        cost[:, split] += _LIMB * a[:, None]
+    cost[:, bits[:, 0]] += _FACING * _facing(points, conf)[:, None]
+    return cost
+
+
+def _facing(points: np.ndarray, conf: np.ndarray) -> np.ndarray:
+    """(F,) in [-1, 1]: whether the trunk's labels agree (+) with the direction that the feet point in; 0 = unknown."""
+    index = POINT_INDEX
+    ls, rs, lh, rh = (index[n] for n in ("left_shoulder", "right_shoulder", "left_hip", "right_hip"))
+    down = (points[:, lh] + points[:, rh] - points[:, ls] - points[:, rs]) / 2
+    trunk = np.maximum(np.linalg.norm(down, axis=-1), 1e-6)
+    down = down / trunk[:, None]
+    right = np.stack([down[:, 1], -down[:, 0]], -1)
+    wide = ((points[:, ls] - points[:, rs] + points[:, lh] - points[:, rh]) * right).sum(-1) / trunk
+    sure = conf[:, [ls, rs, lh, rh]].min(1)
+    total, number = np.zeros(len(points)), np.zeros(len(points))
+    for side in ("left", "right"):
+        toe, heel = index[f"{side}_big_toe"], index[f"{side}_heel"]
+        seen = conf[:, [toe, heel]].min(1)
+        total += seen * ((points[:, toe] - points[:, heel]) * down).sum(-1) / trunk
+        number += seen
+    lower = total / np.maximum(number, 1e-6)
+    # Below a twelfth of the trunk the direction says nothing: rolled cameras and bent trunks reach that.
+    clear = np.sign(lower) * np.clip((np.abs(lower) - 0.08) / 0.12, 0, 1)
+    return clear * np.clip(wide / 0.5, -1, 1) * sure * np.minimum(number / 2, 1)
+
+
+def _search(unsteady: tuple[np.ndarray, np.ndarray], evidence: np.ndarray) -> np.ndarray:
+    """The cheapest sequence of label states (F,), by Viterbi over pairs of states."""
+    first, second = unsteady
+    bits = np.stack([(np.arange(8) & b) > 0 for b in (TRUNK, ARMS, LEGS)], -1).astype(np.int64)
+    changed = (bits[:, None] != bits[None]).sum(-1)
+    flip = _FLIP * (changed > 0) + _FLIP_GROUP * changed
+    count = len(evidence)
+    step = np.zeros((count, 8, 8))
+    bend = np.zeros((count, 8, 8, 8))
+    for g in range(3):
+        b = bits[:, g]
+        step += first[g][:, b[:, None], b[None]]
+        bend += second[g][:, b[:, None, None], b[None, :, None], b[None, None]]
+    step = _LINK / 2 * step + flip
+    bend = _LINK / 2 * bend
+    best = evidence[0][:, None] + step[1] + evidence[1][None]
+    came = np.zeros((count, 8, 8), dtype=np.int64)
+    for t in range(2, count):
+        total = best[:, :, None] + bend[t]
+        came[t] = total.argmin(0)
+        best = total.min(0) + step[t] + evidence[t][None]
+    states = np.zeros(count, dtype=np.int64)
+    states[-2], states[-1] = np.unravel_index(best.argmin(), best.shape)
+    for t in range(count - 1, 1, -1):
+        states[t - 2] = came[t, states[t - 1], states[t]]
+    return states
