@@ -99,3 +99,20 @@ def landmark_offsets(data: dict, layout: str) -> tuple[np.ndarray, np.ndarray, n
         place[neck], parents[neck] = shoulders, 9
     local = place - joints[parents]
     return local[..., 0], local[..., 1:], parents
+
+
+def sole_offsets(data: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The four points a body stands on: under the left heel, left toes, right heel, right toes.
+
+    Returns offsets (4, 3) m from the ankle or foot joint, directions (4, 3, 10) m per beta, joints (4).
+    """
+    template, shapes = np.asarray(data["v_template"], float), np.asarray(data["shapedirs"], float)[..., :10]
+    weights, regressor = np.asarray(data["weights"]), np.asarray(data["J_regressor"], float)
+    offsets, directions, joints = [], [], np.array([7, 10, 8, 11])
+    for joint in joints:
+        own = np.flatnonzero(weights[:, joint] > 0.5)
+        lowest = own[template[own, 1] <= template[own, 1].min() + 0.006]
+        offsets.append(template[lowest].mean(0) - regressor[joint] @ template)
+        offsets[-1][1] = template[own, 1].min() - regressor[joint] @ template[:, 1]
+        directions.append(shapes[lowest].mean(0) - np.einsum("v,vcs->cs", regressor[joint], shapes))
+    return np.stack(offsets), np.stack(directions), joints

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel

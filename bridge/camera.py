@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cameras: focal length, projection, the closed-form placement of a posed body (numpy only)."""
+
+import math
+
+import numpy as np
+
+
+def assumed_focal(width: float, height: float) -> float:
+    """The focal length (px) assumed where none is known: the image's diagonal (WHAM, CLIFF)."""
+    return math.hypot(width, height)
+
+
+def camera_matrix(focal: float, width: float, height: float) -> np.ndarray:
+    """(3, 3) px with the principal point in the middle of the image; pixel centres lie on whole numbers."""
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+
+
+def to_rays(points: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """Pixels (F, K, 2) to rays (x / z, y / z). cam_K: (3, 3) or (F, 3, 3)."""
+    k = np.broadcast_to(cam_K, (len(points), 3, 3))[:, None]
+    x = (points[..., 0] - k[..., 0, 2]) / k[..., 0, 0]
+    y = (points[..., 1] - k[..., 1, 2]) / k[..., 1, 1]
+    return np.stack((x, y), -1)
+
+
+def project(points: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """Points (F, K, 3) m of the camera frame to pixels (F, K, 2). cam_K: (3, 3) or (F, 3, 3)."""
+    k = np.broadcast_to(cam_K, (len(points), 3, 3))[:, None]
+    depth = np.maximum(points[..., 2], 1e-3)
+    return np.stack(
+        (k[..., 0, 0] * points[..., 0] / depth + k[..., 0, 2], k[..., 1, 1] * points[..., 1] / depth + k[..., 1, 2]), -1
+    )
+
+
+def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """Where to put a body of fixed pose so that its points project onto rays: linear least squares, refined.
+
+    relative: (F, K, 3) m points about the pelvis, camera axes; rays: (F, K, 2); confidence: (F, K). Returns (F, 3) m.
+    The linear form weighs near points more; three re-weighted rounds make it the reprojection's least squares.
+    Frames with fewer than two points seen are NaN.
+    """
+    frames = len(relative)
+    weight = confidence.astype(float).copy()
+    out = np.full((frames, 3), np.nan)
+    enough = (confidence > 0).sum(-1) >= 2
+    depth = np.ones_like(confidence, dtype=float)
+    x, y = rays[..., 0].astype(float), rays[..., 1].astype(float)
+    for _ in range(4):
+        w = weight / depth**2
+        # x (Z + z) = X + rx  ->  X - x Z = x z - rx, likewise for y
+        a = np.zeros((frames, 3, 3))
+        b = np.zeros((frames, 3))
+        right_x = x * relative[..., 2] - relative[..., 0]
+        right_y = y * relative[..., 2] - relative[..., 1]
+        a[:, 0, 0] = a[:, 1, 1] = w.sum(-1)
+        a[:, 0, 2] = a[:, 2, 0] = -(w * x).sum(-1)
+        a[:, 1, 2] = a[:, 2, 1] = -(w * y).sum(-1)
+        a[:, 2, 2] = (w * (x * x + y * y)).sum(-1)
+        b[:, 0], b[:, 1] = (w * right_x).sum(-1), (w * right_y).sum(-1)
+        b[:, 2] = -(w * (x * right_x + y * right_y)).sum(-1)
+        a[enough] += 1e-9 * np.eye(3)
+        out[enough] = np.linalg.solve(a[enough], b[enough][..., None])[..., 0]
+        out[enough, 2] = np.clip(out[enough, 2], 0.2, 1e3)
+        depth = np.maximum(np.nan_to_num(out[:, None, 2] + relative[..., 2], nan=1.0), 0.1)
+    return out
+
+
+def fill_gaps(values: np.ndarray) -> np.ndarray:
+    """NaN rows of (F, C) filled linearly between their neighbours; the ends are held. All NaN stays NaN."""
+    good = np.isfinite(values).all(-1)
+    if not good.any():
+        return values
+    at = np.arange(len(values))
+    return np.stack([np.interp(at, at[good], values[good, c]) for c in range(values.shape[1])], -1)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The weights that ship: found beside this file, loaded without pickled code, named by their content."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import LgdError
+
+FOLDER = Path(__file__).with_name("weights")
+MODES = ("video", "paper")
+
+
+@lru_cache
+def _digest(path: Path, stamp: float) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def available_weights() -> dict[str, dict[str, str]]:
+    """The modes whose weights are there: {mode: {"name", "hash", "file"}}."""
+    found = {}
+    for mode in MODES:
+        path = FOLDER / f"{mode}.pt"
+        if path.is_file():
+            found[mode] = {"name": path.stem, "hash": _digest(path, path.stat().st_mtime), "file": str(path)}
+    return found
+
+
+def weights_name(mode: str) -> str:
+    """Name and hash of a mode's weights, as results carry it. Raises LgdError "setup_incomplete"."""
+    entry = available_weights().get(mode)
+    if entry is None:
+        raise LgdError("setup_incomplete", f"The weights of {mode} mode are missing.", "Install the add-on again.")
+    return f"{entry['name']}-{entry['hash']}"
+
+
+def load_network(mode: str, device="cpu", path: Path | None = None):
+    """The network of a mode in evaluation state, float32. Raises LgdError "setup_incomplete" where there is none."""
+    import torch
+
+    from .paper import PaperNet
+    from .video import VideoConfig, VideoNet
+
+    weights_name(mode) if path is None else None
+    saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
+    config = saved["config"]
+    if mode == "video":
+        config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+        net = VideoNet(VideoConfig(**config))
+    else:
+        net = PaperNet(config["width"])
+    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved["weights"].items()})
+    return net.eval().requires_grad_(False).to(device)
+
+
+def describe(mode: str) -> dict:
+    """What a mode's weights say of themselves: configuration, plan, validation figures, commit."""
+    import torch
+
+    saved = torch.load(FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
+    return {k: v for k, v in saved.items() if k != "weights"}

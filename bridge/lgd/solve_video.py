@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Video mode's solve: one clip of internal keypoints at 30 fps in, poses and all that goes with them out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..body.joints import LIMBS
+from ..body.landmarks import FAMILY
+from ..body.smpl import BodyModel
+from .hypotheses import choose, depth_flipped, mirrored_labels, pick, select, stack, turned
+from .observation import Observation, look_at, observe
+from .video import FAMILIES, ClipBody, State, VideoNet
+
+CHUNK = 4000  # frames solved in one pass; longer clips go in overlapping pieces
+OVERLAP = 128
+
+
+@dataclass
+class Solved:
+    """A solved clip, T frames at 30 fps, camera frame (OpenCV), m. rotations (T, 24, 3, 3); pelvis (T, 3); betas (10);
+    up (T, 3); contact (T, 6) in [0, 1]; doubt (T, 24) expected joint error, m; log_focal: found over told; path (T)
+    the hypothesis each frame came from; energies: mean robust reprojection error (boxes) before each step."""
+
+    rotations: Tensor
+    pelvis: Tensor
+    betas: Tensor
+    up: Tensor
+    contact: Tensor
+    doubt: Tensor
+    log_focal: float
+    path: Tensor
+    energies: list[float]
+
+
+class VideoSolver:
+    """The video network with a body and a layout's landmarks."""
+
+    def __init__(self, net: VideoNet, body: BodyModel, layout: str):
+        self.net, self.body = net, body
+        offsets, directions, parents = body.landmarks(layout)
+        self.landmarks = (offsets[None], directions[None], parents)
+        family = FAMILIES.index(FAMILY[layout])
+        self.family = torch.nn.functional.one_hot(torch.tensor([family], device=body.device), len(FAMILIES)).float()
+
+    def clip_body(self, count: int, betas: Tensor | None) -> ClipBody:
+        offsets, directions, parents = self.landmarks
+        fixed = None if betas is None else betas.expand(count, -1)
+        return ClipBody(
+            self.body, offsets.expand(count, -1, -1), directions.expand(count, -1, -1, -1), parents, fixed
+        )
+
+    @torch.no_grad()
+    def solve(
+        self, rays: Tensor, confidence: Tensor, *, focal_known: bool, static: bool, betas: Tensor | None = None,
+        steps: int | None = None, hypotheses: bool = True, start: Callable[[State], State] | None = None,
+        should_stop: Callable[[], bool] | None = None, on_progress: Callable[[int, int], None] | None = None,
+    ) -> Solved:  # fmt: skip
+        """Solve a clip.
+
+        rays: (T, 30, 2); confidence: (T, 30); betas: (10) to keep, or None; hypotheses: try exchanged labels, a turned
+        root and flipped depth beside the network's own start; start: change the first estimate (tests of robustness).
+        """
+        frames = len(rays)
+        pieces = chunks(frames)
+        options = {"focal_known": focal_known, "static": static, "steps": steps, "hypotheses": hypotheses, "start": start}
+        if len(pieces) > 1 and betas is None:
+            # One shape for the whole clip: found on each piece, averaged, then kept.
+            found, weights = [], []
+            for number, (a, b) in enumerate(pieces):
+                if should_stop is not None:
+                    should_stop()
+                solved = self._piece(rays[a:b], confidence[a:b], None, **{**options, "hypotheses": False})
+                found.append(solved.betas)
+                weights.append(float(confidence[a:b].sum()) + 1e-6)
+                if on_progress:
+                    on_progress(number + 1, 2 * len(pieces))
+            share = torch.tensor(weights, device=rays.device) / sum(weights)
+            betas = (torch.stack(found) * share[:, None]).sum(0)
+        parts = []
+        for number, (a, b) in enumerate(pieces):
+            if should_stop is not None:
+                should_stop()
+            parts.append((a, b, self._piece(rays[a:b], confidence[a:b], betas, **options)))
+            if on_progress:
+                on_progress(len(pieces) + number + 1 if len(pieces) > 1 else 1, 2 * len(pieces) - (len(pieces) == 1))
+        return _join(parts, frames)
+
+    def _piece(
+        self, rays: Tensor, confidence: Tensor, betas: Tensor | None, *, focal_known: bool, static: bool,
+        steps: int | None, hypotheses: bool, start,
+    ) -> Solved:  # fmt: skip
+        ones = torch.ones(1, device=rays.device)
+        rays, confidence = rays[None], confidence[None]
+        if hypotheses:
+            other = mirrored_labels(rays, confidence)
+            rays, confidence = torch.cat((rays, other[0])), torch.cat((confidence, other[1]))
+        obs = observe(rays, confidence)
+        count = len(rays)
+        known, still = ones.expand(count) * focal_known, ones.expand(count) * static
+        family = self.family.expand(count, -1)
+        features = self.net.encode(obs, known, still, family)
+        first = self.net.first(features, obs, known)
+        if betas is not None:
+            first.betas = betas.expand(count, -1)
+        if start is not None:
+            first = start(first)
+        rows = [0]
+        starts = first
+        if hypotheses:
+            own = State(*(getattr(first, n)[:1] for n in State.__dataclass_fields__ if n != "energy"))
+            starts, rows = stack([first, turned(own), depth_flipped(own)]), [0, 1, 0, 0]
+        obs, features = select(obs, rows), features[rows]
+        body = self.clip_body(len(rows), betas)
+        known, still, family = ones.expand(len(rows)) * focal_known, ones.expand(len(rows)) * static, self.family
+        states = self.net(
+            obs, body, known, still, family.expand(len(rows), -1), steps=steps, start=starts, features=features
+        )
+        energies = [float(s.energy[0].mean()) for s in states if s.energy is not None]
+        final = states[-1]
+        posed = body.posed(final, obs)
+        turn = camera_turn(final, obs)
+        joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ turn
+        if len(rows) > 1:
+            chosen = choose(joints[:, :, list(LIMBS)], final.doubt).path
+        else:
+            chosen = torch.zeros(rays.shape[1], dtype=torch.long, device=rays.device)
+        state = pick(final, chosen)
+        return _to_camera(state, select(obs, [0]), chosen, energies)
+
+
+def camera_turn(state: State, obs: Observation) -> Tensor:
+    """Camera to virtual camera (B, T, 3, 3) under the focal length the state has found."""
+    return look_at(obs.centre * (-state.focal).exp()[:, None])
+
+
+def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[float]) -> Solved:
+    turn = camera_turn(state, obs)[0]
+    back = turn.transpose(-1, -2)
+    rotations = state.rotations[0].clone()
+    rotations[:, 0] = back @ rotations[:, 0]
+    pelvis = (back @ state.pelvis(obs.size)[0][..., None]).squeeze(-1)
+    up = (back @ state.up[0][..., None]).squeeze(-1)
+    return Solved(
+        rotations, pelvis, state.betas[0], torch.nn.functional.normalize(up, dim=-1), state.contact[0].sigmoid(),
+        state.doubt[0].exp(), float(state.focal[0, 0]), path, energies,
+    )  # fmt: skip
+
+
+def chunks(frames: int) -> list[tuple[int, int]]:
+    """Pieces of at most CHUNK frames that overlap by OVERLAP."""
+    if frames <= CHUNK:
+        return [(0, frames)]
+    count = -(-(frames - OVERLAP) // (CHUNK - OVERLAP))
+    length = -(-(frames + (count - 1) * OVERLAP) // count)
+    starts = [min(i * (length - OVERLAP), frames - length) for i in range(count)]
+    return [(s, s + length) for s in starts]
+
+
+def _join(parts: list[tuple[int, int, Solved]], frames: int) -> Solved:
+    """Pieces laid together in the middle of their overlaps."""
+    if len(parts) == 1:
+        return parts[0][2]
+    cuts = [0, *((parts[i][1] + parts[i + 1][0]) // 2 for i in range(len(parts) - 1)), frames]
+    rows: dict[str, list[Tensor]] = {}
+    for (a, _, solved), low, high in zip(parts, cuts[:-1], cuts[1:], strict=True):
+        for name in ("rotations", "pelvis", "up", "contact", "doubt", "path"):
+            rows.setdefault(name, []).append(getattr(solved, name)[low - a : high - a])
+    joined = {name: torch.cat(values) for name, values in rows.items()}
+    first = parts[0][2]
+    focal = sum(p.log_focal for *_, p in parts) / len(parts)
+    return Solved(betas=first.betas, log_focal=focal, energies=first.energies, **joined)
