@@ -3,6 +3,9 @@
 
 import sys
 
-from bridge.cli import main
+try:
+    from bridge.cli import main
 
-sys.exit(main())
+    sys.exit(main())
+except KeyboardInterrupt:  # before or after the part that has a word for it
+    sys.exit(130)

@@ -38,22 +38,30 @@ def main(argv: list[str] | None = None) -> int:
             build_parser().print_help()
             return 0
         arguments = ["serve"]
-    previous = signal.getsignal(signal.SIGTERM)
+    interrupted: list[int] = []
+
+    def interrupt(number, frame):
+        interrupted.append(number)
+        raise KeyboardInterrupt
+
+    previous = [signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         return run(arguments)
-    except LgdError as error:
-        print(f"\r{error.sentence()}" if sys.stderr.isatty() else error.sentence(), file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("Cancelled; nothing was written.", file=sys.stderr)
-        return 130
-    except Exception as error:  # noqa: BLE001
-        fault = translate(error)
-        print(fault.sentence(), file=sys.stderr)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
+        # Packages that are being imported turn an interrupt into errors of their own.
+        if interrupted or isinstance(error, KeyboardInterrupt):
+            _tell("Cancelled; nothing was written.")
+            return 130
+        fault = error if isinstance(error, LgdError) else translate(error)
+        _tell(fault.sentence())
         return fault.exit_code
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
+            signal.signal(number, handler)
+
+
+def _tell(text: str) -> None:
+    print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:

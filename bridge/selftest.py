@@ -96,13 +96,13 @@ def _files(out: TextIO) -> None:
     from .body.files import load_body
     from .lgd.checkpoint import available_weights
 
-    weights = available_weights()
-    for mode, entry in weights.items():
-        print(f"weights: {mode}: {entry['name']} {entry['hash']} ({entry['file']})", file=out)
-    if not weights:
-        raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
     body = load_body()
     print(f"default body: {body['id']}, {len(body['v_template'])} vertices", file=out)
+    weights = available_weights()
+    for mode, entry in weights.items():
+        print(f"weights, {mode} mode: {entry['name']} {entry['hash']} ({entry['file']})", file=out)
+    if not weights:
+        raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
 
 
 def _tiny_fit(device: str, out: TextIO) -> None:

@@ -12,7 +12,15 @@ from pathlib import Path
 
 START = "import sys, runpy; sys.path.insert(0, {folder!r}); runpy.run_module('bridge', run_name='__main__')"
 # Blender's own Python must not leak into the worker's.
-DROPPED = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE", "PYTHONUSERBASE", "VIRTUAL_ENV")
+DROPPED = (
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "PYTHONEXECUTABLE",
+    "PYTHONUSERBASE",
+    "VIRTUAL_ENV",
+    "__PYVENV_LAUNCHER__",  # macOS
+)
 LOG_SIZE = 1 << 20  # bytes after which the log starts anew, the last one kept
 TAIL_LINES = 30
 

@@ -2,6 +2,7 @@
 """The life of jobs over a real pipe, with a worker that keeps to the rules."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -259,3 +260,27 @@ def test_pumping_a_flood_never_holds_blender(desk):
         time.sleep(0.005)
     assert job.state is State.DONE and frames == 3000
     assert worst < 0.02
+
+
+def test_the_layout_of_the_zip(tmp_path):
+    """As an extension: `bridge/` inside the add-on, whose package has a long name and is not on sys.path."""
+    addon = tmp_path / "bl_ext" / "user_default" / "lgd_blender_addon"
+    ignore = shutil.ignore_patterns("__pycache__", "weights", "sculpt", "*.npz", "scene")
+    shutil.copytree(ROOT / "lgd_blender_addon", addon, ignore=ignore)
+    shutil.copytree(ROOT / "bridge", addon / "bridge", ignore=ignore)
+    script = f"""
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(tmp_path)!r})
+from bl_ext.user_default.lgd_blender_addon import _bridge, session
+assert _bridge.FOLDER == Path({str(addon)!r}), _bridge.FOLDER
+assert "bridge" not in sys.modules
+session.get().configure(sys.executable, _bridge.FOLDER, Path({str(tmp_path / "user")!r}))
+job = session.get().start("describe_body", {{"body": "none.npz"}})
+while not job.over:
+    session.get().pump(); time.sleep(0.01)
+print(job.error.code)
+"""
+    command = [sys.executable, "-I", "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=tmp_path)
+    assert done.stdout.strip() == "model_file", done.stderr
