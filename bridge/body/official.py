@@ -55,9 +55,13 @@ def _reconstruct(subtype, shape, kind):
 def _scalar(dtype, data=b""):
     if not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise Refused("a number of an unknown type")
-    return np.frombuffer(
-        data.encode("latin1") if isinstance(data, str) else data, dtype
-    )[0]
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)[0]
+
+
+def _frombuffer(buffer, dtype, shape, order):
+    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+        raise Refused("an array of an unknown type")
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
 
 
 def _reconstructor(cls, base, state):
@@ -80,6 +84,8 @@ _PLAIN = {
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
     _PLAIN[_module, "_reconstruct"] = _reconstruct
     _PLAIN[_module, "scalar"] = _scalar
+for _module in ("numpy.core.numeric", "numpy._core.numeric"):
+    _PLAIN[_module, "_frombuffer"] = _frombuffer
 for _module, _builtins in (("copy_reg", "__builtin__"), ("copyreg", "builtins")):
     _PLAIN[_module, "_reconstructor"] = _reconstructor
     _PLAIN[_builtins, "object"] = object
@@ -88,9 +94,7 @@ for _module in ("csc", "_csc"):
 for _module in ("csr", "_csr"):
     _PLAIN[f"scipy.sparse.{_module}", "csr_matrix"] = _SparseRows
 for _class in ("ch.Ch", "ch.ChLambda", "reordering.Select", "reordering.Reshape"):
-    _PLAIN["chumpy." + _class.split(".")[0], _class.split(".")[1]] = type(
-        _class, (_Chumpy,), {}
-    )
+    _PLAIN["chumpy." + _class.split(".")[0], _class.split(".")[1]] = type(_class, (_Chumpy,), {})
 
 
 class _Unpickler(pickle.Unpickler):
@@ -118,9 +122,7 @@ def read(name: str, content: bytes, hint: str) -> dict[str, np.ndarray]:
             "Download the file again from the official site; this one may be harmful.",
         ) from fault
     except Exception as fault:  # a damaged pickle can raise anything
-        raise LgdError(
-            "model_file", f"{name} cannot be read as an SMPL model file.", hint
-        ) from fault
+        raise LgdError("model_file", f"{name} cannot be read as an SMPL model file.", hint) from fault
     if not isinstance(data, dict):
         raise LgdError(
             "model_file",
@@ -161,11 +163,7 @@ def _read_array(content: bytes):
     """One .npy; an array of objects goes through the restricted unpickler as well."""
     stream = io.BytesIO(content)
     version = np.lib.format.read_magic(stream)
-    header = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     if header(stream)[2].hasobject:
         return _unpickle(content[stream.tell() :])
     return np.load(io.BytesIO(content), allow_pickle=False)
@@ -201,9 +199,7 @@ def _chumpy_value(node: _Chumpy) -> np.ndarray:
 def _dense(matrix: _Sparse) -> np.ndarray:
     state = matrix.state
     shape = tuple(int(n) for n in state.get("_shape", state.get("shape")))
-    starts, inner, values = (
-        _numbers(state[key]) for key in ("indptr", "indices", "data")
-    )
+    starts, inner, values = (_numbers(state[key]) for key in ("indptr", "indices", "data"))
     outer = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
     dense = np.zeros(shape)
     at = (outer, inner) if matrix.rows else (inner, outer)

@@ -49,11 +49,7 @@ class Assets:
     def target(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A target's vertex ids (n) and offsets (n, 3) in metres."""
         text = gzip.decompress(self.read(f"targets/{name}.target.gz")).decode("ascii")
-        rows = [
-            line.split()
-            for line in text.splitlines()
-            if line.strip() and not line.startswith("#")
-        ]
+        rows = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
         values = np.array(rows, dtype=np.float64).reshape(-1, 4)
         return values[:, 0].astype(np.int64), values[:, 1:] * DECIMETRE
 
@@ -72,9 +68,7 @@ class Assets:
             elif kind == "f" and group in KEPT_GROUPS:
                 corners = [corner.split("/") for corner in rest.split()]
                 if len(corners) != 4:
-                    raise ValueError(
-                        f"the base mesh has a face with {len(corners)} corners"
-                    )
+                    raise ValueError(f"the base mesh has a face with {len(corners)} corners")
                 quads.append([int(c[0]) - 1 for c in corners])
                 quad_uvs.append([int(c[1]) - 1 for c in corners])
         mirror = np.zeros(len(vertices), np.int64)
@@ -95,9 +89,7 @@ class Assets:
         """For each bone of the default rig the base-mesh vertices whose mean is its head."""
         groups = json.loads(self.read("mesh_metadata/basemesh_vertex_groups.json"))
         heads = {}
-        for bone, entry in json.loads(
-            self.read("rigs/standard/rig.default.json")
-        ).items():
+        for bone, entry in json.loads(self.read("rigs/standard/rig.default.json")).items():
             head = entry["head"]
             if head["strategy"] == "CUBE":
                 spans = groups[head["cube_name"]]
@@ -109,9 +101,7 @@ class Assets:
     def bone_weights(self, count: int) -> dict[str, np.ndarray]:
         """For each bone of the default rig its skinning weight on every base-mesh vertex (count)."""
         dense = {}
-        for bone, pairs in json.loads(self.read("rigs/standard/weights.default.json"))[
-            "weights"
-        ].items():
+        for bone, pairs in json.loads(self.read("rigs/standard/weights.default.json"))["weights"].items():
             column = np.zeros(count)
             for vertex, weight in pairs:
                 column[int(vertex)] += weight

@@ -34,11 +34,7 @@ def split_quads(
         if i in decided:
             cut = decided[i]
         else:
-            cut = frozenset(
-                (quad[0], quad[2])
-                if long_first[i] <= long_second[i]
-                else (quad[1], quad[3])
-            )
+            cut = frozenset((quad[0], quad[2]) if long_first[i] <= long_second[i] else (quad[1], quad[3]))
             decided[twin] = frozenset(int(mirror[v]) for v in cut)
         order = (0, 1, 2, 3) if quad[0] in cut else (1, 2, 3, 0)
         a, b, c, d = order
@@ -66,7 +62,7 @@ class Decimator:
         self._p = [tuple(p) for p in vertices.tolist()]
         self._mirror = mirror.tolist()
         self._weights = weights
-        self.faces: list[list[int] | None] = faces.tolist()
+        self.faces: list[list[int]] = faces.tolist()  # empty once collapsed
         self.uvs: list[list[int]] = uvs.tolist()
         self._around: list[set[int]] = [set() for _ in self._p]
         for i, face in enumerate(faces.tolist()):
@@ -95,9 +91,7 @@ class Decimator:
         error = target @ (self._quadric[u] + self._quadric[v]) @ target
         length2 = sum((x - y) ** 2 for x, y in zip(self._p[u], self._p[v], strict=True))
         bend = np.abs(self._weights[u] - self._weights[v]).sum()
-        return float(
-            error + LENGTH_WEIGHT * (1 + BEND_WEIGHT * bend) * length2 * self._area[u]
-        )
+        return float(error + LENGTH_WEIGHT * (1 + BEND_WEIGHT * bend) * length2 * self._area[u])
 
     def _corner_map(self, u: int, v: int) -> dict[int, int] | None:
         """UV id at u -> UV id at v across the edge's two faces, None where a seam forbids the collapse."""
@@ -128,8 +122,7 @@ class Decimator:
             if n0 @ n1 < MIN_TURN * float(np.sqrt(n0 @ n0)) * size or size == 0:
                 return False
             longest = max(
-                float(d @ d)
-                for d in (after[1] - after[0], after[2] - after[1], after[0] - after[2])
+                float(d @ d) for d in (after[1] - after[0], after[2] - after[1], after[0] - after[2])
             )
             if size < MIN_QUALITY * longest:
                 return False
@@ -141,20 +134,18 @@ class Decimator:
             return other == v and self._allowed(u, v)
         if twin in self._neighbours(u) or not self._allowed(u, v):
             return False
-        if other == v and not (self._neighbours(u) & self._neighbours(twin)) <= (
-            self._neighbours(v) | {v}
-        ):
+        if other == v and not (self._neighbours(u) & self._neighbours(twin)) <= (self._neighbours(v) | {v}):
             return False
         return self._allowed(twin, other)
 
     def _collapse(self, u: int, v: int) -> None:
-        mapping = self._corner_map(u, v)
+        mapping = self._corner_map(u, v) or {}
         for f in list(self._around[u]):
             face = self.faces[f]
             if v in face:
                 for w in face:
                     self._around[w].discard(f)
-                self.faces[f] = None
+                self.faces[f] = []
             else:
                 k = face.index(u)
                 face[k] = v
@@ -172,12 +163,7 @@ class Decimator:
         heap: list[tuple[float, int, int, int, int]] = []
 
         def push(u: int) -> None:
-            if (
-                u in protected
-                or self._mirror[u] in protected
-                or not side[u]
-                or not self._around[u]
-            ):
+            if u in protected or self._mirror[u] in protected or not side[u] or not self._around[u]:
                 return
             stamp[u] += 1
             for v in sorted(self._neighbours(u)):

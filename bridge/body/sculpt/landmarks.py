@@ -46,9 +46,7 @@ def names_and_vertices() -> tuple[list[str], list[int]]:
     """All landmark names (nose, left_eye, right_eye ...) and their base-mesh vertices."""
     names, vertices = [], []
     for name, ids in BASE.items():
-        for side, vertex in zip(
-            ("left_", "right_") if len(ids) == 2 else ("",), ids, strict=True
-        ):
+        for side, vertex in zip(("left_", "right_") if len(ids) == 2 else ("",), ids, strict=True):
             names.append(side + name)
             vertices.append(vertex)
     return names, vertices
@@ -56,13 +54,7 @@ def names_and_vertices() -> tuple[list[str], list[int]]:
 
 def order(survivors: np.ndarray) -> np.ndarray:
     """Base-mesh ids (V) in the order of the finished body: landmarks at their wanted ids, the rest rising."""
-    wanted = {
-        i: v
-        for name, ids in WANTED_IDS.items()
-        for i, v in zip(ids, BASE[name], strict=True)
-    }
+    wanted = {i: v for name, ids in WANTED_IDS.items() for i, v in zip(ids, BASE[name], strict=True)}
     taken = set(wanted.values())
     rest = iter([v for v in survivors.tolist() if v not in taken])
-    return np.array(
-        [wanted[i] if i in wanted else next(rest) for i in range(len(survivors))]
-    )
+    return np.array([wanted[i] if i in wanted else next(rest) for i in range(len(survivors))])

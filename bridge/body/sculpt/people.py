@@ -75,10 +75,7 @@ def draw(count: int, seed: int) -> Macros:
     pole = rng.beta(1.2, 7.0, count)
     gender = np.where(male > 0, 1 - pole, pole)
     local = np.stack(
-        [
-            mean + by_gender * gender + sd * rng.standard_normal(count)
-            for _, sd, mean, by_gender in LOCAL
-        ],
+        [mean + by_gender * gender + sd * rng.standard_normal(count) for _, sd, mean, by_gender in LOCAL],
         1,
     )
     return Macros(
@@ -90,9 +87,7 @@ def draw(count: int, seed: int) -> Macros:
         cup=np.clip(0.5 + 0.2 * rng.standard_normal(count), 0, 1),
         firmness=np.clip(0.5 + 0.2 * rng.standard_normal(count), 0, 1),
         race=rng.dirichlet(np.ones(3), count),
-        stature=1.762
-        - 0.132 * (1 - gender)
-        + (0.069 - 0.005 * (1 - gender)) * rng.standard_normal(count),
+        stature=1.762 - 0.132 * (1 - gender) + (0.069 - 0.005 * (1 - gender)) * rng.standard_normal(count),
         local=local,
     )
 
@@ -103,9 +98,7 @@ def _ends(value: np.ndarray) -> np.ndarray:
     return np.stack([low, 1 - low - high, high], 1)
 
 
-def _masks(
-    macros: Macros, height: np.ndarray
-) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+def _masks(macros: Macros, height: np.ndarray) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
     return {
         "race": (RACES, macros.race),
         "gender": (GENDERS, np.stack([1 - macros.gender, macros.gender], 1)),
@@ -165,9 +158,9 @@ class Population:
             local_rows.append(self._dense([n + "-incr" for n in names]))
             local_rows.append(self._dense([n + "-decr" for n in names]))
         self._targets = np.array(rows + local_rows)
-        self._local = np.stack(
-            [np.maximum(macros.local, 0), np.maximum(-macros.local, 0)], 2
-        ).reshape(len(macros.gender), -1)
+        self._local = np.stack([np.maximum(macros.local, 0), np.maximum(-macros.local, 0)], 2).reshape(
+            len(macros.gender), -1
+        )
         self._height = self._solve_height()
 
     def _dense(self, names: list[str]) -> np.ndarray:
@@ -195,10 +188,7 @@ class Population:
         stature = np.empty(len(height))
         targets = np.ascontiguousarray(self._targets[:, 1 : 3 * self._skin : 3])
         for start in range(0, len(height), 250):
-            y = (
-                coefficients[start : start + 250] @ targets
-                + self._base[1 : 3 * self._skin : 3]
-            )
+            y = coefficients[start : start + 250] @ targets + self._base[1 : 3 * self._skin : 3]
             stature[start : start + 250] = y.max(1) - y.min(1)
         return stature
 

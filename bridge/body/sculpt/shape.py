@@ -40,14 +40,10 @@ def smooth_patch(faces: np.ndarray, count: int, patch: np.ndarray) -> csr_matrix
     laplacian = (diags(np.asarray(links.sum(1)).ravel()) - links).tocsr()
     rest = np.setdiff1d(np.arange(count), patch)
     rim = rest[np.asarray(links[patch][:, rest].sum(0)).ravel() > 0]
-    solved = spsolve(
-        laplacian[patch][:, patch].tocsc(), -laplacian[patch][:, rim].toarray()
-    )
+    solved = spsolve(laplacian[patch][:, patch].tocsc(), -laplacian[patch][:, rim].toarray())
     keep = csr_matrix((np.ones(len(rest)), (rest, rest)), (count, count))
     rows, columns = np.repeat(patch, len(rim)), np.tile(rim, len(patch))
-    return keep + csr_matrix(
-        (np.asarray(solved).ravel(), (rows, columns)), (count, count)
-    )
+    return keep + csr_matrix((np.asarray(solved).ravel(), (rows, columns)), (count, count))
 
 
 def principal_shapes(
@@ -65,9 +61,7 @@ def principal_shapes(
     root = np.sqrt(areas / areas.sum()).astype(np.float32)
     gram = np.zeros((count, count))
     for start in range(0, bodies.shape[1], 1000):
-        part = (
-            bodies[:, start : start + 1000] * root[start : start + 1000, None]
-        ).reshape(count, -1)
+        part = (bodies[:, start : start + 1000] * root[start : start + 1000, None]).reshape(count, -1)
         gram += part.astype(np.float64) @ part.astype(np.float64).T
     surface = gram.copy()
     offsets = (joints - joints.mean(0)).reshape(count, -1) / np.sqrt(24)
@@ -75,9 +69,9 @@ def principal_shapes(
     _, vectors = np.linalg.eigh(gram)
     scores = vectors[:, ::-1][:, :keep] * np.sqrt(count - 1)
     flat = bodies.reshape(count, -1)
-    directions = np.stack(
-        [flat.T @ scores[:, k].astype(np.float32) for k in range(keep)], 1
-    ).astype(np.float64)
+    directions = np.stack([flat.T @ scores[:, k].astype(np.float32) for k in range(keep)], 1).astype(
+        np.float64
+    )
     directions /= count - 1
     explained = np.array([(s @ surface @ s) / (count - 1) for s in scores.T])
     return (
@@ -122,9 +116,7 @@ def joint_regressor(
         ]
         near = np.linalg.norm(template - targets[joint, :, 0], axis=1) < REACH
         ids = np.flatnonzero(near & bound[:, family].any(1))
-        system = np.concatenate(
-            [template[ids, :, None] - targets[joint, None, :, :1], directions[ids]], 2
-        )
+        system = np.concatenate([template[ids, :, None] - targets[joint, None, :, :1], directions[ids]], 2)
         wanted = np.concatenate([np.zeros((3, 1)), targets[joint, :, 1:]], 1)
         n = len(ids)
         a = np.concatenate([

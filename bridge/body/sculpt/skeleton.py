@@ -75,9 +75,7 @@ def joint_of_bone(bone: str) -> int:
     return NAMES.index("head")
 
 
-def merge_weights(
-    bones: dict[str, np.ndarray], kept: np.ndarray, mirror: np.ndarray
-) -> np.ndarray:
+def merge_weights(bones: dict[str, np.ndarray], kept: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Skinning weights (n, 24) on the kept vertices, symmetric, at most 7 joints each, rows summing to one.
 
     mirror: (n) index of each kept vertex's mirror image among the kept ones.
@@ -117,9 +115,7 @@ class Skeleton:
                 ids = slot[heads[bone]]
                 np.add.at(self.matrix[joint], ids, 1.0 / (len(ids) * len(_HEADS[name])))
             if MIRROR[joint] == joint:
-                self.matrix[joint] = 0.5 * (
-                    self.matrix[joint] + self.matrix[joint][mirror]
-                )
+                self.matrix[joint] = 0.5 * (self.matrix[joint] + self.matrix[joint][mirror])
             else:
                 self.matrix[MIRROR[joint]] = self.matrix[joint][mirror]
         for row, bone in enumerate(_KNUCKLES):
@@ -149,9 +145,7 @@ def _swing(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """The smallest rotation that turns direction `start` into `end`."""
     a, b = _unit(start), _unit(end)
     axis = np.cross(a, b)
-    skew = np.array(
-        [[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]]
-    )
+    skew = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     return np.eye(3) + skew + skew @ skew / (1 + a @ b)
 
 
@@ -181,9 +175,7 @@ def to_t_pose(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     turn["left_shoulder"] = _frame(UPPER_ARM, down) @ _frame(upper, hinge).T
     turn["left_elbow"] = _frame(FOREARM, down) @ _frame(fore, hinge).T
     hand = _frame(middle - at["left_wrist"], little - index)
-    turn["left_wrist"] = turn["left_hand"] = (
-        _frame(np.array([1.0, 0, 0]), np.array([0, 0, -1.0])) @ hand.T
-    )
+    turn["left_wrist"] = turn["left_hand"] = _frame(np.array([1.0, 0, 0]), np.array([0, 0, -1.0])) @ hand.T
     turn["left_hip"] = _swing(at["left_knee"] - at["left_hip"], THIGH)
     turn["left_knee"] = _swing(at["left_ankle"] - at["left_knee"], SHANK)
     rotations = np.stack([turn[name] for name in NAMES])
@@ -193,9 +185,7 @@ def to_t_pose(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     joints = np.zeros((24, 3))
     for joint in range(1, 24):
         parent = PARENTS[joint]
-        joints[joint] = joints[parent] + rotations[parent] @ (
-            places[joint] - places[parent]
-        )
+        joints[joint] = joints[parent] + rotations[parent] @ (places[joint] - places[parent])
     return rotations, joints
 
 
