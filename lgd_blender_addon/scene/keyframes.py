@@ -23,9 +23,15 @@ class Take:
         self.name = name
         self.actions = []
         self._shared = None
+        self._bags = {}
 
     def bag(self, block):
-        """An empty holder of f-curves (`.fcurves`, `.groups`) for `block`, assigned to it."""
+        """The take's holder of f-curves (`.fcurves`, `.groups`) for `block`, made and assigned at the first call."""
+        if block not in self._bags:
+            self._bags[block] = self._new_bag(block)
+        return self._bags[block]
+
+    def _new_bag(self, block):
         data = block.animation_data_create()
         if SLOTS:
             if self._shared is None:

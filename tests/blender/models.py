@@ -86,7 +86,7 @@ def default_body() -> Body:
     return make_body(data)
 
 
-def forward(body: Body, quats, betas, trans):
+def forward(body: Body, quats, betas, trans, skin: bool = True):
     """SMPL (Loper et al. 2015) in its own frame: joints (24, 3) and vertices (V, 3) for one pose's quaternions (24, 4)."""
     rest = body.joints(betas)
     turns = axes.matrices(quats / np.linalg.norm(quats, axis=-1, keepdims=True))
@@ -96,6 +96,8 @@ def forward(body: Body, quats, betas, trans):
         world.append(world[p] @ turns[j])
         place.append(place[p] + world[p] @ (rest[j] - rest[p]))
     world, place = np.array(world), np.array(place)
+    if not skin:
+        return place + trans, None
     shaped = body.vertices(betas)
     if body.posedirs is not None:
         shaped = shaped + body.posedirs @ corrective_features(quats[None])[0]
@@ -126,7 +128,7 @@ def write_motion(path, body: Body, frames: int = 40, seed: int = 3, fps: float =
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, [0.05, -4.1, 1.4]
     quats = axes.quaternions(poses.reshape(frames, 24, 3))
-    joints = np.array([forward(body, quats[f], betas, trans[f])[0] for f in range(frames)])
+    joints = np.array([forward(body, quats[f], betas, trans[f], skin=False)[0] for f in range(frames)])
     landmarks = joints[:, [15, 12, 16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8, 10, 11, 0]]
     project = landmarks @ cam_K.T
     data = dict(

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The solved camera and the footage behind it; and a camera of the scene as the solver wants it."""
+
+import re
+from pathlib import Path
+
+import bpy
+import numpy as np
+from mathutils import Matrix
+
+from .axes import camera_frame, camera_object, continuous, matrix_quaternions
+from .footage import Footage, folder_files
+from .keyframes import Take, write_curve, write_curves
+
+SENSOR = 36.0
+
+
+def lens_of(cam_K, size):
+    """Blender's lens (mm), shift_x and shift_y for cam_K (..., 3, 3) px and a picture of size (w, h) px.
+
+    Sensor fit is horizontal, the sensor 36 mm wide; both shifts are in widths. Pixel (0, 0) is the centre of the
+    top-left pixel (contracts), so the picture's middle is ((w - 1) / 2, (h - 1) / 2).
+    """
+    K = np.asarray(cam_K, dtype=float)
+    w, h = (float(value) for value in size)
+    return (
+        K[..., 0, 0] / w * SENSOR,
+        -(K[..., 0, 2] - (w - 1) / 2) / w,
+        (K[..., 1, 2] - (h - 1) / 2) / w,
+    )
+
+
+def build_camera(name: str, cam_K, size, T_world_cam, times, take: Take, collection):
+    """A camera object of the solved lens and place; moving or zooming ones get keys at times (F,) in `take`."""
+    data = bpy.data.cameras.new(name)
+    camera = bpy.data.objects.new(name, data)
+    collection.objects.link(camera)
+    data.sensor_fit = "HORIZONTAL"
+    data.sensor_width = SENSOR
+    data.clip_end = 1000.0
+    data.passepartout_alpha = 0.7
+    lens, shift_x, shift_y = lens_of(cam_K, size)
+    data.lens, data.shift_x, data.shift_y = (float(np.ravel(value)[0]) for value in (lens, shift_x, shift_y))
+    if np.ndim(lens) and np.ptp(np.stack([lens, shift_x, shift_y]), axis=1).max() > 1e-6:
+        for path, values in (("lens", lens), ("shift_x", shift_x), ("shift_y", shift_y)):
+            write_curve(take.bag(data), path, 0, times, values)
+    place_camera(camera, T_world_cam, times, take)
+    return camera
+
+
+def place_camera(camera, T_world_cam, times, take: Take) -> None:
+    """Put a camera object at T_world_cam (4, 4), or key it along (F, 4, 4) at times (F,)."""
+    world = camera_object(T_world_cam)
+    camera.rotation_mode = "QUATERNION"
+    first = world if world.ndim == 2 else world[0]
+    camera.matrix_basis = Matrix(first.tolist())
+    if world.ndim == 3 and np.abs(world - world[:1]).max() > 1e-7:
+        bag = take.bag(camera)
+        write_curves(bag, "location", times, world[:, :3, 3])
+        write_curves(bag, "rotation_quaternion", times, continuous(matrix_quaternions(world[:, :3, :3])))
+
+
+def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -> None:
+    """Put the footage behind a camera so that Blender's frames (N,) show the source frames (N,).
+
+    An even pace is an offset; anything else (speed, real time) keys the offset frame by frame.
+    """
+    data = camera.data
+    background = data.background_images.new()
+    data.show_background_images = True
+    background.alpha = 1.0
+    background.display_depth = "BACK"
+    fit_background(scene, background, footage.size)
+    clip = bpy.data.movieclips.get(footage.block) if footage.place in ("CLIP", "CAMERA") else None
+    if clip is not None and _as_shown(footage, frames, sources):
+        background.source = "MOVIE_CLIP"
+        background.clip = clip
+        return
+    image, numbers = _image(footage)
+    background.source = "IMAGE"
+    background.image = image
+    user = background.image_user
+    user.use_auto_refresh = True
+    if image.source == "FILE":
+        return
+    # A window from frame 1 on that is long enough for every frame; the offset alone then chooses the picture.
+    user.frame_start = 1
+    user.frame_duration = int(max(frames[-1], numbers[-1], 1)) + 1
+    user.use_cyclic = False
+    wanted = numbers[np.clip(sources, 0, len(numbers) - 1)] if footage.is_folder else np.asarray(sources) + 1
+    offsets = wanted - np.asarray(frames)
+    user.frame_offset = int(offsets[0])
+    if frames[0] < 1:
+        # Before its first frame Blender shows the first picture: start the window where the take starts.
+        user.frame_start = int(frames[0])
+        offsets = offsets + int(frames[0]) - 1
+        user.frame_duration = int(frames[-1] - frames[0]) + 1
+        user.frame_offset = int(offsets[0])
+    if np.ptp(offsets):
+        index = len(data.background_images) - 1
+        change = np.concatenate([[True], np.diff(offsets) != 0])
+        write_curve(
+            take.bag(data), f"background_images[{index}].image_user.frame_offset", 0,
+            np.asarray(frames)[change], offsets[change], interpolation="CONSTANT",
+        )  # fmt: skip
+
+
+def _as_shown(footage: Footage, frames, sources) -> bool:
+    place = np.asarray(frames) - footage.start
+    inside = (place >= 0) & (place < len(footage.table))
+    return bool(np.array_equal(footage.table[place[inside]], np.asarray(sources)[inside]))
+
+
+def _image(footage: Footage):
+    """The image data-block of a footage, and the number in the file's name of each source frame."""
+    path = Path(footage.path)
+    if not footage.is_folder:
+        image = bpy.data.images.load(str(path), check_existing=True)
+        image.source = "MOVIE"
+        return image, np.arange(1, max(len(footage.table), 1) + 1)
+    names = folder_files(path) if path.is_dir() else [path.name]
+    folder = path if path.is_dir() else path.parent
+    image = bpy.data.images.load(str(folder / names[0]), check_existing=True)
+    matches = [re.match(r"^(.*?)(\d+)(\D*)$", name) for name in names]
+    if len(names) == 1 or not all(matches):
+        return image, np.ones(len(names), dtype=int)
+    image.source = "SEQUENCE"
+    return image, np.array([int(match.group(2)) for match in matches if match])
+
+
+def fit_background(scene, background, size) -> None:
+    """Make the footage as wide as the camera's frame, whatever the render size: the lens is fitted to the width."""
+    if not size[0] or not size[1]:
+        return
+    render = scene.render
+    frame = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
+    background.frame_method = "FIT" if size[0] / size[1] >= frame else "CROP"
+
+
+def camera_for_solver(scene, camera, size, frames) -> dict:
+    """T_world_cam and cam_K of a scene's camera over Blender's frames (F,), for a picture of size (w, h) px.
+
+    A still camera gives (4, 4) and (3, 3), a moving or zooming one (F, 4, 4) and (F, 3, 3). The scene's frame is put
+    back afterwards.
+    """
+    moving = _may_move(camera)
+    before, sub = scene.frame_current, scene.frame_subframe
+    places, lenses = [], []
+    try:
+        for frame in np.asarray(frames, dtype=float) if moving else [before + sub]:
+            if moving:
+                scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
+            graph = bpy.context.evaluated_depsgraph_get()
+            evaluated = camera.evaluated_get(graph)
+            places.append(np.array(evaluated.matrix_world))
+            lenses.append(_intrinsics(evaluated, graph, size))
+    finally:
+        if moving:
+            scene.frame_set(before, subframe=sub)
+    T, K = camera_frame(np.array(places)), np.array(lenses)
+    still = len(T) == 1 or np.abs(T - T[:1]).max() < 1e-6
+    steady = len(K) == 1 or np.abs(K - K[:1]).max() < 1e-3
+    return {"T_world_cam": T[0] if still else T, "cam_K": K[0] if steady else K}
+
+
+def _may_move(item) -> bool:
+    while item is not None:
+        if item.animation_data or len(item.constraints) or (item.data and item.data.animation_data):
+            return True
+        item = item.parent
+    return False
+
+
+def _intrinsics(camera, graph, size) -> np.ndarray:
+    w, h = size
+    P = np.array(camera.calc_matrix_camera(graph, x=int(w), y=int(h)))
+    return np.array([
+        [P[0, 0] * w / 2, 0.0, (1 - P[0, 2]) * w / 2 - 0.5],
+        [0.0, P[1, 1] * h / 2, (1 + P[1, 2]) * h / 2 - 0.5],
+        [0.0, 0.0, 1.0],
+    ])  # fmt: skip

@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Footage as a place in Blender shows it: sequencer strip, movie clip, camera background, or a file.
+
+Every place is read into one form, `Footage`: the path that the worker opens, and a table of which of its frames
+(0-based, the worker's counting) Blender shows on which frame. What a place does to time (offset, trims, speed, reversed)
+is in that table; `timing.py` lays keys by it.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from .._bridge import LgdError
+
+IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jp2 .bmp .tif .tiff .webp .ppm .pgm .pbm".split())
+
+
+@dataclass(frozen=True)
+class Footage:
+    """place: STRIP, CLIP, CAMERA or FILE; name for actions and objects; path of a video file or a folder of images.
+
+    fps: the rate Blender takes for the file (0: not known); size (w, h) px or (0, 0); start: Blender's frame of
+    table[0]; table (N,) int: the source frame shown on Blender's frame start + i, -1 for none; block: the name of
+    the clip or image that shows it, for the camera's background.
+    """
+
+    place: str
+    name: str
+    path: str
+    fps: float
+    size: tuple[int, int]
+    start: int
+    table: np.ndarray
+    block: str = ""
+
+    @property
+    def is_folder(self) -> bool:
+        return Path(self.path).suffix.lower() in IMAGE_SUFFIXES or Path(self.path).is_dir()
+
+    def cut(self, first: float, last: float) -> "Footage":
+        """Only what is shown from Blender's frame `first` to `last`, both included."""
+        a = max(int(np.ceil(first)) - self.start, 0)
+        b = min(int(np.floor(last)) - self.start + 1, len(self.table))
+        if b <= a or not (self.table[a:b] >= 0).any():
+            raise LgdError(
+                "bad_input",
+                f"{self.name} is not shown between frames {first:g} and {last:g}.",
+                f"It is shown from frame {self.start} to {self.start + len(self.table) - 1}: change the range.",
+            )
+        return replace(self, start=self.start + a, table=self.table[a:b])
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """The half-open range of source frames shown, for the worker."""
+        seen = self.table[self.table >= 0]
+        if not len(seen):
+            raise LgdError("bad_input", f"{self.name} shows no frame.", "Check the strip's or clip's range.")
+        return int(seen.min()), int(seen.max()) + 1
+
+
+def _bad(text: str, hint: str = "") -> LgdError:
+    return LgdError("bad_input", text, hint)
+
+
+def _natural(name: str) -> list:
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", name)]
+
+
+def folder_files(folder: Path) -> list[str]:
+    """The images of a folder in the order in which the worker counts them."""
+    try:
+        names = [f.name for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()]
+    except OSError:
+        names = []
+    return sorted(names, key=_natural)
+
+
+def _existing(path: str, library=None) -> Path:
+    full = Path(bpy.path.abspath(path, library=library))
+    if not path or not full.exists():
+        raise _bad(f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file.")
+    return full
+
+
+def _positions(folder: Path, names) -> np.ndarray:
+    """Where each of the named files stands among the folder's images as the worker counts them."""
+    order = {name: index for index, name in enumerate(folder_files(folder))}
+    missing = next((name for name in names if name not in order), None)
+    if missing is not None:
+        raise _bad(
+            f"The image {missing} is missing in {folder.name} or is of a kind that cannot be read.",
+            "Use .png, .jpg or .tif images.",
+        )
+    return np.array([order[name] for name in names], dtype=int)
+
+
+# -- the sequencer
+
+
+def strips_of(scene) -> list:
+    """All strips of a scene's sequencer, in any version."""
+    editor = scene.sequence_editor
+    if editor is None:
+        return []
+    return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
+
+
+def from_strip(scene, strip) -> Footage:
+    """A movie or image strip of the scene's sequencer."""
+    if strip is None:
+        raise _bad("No strip is active in the sequencer.", "Select the footage's strip.")
+    kinds = {
+        "META": "is a meta strip, which cannot be read: open it (Tab) and select the movie strip inside.",
+        "SPEED": "is a speed effect, which cannot be read: set the speed by the movie strip's retiming.",
+        "SCENE": "is a scene strip: render it to a video first.",
+        "SOUND": "is a sound strip: select the movie strip beside it.",
+        "MOVIECLIP": "is a clip strip: choose the clip in the movie clip editor.",
+    }
+    if strip.type not in ("MOVIE", "IMAGE"):
+        raise _bad(f"The strip {strip.name} " + kinds.get(strip.type, "is neither a movie nor images: select the footage's own strip."))
+    if _speed_effect(scene, strip):
+        raise _bad(
+            f"The strip {strip.name} is played by a speed effect, which cannot be read.",
+            "Remove the effect, or set the speed by the strip's retiming.",
+        )
+    start, end = strip_span(strip)
+    shown = np.arange(start, end)
+    index = strip_frames(scene, strip, shown)
+    fps = 0.0
+    if strip.type == "MOVIE":
+        path = str(_existing(strip.filepath))
+        name = Path(strip.filepath).stem
+        fps = float(strip.fps)
+        size = _strip_size(strip)
+    else:
+        folder = _existing(strip.directory)
+        files = [e.filename for e in strip.elements]
+        where = _positions(folder, files)
+        index = where[np.clip(index, 0, len(files) - 1)]
+        path, name, size = str(folder), folder.name, _strip_size(strip)
+        if len(files) == 1:
+            path = str(folder / files[0])
+            index = np.zeros_like(index)
+    return Footage("STRIP", name, path, fps, size, start, index.astype(int), strip.name)
+
+
+def _strip_size(strip) -> tuple[int, int]:
+    element = strip.elements[0] if len(strip.elements) else None
+    return (int(element.orig_width or 0), int(element.orig_height or 0)) if element is not None else (0, 0)
+
+
+def _of(strip, *names):
+    """A strip's number under the newest of its names (5.1 renamed them)."""
+    return float(getattr(strip, next(name for name in names if hasattr(strip, name))))
+
+
+def strip_span(strip) -> tuple[int, int]:
+    """The Blender frames a strip is shown on, half-open."""
+    return (
+        int(_of(strip, "left_handle", "frame_final_start")),
+        int(_of(strip, "right_handle", "frame_final_end")),
+    )
+
+
+def _speed_effect(scene, strip) -> bool:
+    return any(other.type == "SPEED" and getattr(other, "input_1", None) == strip and not other.mute for other in strips_of(scene))
+
+
+def strip_frames(scene, strip, frames) -> np.ndarray:
+    """The source frame (0-based, in the file) that a movie or image strip shows on Blender's frames (N,).
+
+    Follows Blender's own arithmetic (SEQ_give_frame_index), including the playback rate that a strip added by
+    the file browser has, which Python is not told and which the strip's length betrays.
+    """
+    frames = np.asarray(frames, dtype=float)
+    length = source_length(strip)
+    offset = int(_of(strip, "content_trim_start", "animation_offset_start"))
+    if strip.type == "IMAGE" and len(strip.elements) == 1:
+        return np.zeros(len(frames), dtype=int)
+    start = _of(strip, "content_start", "frame_start")
+    content_end = strip_span(strip)[1] + _of(strip, "right_handle_offset", "frame_offset_end")
+    keys = list(getattr(strip, "retiming_keys", ()))
+    index = (content_end - 1 - frames) if strip.use_reverse_frames else (frames - start)
+    index = np.maximum(index, 0.0)
+    if keys:
+        if len(keys) > 2:
+            raise _bad(
+                f"The strip {strip.name} is retimed in several pieces, which Blender does not let add-ons read.",
+                "Retime it with one speed, or render it to a video.",
+            )
+        span = content_end - 1 - start
+        if bpy.app.version < (4, 5, 0):
+            # Before 4.5 the keys stand elsewhere than the strip's end; with a playback rate Python gets them scaled.
+            keyed = float(keys[1].timeline_frame - keys[0].timeline_frame)
+            span = min(keyed, keyed / _rate(scene, strip), key=lambda value: abs(value - span))
+        index = np.clip(index / max(span, 1.0), 0.0, 1.0) * (length - 1)
+    else:
+        index = index * playback_rate(scene, strip, length, content_end - start)
+    index = np.clip(index, 0.0, max(length - 1, 0))
+    if strip.strobe > 1:
+        index = index - np.fmod(index, strip.strobe)
+    # Blender rounds half away from zero.
+    return np.floor(index + 0.5).astype(int) + offset
+
+
+_lengths: dict = {}
+
+
+def source_length(strip) -> int:
+    """The number of source frames a strip has left after hard trims (what a strip reports changed in 4.5)."""
+    if strip.type == "IMAGE":
+        return len(strip.elements) - int(
+            _of(strip, "content_trim_start", "animation_offset_start") + _of(strip, "content_trim_end", "animation_offset_end")
+        )
+    path = _existing(strip.filepath)
+    key = (str(path), path.stat().st_mtime, path.stat().st_size)
+    if key not in _lengths:
+        clip = bpy.data.movieclips.load(str(path))
+        _lengths[key] = int(clip.frame_duration)
+        bpy.data.movieclips.remove(clip)
+    trimmed = _of(strip, "content_trim_start", "animation_offset_start") + _of(strip, "content_trim_end", "animation_offset_end")
+    return max(_lengths[key] - int(trimmed), 1)
+
+
+def _rate(scene, strip) -> float:
+    fps = float(getattr(strip, "fps", 0.0) or 0.0)
+    return fps / (scene.render.fps / scene.render.fps_base) if fps else 1.0
+
+
+def playback_rate(scene, strip, length: int, shown: float) -> float:
+    """Source frames a timeline frame of a strip without retiming."""
+    if strip.type != "MOVIE" or not strip.fps:
+        return 1.0
+    rate = _rate(scene, strip)
+    if abs(shown - length) < 0.5 and abs(length / rate - length) >= 1.0:
+        return 1.0
+    return rate if abs(shown - length / rate) <= 1.0 and abs(shown - length) >= 0.5 else 1.0
+
+
+# -- clips, images, files
+
+
+def from_clip(clip) -> Footage:
+    """A movie clip, as the clip editor and camera backgrounds show it (frame for frame)."""
+    if clip is None:
+        raise _bad("No movie clip is open.", "Open the footage in the movie clip editor.")
+    start = int(clip.frame_start)
+    index = np.arange(int(clip.frame_duration)) + int(clip.frame_offset)
+    path = _existing(clip.filepath, clip.library)
+    if clip.source == "SEQUENCE":
+        path, index = _sequence(path, index)
+    else:
+        index = np.where(index < int(clip.frame_duration), index, -1)
+    fps = float(clip.fps)
+    return Footage("CLIP", Path(clip.name).stem, str(path), fps, tuple(clip.size), start, np.maximum(index, -1), clip.name)
+
+
+def _sequence(first: Path, index):
+    """A numbered sequence's folder, and the place there of each frame counted from the sequence's first number."""
+    match = re.match(r"^(.*?)(\d+)(\D*)$", first.name)
+    if match is None:
+        return first, np.where(index == 0, 0, -1)
+    head, digits, tail = match.groups()
+    order = {name: place for place, name in enumerate(folder_files(first.parent))}
+    names = [f"{head}{int(digits) + int(i):0{len(digits)}d}{tail}" for i in index]
+    return first.parent, np.array([order.get(name, -1) for name in names], dtype=int)
+
+
+def from_image(image, user) -> Footage:
+    """A movie or image sequence behind a camera, with that background's own frames (`image_user`)."""
+    path = _existing(image.filepath, image.library)
+    size = tuple(image.size)
+    name = Path(image.filepath).stem
+    if image.source == "FILE":
+        return Footage("CAMERA", name, str(path), 0.0, size, 1, np.zeros(1, dtype=int), image.name)
+    if image.source not in ("MOVIE", "SEQUENCE"):
+        raise _bad(f"The image {image.name} is neither a movie nor an image sequence.")
+    count = int(user.frame_duration)
+    shown = np.arange(1, count + 1) + int(user.frame_offset)
+    if image.source == "MOVIE":
+        return Footage("CAMERA", name, str(path), 0.0, size, int(user.frame_start), np.maximum(shown - 1, -1), image.name)
+    match = re.match(r"^(.*?)(\d+)(\D*)$", path.name)
+    number = int(match.group(2)) if match else 1
+    folder, index = _sequence(path, shown - number)
+    return Footage("CAMERA", folder.name, str(folder), 0.0, size, int(user.frame_start), index, image.name)
+
+
+def from_camera(scene) -> Footage:
+    """The first clip, movie or image sequence behind the scene's camera."""
+    camera = scene.camera
+    if camera is None or camera.type != "CAMERA":
+        raise _bad("The scene has no camera.", "Add a camera with the footage as its background image.")
+    for background in camera.data.background_images:
+        if background.source == "MOVIE_CLIP":
+            clip = scene.active_clip if background.use_camera_clip else background.clip
+            if clip is not None:
+                return replace(from_clip(clip), place="CAMERA")
+        elif background.image is not None:
+            return from_image(background.image, background.image_user)
+    raise _bad(f"The camera {camera.name} has no footage behind it.", "Add the footage as its background image.")
+
+
+def from_file(path: str) -> Footage:
+    """A video file or a folder of images, shown frame for frame from frame 1."""
+    full = _existing(path)
+    if full.is_dir():
+        files = folder_files(full)
+        if not files:
+            raise _bad(f"The folder {full.name} holds no images.", "Choose a folder of .png or .jpg files, or a video file.")
+        return Footage("FILE", full.name, str(full), 0.0, (0, 0), 1, np.arange(len(files)))
+    if full.suffix.lower() in IMAGE_SUFFIXES:
+        return Footage("FILE", full.stem, str(full), 0.0, (0, 0), 1, np.zeros(1, dtype=int))
+    try:
+        clip = bpy.data.movieclips.load(str(full))
+    except RuntimeError:
+        raise _bad(f"Blender cannot read {full.name} as a video.", "Check that the file plays.") from None
+    try:
+        found = from_clip(clip)
+    finally:
+        bpy.data.movieclips.remove(clip)
+    if found.table.size < 1 or not found.fps:
+        raise _bad(f"Blender cannot read {full.name} as a video.", "Check that the file plays.")
+    return Footage("FILE", full.stem, str(full), found.fps, found.size, 1, np.arange(len(found.table)))
+
+
+def with_footage(place: str, scene, strip=None, clip=None, path: str = "") -> Footage:
+    """The footage of a place by name: STRIP, CLIP, CAMERA or FILE. Raises LgdError with a sentence."""
+    if place == "STRIP":
+        editor = scene.sequence_editor
+        return from_strip(scene, strip or (editor.active_strip if editor else None))
+    if place == "CLIP":
+        return from_clip(clip)
+    if place == "CAMERA":
+        return from_camera(scene)
+    if not path:
+        raise _bad("No file is chosen.", "Choose a video or a folder of images.")
+    return from_file(path)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The result file motion.npz as Blender reads it, and its copy inside the .blend (numpy only)."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .._bridge import LgdError
+
+
+@dataclass(frozen=True)
+class Motion:
+    """One person's take, in the camera frame. Shapes and units: contracts, motion.npz."""
+
+    poses: np.ndarray
+    betas: np.ndarray
+    trans: np.ndarray
+    cam_K: np.ndarray
+    T_world_cam: np.ndarray
+    frame_times: np.ndarray
+    image_size: tuple[int, int]
+    gender: str
+    body_model: str
+    reprojection_px: np.ndarray
+    joint_confidence: np.ndarray
+    person_id: int
+    framerate: float
+    extra: dict
+
+    @property
+    def frames(self) -> int:
+        return len(self.poses)
+
+
+def load_motion(source) -> Motion:
+    """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
+    label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
+    try:
+        with np.load(io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False) as file:
+            data = {name: file[name] for name in file.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise LgdError("bad_input", f"{label} cannot be read as a motion: {error}.", "Choose a motion.npz.") from None
+    try:
+        return _checked(data)
+    except (KeyError, ValueError, TypeError) as error:
+        reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+        raise LgdError("bad_input", f"{label} is no motion of this add-on: {reason}.", "Choose a motion.npz.") from None
+
+
+def _checked(data: dict) -> Motion:
+    poses = np.asarray(data["poses"], dtype=np.float64)
+    frames = len(poses)
+    trans = np.asarray(data["trans"], dtype=np.float64)
+    if poses.ndim != 2 or poses.shape[1] != 72 or trans.shape != (frames, 3) or not frames:
+        raise ValueError(f"poses of shape {poses.shape} and trans of shape {trans.shape} do not belong together")
+    if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
+        raise ValueError("it holds values that are not finite")
+    rate = float(data.get("mocap_framerate", 30.0))
+    times = np.asarray(data.get("frame_times", np.arange(frames) / rate), dtype=np.float64)
+    if len(times) != frames or (np.diff(times) <= 0).any():
+        raise ValueError("its frame times do not rise")
+    used = {"poses", "betas", "trans", "cam_K", "T_world_cam", "frame_times", "image_size", "gender", "body_model",
+            "reprojection_px", "joint_confidence", "person_id", "mocap_framerate"}  # fmt: skip
+    return Motion(
+        poses,
+        np.asarray(data["betas"], dtype=np.float64).reshape(-1)[:10],
+        trans,
+        np.asarray(data["cam_K"], dtype=np.float64),
+        np.asarray(data.get("T_world_cam", _level()), dtype=np.float64),
+        times,
+        tuple(int(v) for v in np.asarray(data["image_size"]).reshape(-1)[:2]),
+        str(np.ravel(data.get("gender", "neutral"))[0]),
+        str(np.ravel(data.get("body_model", ""))[0]),
+        np.asarray(data.get("reprojection_px", np.full(frames, np.nan)), dtype=np.float64),
+        np.asarray(data.get("joint_confidence", np.ones((frames, 24))), dtype=np.float64),
+        int(data.get("person_id", 0)),
+        rate,
+        {name: value for name, value in data.items() if name not in used},
+    )
+
+
+def _level() -> np.ndarray:
+    """A level camera at 1.5 m that looks along +Y."""
+    return np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 1.5], [0, 0, 0, 1.0]])
+
+
+def pack(motion: Motion, first: int) -> bytes:
+    """What a later re-solve or comparison needs of a motion, small enough to live in the .blend."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer, poses=motion.poses.astype(np.float32), betas=motion.betas.astype(np.float32),
+        trans=motion.trans.astype(np.float32), cam_K=motion.cam_K, T_world_cam=motion.T_world_cam,
+        frame_times=motion.frame_times, image_size=np.array(motion.image_size), gender=motion.gender,
+        body_model=motion.body_model, reprojection_px=motion.reprojection_px.astype(np.float32),
+        joint_confidence=motion.joint_confidence.astype(np.float16), person_id=motion.person_id,
+        mocap_framerate=motion.framerate, first=first,
+    )  # fmt: skip
+    return buffer.getvalue()

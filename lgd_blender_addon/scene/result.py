@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A solved take becomes objects in the scene, in one call; what fails half-way leaves nothing behind."""
+
+from dataclasses import dataclass, field
+
+import bpy
+import numpy as np
+
+from .._bridge import LgdError
+from . import armature, correctives, mesh, timing
+from .axes import camera_to_rig
+from .body import Body
+from .camera import build_camera, show_footage
+from .footage import Footage
+from .keyframes import Take, find_curve, keys_of, write_curve, write_pose
+from .motion import Motion, pack
+
+ERROR_PROPERTY = "lgd_reprojection_px"
+CONFIDENCE_PROPERTY = "lgd_confidence"
+STORED_PROPERTY = "lgd_motion"
+
+
+@dataclass
+class Options:
+    """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
+    BAKED; rig: the name of an armature to animate anew; camera: the name of a camera whose world the motion is in;
+    number: which person of the footage, from 0; of how many."""
+
+    timing: str = "SHOWN"
+    correctives: str = "LIVE"
+    rig: str = ""
+    camera: str = ""
+    number: int = 0
+    people: int = 1
+    show_footage: bool = True
+
+
+@dataclass
+class Built:
+    """What a build left: objects, the frames of its keys, how many keys, and remarks for the user."""
+
+    rig: object
+    mesh: object
+    camera: object
+    action: object
+    first: float
+    last: float
+    keys: int
+    notes: list = field(default_factory=list)
+
+
+class _AllOrNothing:
+    """Removes every data-block that appeared since, where the block inside fails."""
+
+    KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "collections", "materials", "images")
+
+    def __enter__(self):
+        self.before = {kind: set(getattr(bpy.data, kind)) for kind in self.KINDS}
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if error is not None:
+            new = [b for k in self.KINDS for b in getattr(bpy.data, k) if b not in self.before[k]]
+            bpy.data.batch_remove(new)
+
+
+def build(scene, motion: Motion, body: Body, footage: Footage | None, options: Options | None = None) -> Built:
+    """Rig, mesh, keys, camera and curves of one person's take.
+
+    scene: where it is linked; footage: the place the keys follow, None for frame k at 1 + k. With options.rig the take
+    becomes a new action of that rig, whose shape stays. Raises LgdError; then the file is as it was.
+    """
+    options = options or Options()
+    if motion.body_model and body.id and motion.body_model != body.id:
+        raise LgdError(
+            "model_file",
+            f"The motion was solved for the body {motion.body_model}, but {body.id} is loaded.",
+            "Choose the same body model in the preferences, or solve again.",
+        )
+    rig = bpy.data.objects.get(options.rig) if options.rig else None
+    if options.rig and (rig is None or rig.type != "ARMATURE"):
+        raise LgdError("bad_input", f"The rig {options.rig} is gone.", "Solve onto a new rig.")
+    old = _Held(rig)
+    with _AllOrNothing():
+        try:
+            return _build(scene, motion, body, footage, options, rig)
+        except BaseException:
+            old.put_back()
+            raise
+
+
+class _Held:
+    """The actions of a rig and its mesh, to put back where a re-solve fails."""
+
+    def __init__(self, rig):
+        self.held = []
+        skin = skin_of(rig) if rig else None
+        for block in (rig, skin.data.shape_keys if skin else None):
+            data = block.animation_data if block else None
+            if data is not None:
+                self.held.append((data, data.action, getattr(data, "action_slot", None)))
+
+    def put_back(self):
+        for data, action, slot in self.held:
+            data.action = action
+            if slot is not None and action is not None:
+                data.action_slot = slot
+
+
+def skin_of(rig):
+    """The body mesh of a rig: the child with its shape keys, or None."""
+    for child in rig.children:
+        keys = getattr(child.data, "shape_keys", None) if child.type == "MESH" else None
+        if keys is not None and "Shape000" in keys.key_blocks:
+            return child
+    return None
+
+
+def _build(scene, motion, body, footage, options, rig) -> Built:
+    notes = []
+    name = footage.name if footage else str(motion.extra.get("name", "motion"))
+    if options.people > 1 and options.number:
+        name = f"{name} person {options.number + 1}"
+    first = footage.frames[0] if footage else 0
+    order, times, frames, sources = key_places(scene, motion, footage, options.timing)
+    take = Take(name)
+    collection = rig.users_collection[0] if rig else _collection(scene, footage.name if footage else name)
+    betas, trans = motion.betas, motion.trans
+    if rig is None:
+        word = ("SMPL" if body.official else "Body"), f"{body.gender}_{name}"
+        rig = armature.build_armature(body, betas, f"{word[0]}-{word[1]}", collection)
+        skin = mesh.build_mesh(body, betas, f"{word[0]}-mesh-{word[1]}", rig, collection)
+    else:
+        skin = skin_of(rig)
+        if skin is None:
+            raise LgdError("bad_input", f"{rig.name} has no body mesh of this add-on.", "Solve onto a new rig.")
+        betas = mesh.get_shape(skin)
+        # The pelvis stays where it was solved, whatever the rig's own shape makes of the offset.
+        trans = trans + body.joints(motion.betas)[0] - body.joints(betas)[0]
+        notes += _back_to_quaternions(rig)
+    bones = armature.bone_names(rig.data)
+    if bones is None:
+        raise LgdError("bad_input", f"{rig.name} is no SMPL rig.", "Select a rig that this add-on made.")
+    quats, location = camera_to_rig(motion.poses, trans, body.joints(betas)[0], motion.T_world_cam)
+    keys = write_pose(take, rig, bones, times, quats[order], location[order])
+    keys += _write_shape(take, skin, betas, times[0])
+    keys += _write_quality(take, rig, motion, order, times)
+    take.finish(times[0], times[-1])
+    action = take.actions[0]
+    action[STORED_PROPERTY] = pack(motion, first)
+    if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
+        correctives.set_mode(skin, rig, options.correctives)
+    camera = _camera(scene, motion, footage, options, order, times, frames, sources, collection)
+    _remember(rig, motion, footage, options, camera, first)
+    bpy.context.view_layer.update()
+    return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
+
+
+def key_places(scene, motion: Motion, footage: Footage | None, mode: str):
+    """Where the take lies in Blender's time.
+
+    Returns order (N,) and times (N,): which solved frame has a key when; frames (M,) and sources (M,): which source frame
+    the background shows on each whole Blender frame.
+    """
+    if footage is None:
+        order, times = np.arange(motion.frames), 1.0 + np.arange(motion.frames)
+        return order, times, times.astype(int), order
+    first = footage.frames[0]
+    table = timing.decoded_table(footage.table, footage.fps, motion.frame_times, first)
+    if mode == "REAL":
+        shown = np.flatnonzero(table >= 0)
+        start = footage.start + (int(shown[0]) if len(shown) else 0)
+        rate = scene.render.fps / scene.render.fps_base
+        order, times = timing.real_keys(motion.frame_times, rate, start)
+        frames, sources = timing.picture_steps(order, times, first)
+    else:
+        order, times = timing.shown_keys(table, footage.start, first, motion.frames)
+        seen = footage.table >= 0
+        frames, sources = (footage.start + np.arange(len(footage.table)))[seen], footage.table[seen]
+    return order, times, frames, sources
+
+
+def _collection(scene, name: str):
+    label = f"LGD {name}"
+    found = next((c for c in scene.collection.children if c.name == label), None)
+    if found is None:
+        found = bpy.data.collections.new(label)
+        scene.collection.children.link(found)
+    return found
+
+
+def _back_to_quaternions(rig) -> list[str]:
+    changed = [b for b in rig.pose.bones if b.rotation_mode != "QUATERNION"]
+    for bone in changed:
+        bone.rotation_mode = "QUATERNION"
+    return [f"{len(changed)} bones of {rig.name} were set back to quaternions."] if changed else []
+
+
+def _write_shape(take: Take, skin, betas, first: float) -> int:
+    bag = take.bag(skin.data.shape_keys)
+    for index, value in enumerate(betas):
+        write_curve(bag, f'key_blocks["Shape{index:03d}"].value', 0, [first], [value], "Shape", "CONSTANT")
+    return len(betas)
+
+
+def _write_quality(take: Take, rig, motion: Motion, order, times) -> int:
+    bag = take.bag(rig)
+    confidence = motion.joint_confidence.mean(axis=1)
+    count = 0
+    for name, values, text in (
+        (ERROR_PROPERTY, motion.reprojection_px, "Distance of the body's points from the detected ones, in pixels"),
+        (CONFIDENCE_PROPERTY, confidence, "How sure the solver is of this frame, from 0 to 1"),
+    ):
+        values = values[order]
+        good = np.isfinite(values)
+        rig[name] = float(values[good][0]) if good.any() else 0.0
+        rig.id_properties_ui(name).update(description=text, min=0.0)
+        if good.any():
+            write_curve(bag, f'["{name}"]', 0, times[good], values[good], "Solve quality")
+            count += int(good.sum())
+    return count
+
+
+def _camera(scene, motion, footage, options, order, times, frames, sources, collection):
+    given = bpy.data.objects.get(options.camera) if options.camera else None
+    if given is not None:
+        return given
+    name = f"LGD camera {footage.name}" if footage else "LGD camera"
+    take = Take(name)
+    K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
+    T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
+    camera = build_camera(name, K, motion.image_size, T, times, take, collection)
+    if footage is not None and options.show_footage:
+        sized = footage if footage.size[0] else _sized(footage, motion.image_size)
+        show_footage(scene, camera, sized, frames, sources, take)
+    take.finish(times[0], times[-1])
+    if scene.camera is None:
+        scene.camera = camera
+    return camera
+
+
+def _sized(footage: Footage, size):
+    from dataclasses import replace
+
+    return replace(footage, size=tuple(size))
+
+
+def _remember(rig, motion, footage, options, camera, first) -> None:
+    """Fill Object.lgd, where the add-on is registered, with what a re-solve needs to know."""
+    for item in (rig, camera):
+        note = getattr(item, "lgd", None)
+        if note is None or (item is camera and options.camera):
+            continue
+        note.role = "RIG" if item is rig else "CAMERA"
+        note.footage = footage.path if footage else ""
+        note.place = footage.place if footage else "FILE"
+        note.block = footage.block if footage else ""
+        note.body = motion.body_model
+        note.person = options.number
+        note.first, note.count = first, motion.frames
+        note.camera = camera.name if camera else ""
+        note.width, note.height = motion.image_size
+
+
+# -- bad frames
+
+
+def bad_frames(rig, pixels: float = 0.0, confidence: float = 0.35) -> list[float]:
+    """The worst Blender frame of every stretch in which the solve is doubtful, in order.
+
+    pixels: the reprojection error that counts as bad; 0 takes three times the take's median.
+    """
+    errors, trust = (find_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
+    score: dict[float, float] = {}
+    if errors is not None:
+        frames, values = keys_of(errors)
+        limit = pixels or max(3.0 * float(np.median(values)), 2.0)
+        score = {f: v / limit for f, v in zip(frames, values, strict=True)}
+    if trust is not None:
+        for frame, value in zip(*keys_of(trust), strict=True):
+            score[frame] = max(score.get(frame, 0.0), confidence / max(value, 1e-3) if value < confidence else 0.0)
+    found, run = [], []
+    for frame in [*sorted(score), None]:
+        if frame is not None and score[frame] > 1.0:
+            run.append(frame)
+        elif run:
+            found.append(float(max(run, key=score.__getitem__)))
+            run = []
+    return found

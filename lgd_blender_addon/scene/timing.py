@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where in Blender's time each solved frame lies (numpy only): as the footage is shown, or in real time."""
+
+import numpy as np
+
+
+def decoded_table(table, fps: float, frame_times, first: int):
+    """The table of a footage with Blender's frame numbers turned into decoded frames, for variable-rate files.
+
+    Blender counts frames of a file by time x rate; the worker counts pictures. frame_times (F,) s are those of the
+    decoded frames from `first` on. Where the file's rate is steady the table comes back unchanged.
+    """
+    times = np.asarray(frame_times, dtype=float)
+    if not fps or len(times) < 2 or np.abs(times - (first + np.arange(len(times))) / fps).max() < 0.5 / fps:
+        return np.asarray(table)
+    table = np.asarray(table)
+    found = np.searchsorted(times, table / fps + 0.05 / fps, side="right") - 1
+    late = table / fps > times[-1] + 1.5 * np.median(np.diff(times))
+    return np.where((table < 0) | (found < 0) | late, -1, first + np.maximum(found, 0))
+
+
+def shown_keys(table, start: int, first: int, count: int):
+    """Key k where the place shows source frame first + k.
+
+    table (N,): the source frame shown on Blender's frames start + i (-1 none), never turning back. Returns (order,
+    times): which solved frames, 0 to count - 1, and their Blender frames, rising. A frame shown for long gets a second
+    key at its end, so that the body stands still with the picture; frames that are skipped lie in between.
+    """
+    table = np.asarray(table)
+    frames = start + np.arange(len(table), dtype=float)
+    seen = table >= 0
+    table, frames = table[seen], frames[seen]
+    wanted = np.arange(first, first + count)
+    if not len(table):
+        return np.arange(count), wanted.astype(float)
+    backwards = len(table) > 1 and table[-1] < table[0]
+    sources, begin = np.unique(table, return_index=True)
+    _, back = np.unique(table[::-1], return_index=True)
+    begins, ends = frames[begin], frames[::-1][back]
+    if len(sources) > 1:
+        slope = (begins[-1] - begins[0]) / (sources[-1] - sources[0])
+        inside = np.interp(wanted, sources, begins)
+        times = np.where(
+            wanted < sources[0],
+            begins[0] + (wanted - sources[0]) * slope,
+            np.where(wanted > sources[-1], begins[-1] + (wanted - sources[-1]) * slope, inside),
+        )
+    else:
+        times = begins[0] + (wanted - sources[0]) * (-1.0 if backwards else 1.0)
+    order = np.arange(count)
+    holds = ends - begins
+    typical = np.median(holds) if len(holds) > 4 else 2.0
+    for source, hold, end in zip(sources, holds, ends, strict=True):
+        if hold > max(3.0, 2.0 * typical + 1.0) and first <= source < first + count:
+            order, times = np.append(order, source - first), np.append(times, end)
+    rank = np.lexsort((order if not backwards else -order, times))
+    return order[rank], times[rank]
+
+
+def real_keys(frame_times, rate: float, start: float):
+    """Keys at time x scene rate, the first on Blender's frame `start`; subframes stay. Returns (order, times)."""
+    times = np.asarray(frame_times, dtype=float)
+    return np.arange(len(times)), start + (times - times[0]) * rate
+
+
+def picture_steps(order, times, first: int):
+    """Which source frame the background shows on each whole Blender frame of the take: frames (N,), sources (N,)."""
+    frames = np.arange(int(np.floor(times[0])), int(np.ceil(times[-1])) + 1)
+    last = np.clip(np.searchsorted(times, frames + 1e-4, side="right") - 1, 0, len(times) - 1)
+    return frames, first + np.asarray(order)[last]

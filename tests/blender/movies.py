@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Films that carry their frame numbers in their pictures, and what Blender shows of them."""
+
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+BITS = 10
+WIDTH, HEIGHT = BITS * 16, 64
+
+
+def _picture(number: int, path: Path) -> None:
+    row = np.repeat([(number >> bit) & 1 for bit in range(BITS)], 16).astype(np.float32)
+    pixels = np.ones((HEIGHT, WIDTH, 4), np.float32)
+    pixels[..., :3] = row[None, :, None]
+    image = bpy.data.images.new("frame", WIDTH, HEIGHT)
+    image.pixels.foreach_set(pixels.ravel())
+    image.filepath_raw, image.file_format = str(path), "PNG"
+    image.save()
+    bpy.data.images.remove(image)
+
+
+def make_frames(folder, count: int, first: int = 1) -> Path:
+    """A folder of numbered pictures frame_0001.png ... that show 0, 1, 2 ..."""
+    folder = Path(folder) / f"frames{count}"
+    if not folder.exists():
+        folder.mkdir()
+        for number in range(count):
+            _picture(number, folder / f"frame_{number + first:04d}.png")
+    return folder
+
+
+def _plain(scene, fps) -> None:
+    render = scene.render
+    render.resolution_x, render.resolution_y, render.resolution_percentage = WIDTH, HEIGHT, 100
+    render.fps, render.fps_base = fps
+    render.use_sequencer = True
+    scene.view_settings.view_transform = "Standard"
+
+
+def sequences(scene):
+    """The collection of a scene's strips in any version."""
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def make_movie(folder, count: int, fps) -> str:
+    """An mp4 of `count` such pictures at fps = (rate, base)."""
+    path = Path(folder) / f"movie_{fps[0]}_{fps[1]}_{count}.mp4"
+    if path.exists():
+        return str(path)
+    frames = make_frames(folder, count)
+    scene = bpy.data.scenes.new("film")
+    _plain(scene, fps)
+    if bpy.app.version >= (5, 0, 0):
+        scene.render.image_settings.media_type = "VIDEO"
+    return _encode(scene, frames, count, path)
+
+
+def _encode(scene, frames, count, path) -> str:
+    files = sorted(f.name for f in frames.iterdir())
+    strip = sequences(scene).new_image("frames", str(frames / files[0]), 1, 1)
+    for name in files[1:]:
+        strip.elements.append(name)
+    scene.frame_start, scene.frame_end = 1, count
+    render = scene.render
+    render.image_settings.file_format = "FFMPEG"
+    render.ffmpeg.format = "MPEG4"
+    render.ffmpeg.codec = "H264"
+    render.ffmpeg.constant_rate_factor = "HIGH"
+    render.filepath = str(path)
+    render.use_file_extension = False
+    bpy.ops.render.render(animation=True, scene=scene.name)
+    bpy.data.scenes.remove(scene)
+    return str(path)
+
+
+def displayed(scene, frames, folder="/tmp") -> list[int]:
+    """The numbers of the pictures that the scene's sequencer shows on the given frames."""
+    import tempfile
+
+    fps = scene.render.fps, scene.render.fps_base
+    _plain(scene, fps)
+    out = []
+    target = Path(tempfile.mkdtemp()) / "shown.png"
+    scene.render.image_settings.file_format = "PNG"
+    for frame in frames:
+        scene.frame_set(frame)
+        scene.render.filepath = str(target)
+        bpy.ops.render.render(write_still=True, scene=scene.name)
+        image = bpy.data.images.load(str(target))
+        pixels = np.empty(WIDTH * HEIGHT * 4, np.float32)
+        image.pixels.foreach_get(pixels)
+        bpy.data.images.remove(image)
+        row = pixels.reshape(HEIGHT, WIDTH, 4)[HEIGHT // 2, 8::16, 0]
+        out.append(int(sum((value > 0.5) << bit for bit, value in enumerate(row))))
+    return out

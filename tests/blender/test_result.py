@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A motion file becomes rig, keys and camera, and the body stands where the footage shows the person."""
+
+import time
+
+import bpy
+import numpy as np
+import pytest
+from bpy_extras.object_utils import world_to_camera_view
+from mathutils import Vector
+from models import forward, write_motion
+
+from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.scene import axes, footage, keyframes, mesh, result
+from lgd_blender_addon.scene.body import JOINTS
+from lgd_blender_addon.scene.motion import load_motion
+
+
+def plain_footage(start=11, count=40, **changes):
+    values = dict(place="FILE", name="walk", path="/nowhere/walk.mp4", fps=25.0, size=(1280, 720), start=start, table=np.arange(count))
+    return footage.Footage(**{**values, **changes})
+
+
+@pytest.fixture
+def take(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    return motion, built
+
+
+def pixels(scene, camera, points):
+    w, h = scene.render.resolution_x, scene.render.resolution_y
+    seen = np.array([world_to_camera_view(scene, camera, Vector(p)) for p in points])
+    return np.stack([seen[:, 0] * w - 0.5, (1 - seen[:, 1]) * h - 0.5], -1)
+
+
+def test_body_covers_the_person_through_the_camera(take, default_body):
+    motion, built = take
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y = motion.image_size
+    project = motion.extra["keypoints_3d"] @ motion.cam_K.T
+    wanted = project[..., :2] / project[..., 2:]
+    landmarks = [15, 12, 16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8, 10, 11, 0]
+    worst = 0.0
+    for k in (0, 13, 39):
+        scene.frame_set(11 + k)
+        world = [built.rig.matrix_world @ built.rig.pose.bones[JOINTS[j]].head for j in landmarks]
+        worst = max(worst, np.abs(pixels(scene, built.camera, world) - wanted[k]).max())
+        # The mesh too: the same pixels as the solver's own vertices.
+        quats = axes.quaternions(motion.poses[k].reshape(24, 3))
+        _, points = forward(default_body, quats, motion.betas, motion.trans[k])
+        flat = points @ motion.cam_K.T
+        graph = bpy.context.evaluated_depsgraph_get()
+        skin = built.mesh.evaluated_get(graph)
+        rows = range(0, len(points), 97)
+        seen = pixels(scene, built.camera, [skin.matrix_world @ skin.data.vertices[i].co for i in rows])
+        worst = max(worst, np.abs(seen - (flat[rows, :2] / flat[rows, 2:])).max())
+    print(f"\nlargest distance through the camera: {worst:.4f} px")
+    assert worst < 1.0
+
+
+def test_keys_action_and_names(take):
+    motion, built = take
+    action = built.rig.animation_data.action
+    assert action.name == "walk" and action.use_fake_user and action.use_frame_range
+    assert (action.frame_start, action.frame_end) == (11, 50)
+    assert built.rig.name == "Body-neutral_walk" and built.mesh.name == "Body-mesh-neutral_walk"
+    assert built.rig.users_collection[0].name == "LGD walk"
+    found = {(c.data_path, c.array_index): len(c.keyframe_points) for c in keyframes.curves(built.rig)}
+    assert sum(1 for path, _ in found if "rotation_quaternion" in path) == 96
+    assert {n for (path, _), n in found.items() if "pose.bones" in path} == {40}
+    shape = keyframes.curves(built.mesh.data.shape_keys)
+    assert len(shape) == 10 and all(len(c.keyframe_points) == 1 for c in shape)
+    assert shape[0].keyframe_points[0].interpolation == "CONSTANT" and shape[0].keyframe_points[0].co[0] == 11
+    if bpy.app.version >= (4, 4, 0):
+        assert built.mesh.data.shape_keys.animation_data.action == action
+        assert {s.name_display for s in action.slots} >= {built.rig.name}
+    assert abs(mesh.get_shape(built.mesh) - motion.betas).max() < 1e-6
+
+
+def test_ground_and_world(take, default_body):
+    motion, built = take
+    bpy.context.scene.frame_set(11)
+    pelvis = built.rig.pose.bones["pelvis"].head
+    world = motion.T_world_cam @ np.append(motion.joints[0] if hasattr(motion, "joints") else motion.extra["joints"][0, 0], 1)
+    assert np.abs(np.array(pelvis) - world[:3]).max() < 1e-4
+    head = built.rig.pose.bones["head"].head
+    assert head.z > pelvis.z + 0.3, "gravity points down"
+
+
+def test_quality_curves_and_bad_frames(tmp_path, default_body):
+    errors = np.full(40, 2.0)
+    errors[10:13] = [9, 20, 12]
+    errors[30] = np.nan
+    trust = np.ones((40, 24))
+    trust[25:28] = 0.1
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors, joint_confidence=trust))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(start=1), result.Options(show_footage=False))
+    assert result.bad_frames(built.rig) == [12.0, 26.0]
+    curve = keyframes.find_curve(built.rig, '["lgd_reprojection_px"]')
+    assert len(curve.keyframe_points) == 39
+
+
+def test_solving_again_keeps_shape_and_edited_action(take, tmp_path, default_body):
+    _, built = take
+    old = built.action
+    curve = keyframes.find_curve(built.rig, 'pose.bones["left_knee"].rotation_quaternion', 1)
+    curve.keyframe_points[3].co.y = 0.123
+    shape = mesh.get_shape(built.mesh)
+    rest = [tuple(b.head_local) for b in built.rig.data.bones]
+    other = load_motion(write_motion(tmp_path / "again.npz", default_body, seed=9))
+    objects = len(bpy.data.objects)
+    again = result.build(
+        bpy.context.scene, other, default_body, plain_footage(), result.Options(rig=built.rig.name, camera=built.camera.name)
+    )
+    assert again.rig == built.rig and again.action != old and built.rig.animation_data.action == again.action
+    assert len(bpy.data.objects) == objects
+    assert np.allclose(mesh.get_shape(built.mesh), shape) and rest == [tuple(b.head_local) for b in built.rig.data.bones]
+    assert abs(keyframes.curves(built.rig, old)[0].evaluate(11)) >= 0
+    assert any(abs(p.co.y - 0.123) < 1e-6 for c in keyframes.curves(built.rig, old) for p in c.keyframe_points)
+    bpy.context.scene.frame_set(20)
+    pelvis = other.T_world_cam @ np.append(other.extra["joints"][9, 0], 1)
+    assert np.abs(np.array(built.rig.pose.bones["pelvis"].head) - pelvis[:3]).max() < 1e-4
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_failure_leaves_nothing(tmp_path, default_body, monkeypatch, again):
+    motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
+    options = result.Options(show_footage=False)
+    if again:
+        options.rig = result.build(bpy.context.scene, motion, default_body, plain_footage(), options).rig.name
+    kinds = ("objects", "meshes", "armatures", "actions", "cameras", "collections")
+    before = {kind: set(getattr(bpy.data, kind).keys()) for kind in kinds}
+    held = bpy.data.objects[options.rig].animation_data.action if again else None
+
+    def fail(*args):
+        raise LgdError("bad_input", "No.")
+
+    monkeypatch.setattr(result, "_camera", fail)
+    with pytest.raises(LgdError):
+        result.build(bpy.context.scene, motion, default_body, plain_footage(), options)
+    left = {kind: set(getattr(bpy.data, kind).keys()) for kind in kinds}
+    left["objects"] = {n for n in left["objects"] if n in before["objects"] or not n.startswith("LGD shape")}
+    assert {k: left[k] - before[k] for k in kinds} == {k: set() for k in kinds}
+    if again:
+        assert bpy.data.objects[options.rig].animation_data.action == held
+
+
+def test_survives_save_and_reload_without_the_addon(take, tmp_path):
+    motion, built = take
+    bpy.context.scene.frame_set(30)
+    before = [tuple(b.head) for b in built.rig.pose.bones]
+    name = built.rig.name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "take.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "take.blend"))
+    rig = bpy.data.objects[name]
+    bpy.context.scene.frame_set(11)
+    bpy.context.scene.frame_set(30)
+    assert np.abs(np.array([tuple(b.head) for b in rig.pose.bones]) - before).max() < 1e-6
+    stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
+    assert np.abs(stored.poses - motion.poses).max() < 1e-6 and stored.frames == motion.frames
+    assert all(b.custom_shape for b in rig.pose.bones)
+
+
+def test_moving_camera(tmp_path, default_body):
+    T = np.repeat(np.load(write_motion(tmp_path / "m.npz", default_body))["T_world_cam"][None], 40, 0)
+    T[:, 0, 3] += np.linspace(0, 1, 40)
+    K = np.repeat(np.array([[[1100.0, 0, 639.5], [0, 1100.0, 359.5], [0, 0, 1]]]), 40, 0)
+    K[:, 0, 0] = K[:, 1, 1] = np.linspace(1000, 1200, 40)
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, T_world_cam=T, cam_K=K))
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y = motion.image_size
+    built = result.build(scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    project = np.einsum("fkj,fij->fki", motion.extra["keypoints_3d"], K)
+    for k in (0, 20, 39):
+        scene.frame_set(11 + k)
+        world = [built.rig.pose.bones["head"].head, built.rig.pose.bones["neck"].head]
+        assert np.abs(pixels(scene, built.camera, world) - (project[k, :2, :2] / project[k, :2, 2:])).max() < 0.05
+
+
+def test_scene_camera_for_the_solver(take):
+    from lgd_blender_addon.scene.camera import camera_for_solver
+
+    motion, built = take
+    found = camera_for_solver(bpy.context.scene, built.camera, motion.image_size, [11, 12])
+    assert np.abs(found["T_world_cam"] - motion.T_world_cam).max() < 1e-5
+    assert np.abs(found["cam_K"] - motion.cam_K).max() < 0.01
+
+
+def test_bulk_keys_are_fast(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, frames=3000))
+    began = time.perf_counter()
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(count=3000), result.Options(show_footage=False))
+    whole = time.perf_counter() - began
+    quats, location = keyframes.read_pose(built.rig, JOINTS, [11.0])
+    take = keyframes.Take("bulk")
+    frames = np.arange(3000.0)
+    began = time.perf_counter()
+    keyframes.write_pose(take, built.rig, JOINTS, frames, np.repeat(quats, 3000, 0), np.repeat(location, 3000, 0))
+    bulk = time.perf_counter() - began
+    built.rig.animation_data.action = None
+    began = time.perf_counter()
+    for frame in range(100):
+        for joint, name in enumerate(JOINTS):
+            bone = built.rig.pose.bones[name]
+            bone.keyframe_insert("rotation_quaternion", frame=frame)
+            if joint == 0:
+                bone.keyframe_insert("location", frame=frame)
+    single = (time.perf_counter() - began) * 30
+    print(f"\n{bpy.app.version_string}: 3,000 frames, {built.keys} keys: build {whole:.2f} s, keys alone {bulk:.3f} s, keyframe_insert {single:.1f} s (100 frames x 30)")
+    assert bulk < 2.0
