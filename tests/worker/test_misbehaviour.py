@@ -96,7 +96,7 @@ def test_silence_while_it_works(desk):
 
 def test_a_long_job_that_answers_pings_is_not_silent(desk):
     desk.obedient(
-        "def long(request, task):\n    time.sleep(2)\n    return quick(request, task)\nJOBS['long'] = long"
+        "def long(request, task):\n    time.sleep(2.5)\n    return quick(request, task)\nJOBS['long'] = long"
     )
     assert desk.over(desk.fit("long")).state is State.DONE
 

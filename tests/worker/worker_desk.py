@@ -11,7 +11,7 @@ from lgd_blender_addon.session import Session
 from lgd_blender_addon.worker.client import Timings
 
 ROOT = Path(__file__).resolve().parents[2]
-QUICK = Timings(start=10.0, ping=0.1, silence=1.0, cancel=0.6, terminate=0.4, gone=0.5, tick=0.02)
+QUICK = Timings(start=10.0, ping=0.1, silence=1.5, cancel=0.6, terminate=0.4, gone=0.5, tick=0.02)
 
 # A worker with the real server; its jobs are what the request's `mode` asks for.
 OBEDIENT = """
