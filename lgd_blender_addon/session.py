@@ -17,7 +17,7 @@ from .worker.client import State as WorkerState
 from .worker.job import Job
 from .worker.process import Launch
 
-BUDGET = 0.002  # s that one pump spends on taking events in
+BUDGET = 0.002  # s after which one pump takes no further event in
 KEPT_JOBS = 20  # folders of past jobs that stay, to look into
 _numbers = itertools.count()
 
@@ -80,19 +80,21 @@ class Session:
     def pump(self) -> list[tuple[Job, dict]]:
         """Take in what has come, tell each job's on_event, start the next job; never waits. Returns the events."""
         found: list[tuple[Job, dict]] = []
-        if self._client is not None:
-            job = self.busy
-            if job and self._client.state is WorkerState.READY:
-                job.runs()
-            for event in self._client.events(BUDGET):
+        until = time.perf_counter() + BUDGET
+        if self._client is not None and self._client.state is WorkerState.READY and self.busy:
+            self.busy.runs()
+        while time.perf_counter() < until:
+            if self._told:
+                job, event = self._told.popleft()
+            elif self._client is not None and (event := self._client.next_event()) is not None:
                 job = self.busy
-                if job and event["id"] == job.id and job.apply(event):
-                    found.append((job, event))
-                    if job.over:
-                        self._jobs.popleft()
-        while self._told:
-            found.append(self._told.popleft())
-        for job, event in found:
+                if job is None or event["id"] != job.id or not job.apply(event):
+                    continue
+                if job.over:
+                    self._jobs.popleft()
+            else:
+                break
+            found.append((job, event))
             self._tell(job, event)
         self._advance()
         return found

@@ -38,7 +38,7 @@ class State(enum.Enum):
 
 
 class Client:
-    """Speaks to one worker process. Its threads fill a queue; `events` empties it; nothing here waits for the worker."""
+    """Speaks to one worker process. Its threads fill a queue; `next_event` empties it; nothing here waits for the worker."""
 
     def __init__(self, launch: Launch, timings: Timings = Timings()):
         self._timings = timings
@@ -85,16 +85,12 @@ class Client:
                 self._finish(id, LgdError("worker_died"))
             return id
 
-    def events(self, seconds: float) -> list[dict]:
-        """What has come in, for at most so long; late messages of cancelled jobs are not among it."""
-        found, until = [], time.perf_counter() + seconds
-        while True:
-            try:
-                found.append(self._events.get_nowait())
-            except queue.Empty:
-                return found
-            if time.perf_counter() > until:
-                return found
+    def next_event(self) -> dict | None:
+        """The next event that has come in, or None; late messages of cancelled jobs are not among them."""
+        try:
+            return self._events.get_nowait()
+        except queue.Empty:
+            return None
 
     def cancel(self, id: int) -> None:
         """Forget a job at once: none of its messages comes out any more. The stop ladder runs behind."""

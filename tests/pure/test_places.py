@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where things lie."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+from bridge import places
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_the_users_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("LGD_HOME", str(tmp_path))
+    assert places.user_folder() == tmp_path
+    monkeypatch.delenv("LGD_HOME")
+    if sys.platform == "linux":
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+        assert places.user_folder() == tmp_path / "data" / "lgd_blender_addon"
+    assert places.user_folder().name == "lgd_blender_addon"
+
+
+def test_the_version_is_the_manifests():
+    manifest = tomllib.loads((ROOT / "lgd_blender_addon" / "blender_manifest.toml").read_text("utf-8"))
+    assert places.version() == manifest["version"]
+
+
+def test_a_traceback_goes_elsewhere_where_its_folder_cannot_be(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LGD_HOME", str(tmp_path / "file" / "below"))
+    path = places.write_traceback(ValueError("lost"))
+    assert "lost" in path.read_text("utf-8")
+    path.unlink()
