@@ -128,7 +128,7 @@ def _intrinsics(keypoints: Keypoints, options: FitOptions) -> tuple[np.ndarray, 
 def _fit_video(keypoints, options, model, data, cam_K, source, device, progress, stop):
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     progress("repair", 0, 1)
-    points, _ = repair_swaps(points, confidence)[:2]
+    points, confidence, _ = repair_swaps(points, confidence)
     confidence = reject_outliers(points, confidence)
     times = np.asarray(keypoints.times(), float)
     solver = VideoSolver(_network("video", str(device)), model, keypoints.layout)

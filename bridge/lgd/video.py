@@ -16,6 +16,7 @@ from ..rotations import exp_so3, from_6d, to_6d
 from .energy import Feedback, feedback
 from .observation import Observation, locate_pelvis, place_pelvis
 
+SCALE = 6.0  # of the points against the other inputs
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -137,7 +138,8 @@ class VideoNet(nn.Module):
         count, frames = obs.confidence.shape[:2]
         seen = (obs.confidence > 0).to(obs.points)
         clip = torch.cat((known[:, None], static[:, None], family), -1)[:, None].expand(count, frames, -1)
-        x = torch.cat((obs.points.flatten(2), obs.confidence, seen, obs.centre, obs.size.log(), clip), -1)
+        # Scaled so that the points, not the constants, make most of what the first layer sees.
+        x = torch.cat((obs.points.flatten(2) * SCALE, obs.confidence - 0.7, seen - 0.8, obs.centre, obs.size.log() + 1, clip), -1)
         x = self.inlet(x)
         for block in self.encoder:
             x = block(x)

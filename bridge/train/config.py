@@ -41,12 +41,12 @@ PLANS = {
     "video": Plan(
         "video", "video",
         (
-            Phase(3000, 1024, 1, 0, 1.2e-3, 4e-4, check_every=500),
-            Phase(2200, 20, 48, 0, 8e-4, 3e-4, check_every=550),
-            Phase(7000, 16, 48, 3, 6e-4, 1e-5, perturbed=0.3, check_every=500),
+            Phase(2600, 1024, 1, 0, 1.2e-3, 4e-4, check_every=650),
+            Phase(1800, 20, 48, 0, 8e-4, 3e-4, check_every=600),
+            Phase(4200, 16, 48, 3, 6e-4, 1e-5, perturbed=0.3, check_every=600),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.
-    "paper": Plan("paper", "paper", (Phase(6000, 512, 1, 3, 1e-3, 2e-5, check_every=500),), width=512),
+    "paper": Plan("paper", "paper", (Phase(3200, 512, 1, 3, 1e-3, 2e-5, check_every=400),), width=256),
     "tiny": Plan("tiny", "video", (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 3))),
 }  # fmt: skip

@@ -189,11 +189,30 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt")
     parser.add_argument("--init", type=Path, help="start from exported weights")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
     options = parser.parse_args(argv)
+    _keep_memory(argv)
     torch.set_num_threads(options.threads)
     plan = configs.PLANS[options.plan or options.mode]
-    Run(plan, options.out or Path("runs") / plan.name, options.resume, options.init).go()
+    folder = options.out or Path("runs") / plan.name
+    if options.export is not None:
+        run = Run(plan, folder, resume=True, init=None)
+        phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
+        run.export(options.export, run.task.validate(run.average.net, phase))
+        return 0
+    Run(plan, folder, options.resume, options.init).go()
     return 0
+
+
+def _keep_memory(argv: list[str]) -> None:
+    """Start again with an allocator that keeps freed memory: on Linux a third of the time goes into page faults else."""
+    settings = {
+        "OMP_WAIT_POLICY": "PASSIVE", "MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33),
+        "MALLOC_TOP_PAD_": str(2**28),
+    }  # fmt: skip
+    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
+        os.environ.update(settings)
+        os.execv(sys.executable, [sys.executable, "-m", "bridge", "train", *argv])
 
 
 
