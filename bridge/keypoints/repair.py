@@ -37,7 +37,9 @@ _FLIP, _FLIP_GROUP = 0.5, 0.3  # cost of any change of labels, and of each group
 _APART = 0.15  # cost a frame of a group labelled against the others
 _PRIOR = 0.12  # cost a frame of a label against the detector's
 _LIMB = 0.6  # weight of limbs that get longer when relabelled
-_FACING = 0.1  # weight of the feet's direction against the trunk's: below the prior, so that it alone flips nothing
+_FACING = (
+    0.1  # weight of the feet's direction against the trunk's: below the prior, so that it alone flips nothing
+)
 
 
 def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
