@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +46,7 @@ class Keypoints:
     cam_K: np.ndarray | None = None
     person_ids: np.ndarray | None = None
     person_boxes: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
         self.keypoints = _numbers(self.keypoints, "keypoints")

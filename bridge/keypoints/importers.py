@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keypoint files of other programs: OpenPose, COCO, AlphaPose, MMPose, MediaPipe (JSON) and our own .npz."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bridge.errors import LgdError
+from bridge.keypoints.formats import LAYOUTS, get_layout
+from bridge.keypoints.onnx_decode import to_layout
+from bridge.keypoints.track import make_tracks
+from bridge.keypoints.tracks import DEFAULT_FPS, Keypoints
+
+_BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
+_SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
+
+
+@dataclass
+class _Table:
+    """What a file says: frame number -> its people as (id or None, points (K, 3) x, y, confidence)."""
+
+    people: dict[int, list[tuple[int | None, np.ndarray]]] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+
+    def add(self, frame: int, points: np.ndarray | None, identity: int | None = None) -> None:
+        rows = self.people.setdefault(int(frame), [])
+        if points is not None:
+            rows.append((identity, points))
+
+
+def read_keypoints(
+    path: str | Path,
+    *,
+    layout: str | None = None,
+    image_size: tuple[int, int] | None = None,
+    fps: float | None = None,
+) -> Keypoints:
+    """Keypoints from a file or folder of a known kind, several people tracked into whole tracks.
+
+    layout: needed only where the number of points leaves it open (25: body25 unless body25b is said); image_size
+    (w, h) px where the file does not hold it, otherwise the smallest that holds all points is assumed; fps likewise.
+    Raises LgdError (bad_input) with a sentence.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
+    if path.suffix.lower() == ".npz" and path.is_file():
+        return Keypoints.load(path)
+    if layout is not None:
+        get_layout(layout)
+    table = _folder(path) if path.is_dir() else _file(path)
+    return _assemble(table, path, layout, image_size, fps)
+
+
+def _bad(text: str, hint: str = _SHAPES_HINT) -> LgdError:
+    return LgdError("bad_input", text, hint)
+
+
+def _json(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError):
+        raise _bad(f"The file {path.name} cannot be read as JSON.") from None
+
+
+def _points(values, name: str) -> np.ndarray:
+    """Flat x, y, c triples, (K, 3), or MediaPipe's dicts, as (K, 3) float."""
+    if isinstance(values, list) and values and isinstance(values[0], dict):
+        try:
+            values = [
+                [p["x"], p["y"], p.get("visibility", p.get("confidence", p.get("score", 1.0)))]
+                for p in values
+            ]
+        except (KeyError, AttributeError):
+            raise _bad(f"{name}: the points have no x and y.") from None
+    try:
+        out = np.array([[np.nan if v is None else v for v in np.ravel(r)] for r in values], dtype=float)
+    except (TypeError, ValueError):
+        raise _bad(f"{name}: the keypoints do not hold numbers in a regular order.") from None
+    if out.ndim == 2 and out.shape[1] == 1 and out.size % 3 == 0:
+        out = out.reshape(-1, 3)
+    if out.ndim == 2 and out.shape[1] == 2:
+        out = np.concatenate([out, np.ones((len(out), 1))], 1)
+    if out.ndim != 2 or out.shape[1] < 3 or not len(out):
+        raise _bad(f"{name}: the keypoints are not x, y and confidence for each point.")
+    return out
+
+
+def _folder(path: Path) -> _Table:
+    """OpenPose's one JSON a frame, the frame number being the last number of the file's name."""
+    files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
+    if not files:
+        raise _bad(f"The folder {path.name} holds no JSON files.")
+    numbers = [re.findall(r"\d+", p.stem.removesuffix("_keypoints")) for p in files]
+    known = all(numbers) and len({int(n[-1]) for n in numbers}) == len(files)
+    table = _Table()
+    for order, file in enumerate(files):
+        data = _json(file)
+        frame = int(numbers[order][-1]) if known else order
+        if not isinstance(data, dict) or not isinstance(data.get("people"), list):
+            raise _bad(f"{file.name} has no list of people as OpenPose writes it.")
+        table.add(frame, None)
+        for person in data["people"]:
+            values = (
+                person.get("pose_keypoints_2d", person.get("pose_keypoints"))
+                if isinstance(person, dict)
+                else None
+            )
+            if not isinstance(values, list):
+                raise _bad(f"{file.name}: a person has no pose_keypoints_2d.")
+            if values:
+                # OpenPose counts a person_id only with its tracker; [-1] means none.
+                identity = person.get("person_id", [-1])
+                identity = identity[0] if isinstance(identity, list) and identity else -1
+                table.add(
+                    frame, _points(values, file.name), None if identity in (-1, None) else int(identity)
+                )
+    return table
+
+
+def _file(path: Path) -> _Table:
+    if path.suffix.lower() != ".json":
+        raise _bad(f"{path.name} is not a kind of keypoint file that is known.")
+    data = _json(path)
+    name = path.name
+    try:
+        if isinstance(data, dict) and isinstance(data.get("people"), list):
+            table = _Table()
+            for person in data["people"]:
+                table.add(0, _points(person["pose_keypoints_2d"], name))
+            return table
+        if isinstance(data, dict) and "annotations" in data:
+            return _coco(data, name)
+        if isinstance(data, dict) and isinstance(data.get("instance_info"), list):
+            return _mmpose(data["instance_info"], name)
+        if isinstance(data, list) and data and isinstance(data[0], dict):
+            if "instances" in data[0]:
+                return _mmpose(data, name)
+            if "keypoints" in data[0] and "image_id" in data[0]:
+                return _alphapose(data, name)
+        frames = data.get("frames", data.get("landmarks")) if isinstance(data, dict) else data
+        if isinstance(frames, list) and frames:
+            return _mediapipe(frames, data if isinstance(data, dict) else {}, name)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        if isinstance(error, KeyError):
+            raise _bad(f"{name} lacks the entry {error}.") from None
+        raise _bad(f"{name} is not built as expected.") from None
+    raise _bad(f"{name} is JSON, but not a kind of keypoint file that is known.")
+
+
+def _frame_of(image: object, seen: dict[object, int]) -> int:
+    """A frame number from an image id or name: its last number, or the order of first appearance."""
+    if isinstance(image, int):
+        return image
+    digits = re.findall(r"\d+", re.sub(r"\.\w+$", "", str(image)))
+    return int(digits[-1]) if digits else seen.setdefault(image, len(seen))
+
+
+def _coco(data: dict, name: str) -> _Table:
+    table, order = _Table(), {}
+    images = sorted(data.get("images", []), key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
+    for n, image in enumerate(images):
+        order[image["id"]] = image.get("frame_id", n)
+        table.add(order[image["id"]], None)
+        if image.get("width") and image.get("height"):
+            table.size = (int(image["width"]), int(image["height"]))
+    for note in data["annotations"]:
+        if not note.get("keypoints"):
+            continue
+        points = _points(note["keypoints"], name)
+        # COCO's third number is 0 missing, 1 hidden, 2 seen.
+        if set(np.unique(points[:, 2])) <= {0.0, 1.0, 2.0} and (points[:, 2] == 2).any():
+            points[:, 2] = np.array([0.0, 0.5, 1.0])[points[:, 2].astype(int)]
+        table.add(order.get(note["image_id"], note["image_id"]), points, note.get("track_id"))
+    return table
+
+
+def _alphapose(data: list, name: str) -> _Table:
+    table, order = _Table(), {}
+    for person in data:
+        identity = person.get("idx")
+        identity = int(identity) if isinstance(identity, int | float) else None
+        table.add(_frame_of(person["image_id"], order), _points(person["keypoints"], name), identity)
+    return table
+
+
+def _mmpose(data: list, name: str) -> _Table:
+    table = _Table()
+    for order, frame in enumerate(data):
+        # MMPose counts frame_id from 1.
+        number = int(frame.get("frame_id", order + 1)) - 1
+        table.add(number, None)
+        for person in frame["instances"]:
+            points = np.asarray(person["keypoints"], dtype=float)
+            scores = np.asarray(person.get("keypoint_scores", np.ones(len(points))), dtype=float)
+            both = np.concatenate([points[:, :2], np.clip(scores, 0, 1)[:, None]], 1)
+            identity = person.get("track_id")
+            table.add(number, _points(both.tolist(), name), None if identity in (None, -1) else int(identity))
+    return table
+
+
+def _mediapipe(frames: list, head: dict, name: str) -> _Table:
+    """Per frame 33 landmarks as dicts or rows (x, y, z and perhaps visibility), alone or in a list of people."""
+    table = _Table()
+    size = head.get("image_size") or [head.get("width"), head.get("height")]
+    table.size = (int(size[0]), int(size[1])) if size and size[0] and size[1] else None
+    table.fps = head.get("fps")
+    for number, frame in enumerate(frames):
+        table.add(number, None)
+        if isinstance(frame, dict):
+            frame = frame.get("landmarks", frame.get("pose_landmarks", frame.get("keypoints")))
+        if not frame:
+            continue
+        alone = isinstance(frame[0], dict) or np.ndim(frame[0]) == 1
+        for person in [frame] if alone else frame:
+            points = _points(person, name)
+            if not isinstance(person[0], dict):
+                # Rows are x, y, z, visibility: the third number is a depth.
+                sure = points[:, 3:4] if points.shape[1] > 3 else np.ones((len(points), 1))
+                points = np.concatenate([points[:, :2], sure], 1)
+            table.add(number, points)
+    return table
+
+
+def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
+    name = path.name
+    counts = {len(points) for rows in table.people.values() for _, points in rows}
+    if not counts:
+        raise LgdError("no_person", f"{name} holds no people.", "Choose other footage or another detector.")
+    if len(counts) > 1:
+        raise _bad(f"{name} mixes people of {' and '.join(map(str, sorted(counts)))} points.")
+    count = counts.pop()
+    kind = layout or _BY_COUNT.get(count)
+    notes = []
+    if layout is None and count == 25:
+        # BODY_25B has as many points in another order; nothing but the name can tell.
+        kind = "body25b" if re.search(r"body_?25b", str(path.absolute()).lower()) else kind
+        notes.append(f"25 points a person are read as OpenPose's {kind.upper().replace('BODY', 'BODY_')}.")
+    if kind is None:
+        known = ", ".join(f"{lay.name} ({lay.count})" for lay in LAYOUTS.values())
+        raise _bad(
+            f"{name} has {count} points a person, whose order is not known.", f"Known layouts: {known}."
+        )
+    if count != 133 and get_layout(kind).count != count:
+        raise _bad(
+            f"{name} has {count} points a person, but the layout '{kind}' has {get_layout(kind).count}."
+        )
+    first, last = min(table.people), max(table.people)
+    if last - first > 20 * len(table.people) + 1000:
+        raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
+    size = image_size or table.size
+    frames = [table.people.get(f, []) for f in range(first, last + 1)]
+    flat = np.concatenate([p[:, :2] for rows in frames for _, p in rows])
+    flat = flat[np.isfinite(flat).all(-1)]
+    if not len(flat):
+        raise _bad(f"{name} holds no valid coordinates.")
+    if np.quantile(np.abs(flat), 0.99) <= 2.0:
+        # Normalised coordinates, as MediaPipe writes them, count from the picture's edge.
+        if size is None:
+            raise _bad(
+                f"{name} has coordinates from 0 to 1 and no image size.",
+                "Give the width and height in pixels.",
+            )
+        for rows in frames:
+            for _, p in rows:
+                p[:, :2] = p[:, :2] * size - 0.5
+    if size is None:
+        notes.append(
+            "The file does not hold the picture's size: the smallest that holds all points is assumed."
+        )
+        size = (int(np.ceil(flat[:, 0].max())) + 1, int(np.ceil(flat[:, 1].max())) + 1)
+    rate = float(fps or table.fps or 0) or None
+    keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
+    if not len(keypoints):
+        raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
+    return Keypoints(keypoints, confidence, kind, size, fps=rate, person_ids=ids, notes=notes)
+
+
+def _tracks(frames: list, kind: str, rate: float):
+    """Tracks by the file's own identities where every person has one, else by our tracker."""
+    count = get_layout(kind).count
+
+    def clean(rows):
+        points = np.array([p[:, :3] for _, p in rows]).reshape(len(rows), -1, 3)
+        conf = np.clip(np.where(np.isfinite(points).all(-1), points[..., 2], 0.0), 0.0, 1.0)
+        points, conf = to_layout(np.nan_to_num(points[..., :2]), conf)
+        return points.reshape(len(rows), count, 2), conf.reshape(len(rows), count)
+
+    pairs = [clean(rows) if rows else (np.zeros((0, count, 2)), np.zeros((0, count))) for rows in frames]
+    named = all(i is not None for rows in frames for i, _ in rows)
+    unique = all(len({i for i, _ in rows}) == len(rows) for rows in frames)
+    if not (named and unique):
+        return make_tracks(pairs, np.arange(len(frames)) / rate, kind)
+    ids = sorted({i for rows in frames for i, _ in rows})
+    keypoints = np.zeros((len(ids), len(frames), count, 2), np.float32)
+    confidence = np.zeros((len(ids), len(frames), count), np.float32)
+    for f, rows in enumerate(frames):
+        for (identity, _), p, c in zip(rows, *pairs[f], strict=True):
+            keypoints[ids.index(identity), f], confidence[ids.index(identity), f] = p, c
+    return keypoints, confidence, np.array(ids, dtype=np.int64)
