@@ -37,15 +37,17 @@ def screenshot(name):
 '''
 
 RUN = """set -u
-export LIBGL_ALWAYS_SOFTWARE=1 LC_ALL=C.UTF-8 HOME=/root XDG_RUNTIME_DIR=/tmp/run PYTHONPATH=/job/lib
+export LIBGL_ALWAYS_SOFTWARE=1 LC_ALL=C.UTF-8 HOME=/root XDG_RUNTIME_DIR=/tmp/run
 export BLENDER_USER_RESOURCES=/job/blender LGD_GUI_OUT=/job/out LGD_GUI_JOB=/job OMP_NUM_THREADS=1
 mkdir -p $XDG_RUNTIME_DIR $BLENDER_USER_RESOURCES $LGD_GUI_OUT
 cd /job
 if [ -f /job/addon.zip ]; then
   blender --command extension install-file -r user_default -e /job/addon.zip || exit 3
 fi
-exec timeout -k 10 "$LIMIT" xvfb-run -a -s "-screen 0 1280x800x24" \\
+# No exec: as the first process of its namespace, timeout of coreutils 9.10 ends at once with 125.
+timeout -k 10 "$LIMIT" xvfb-run -a -s "-screen 0 1280x800x24" \\
   blender --window-geometry 0 0 1280 800 --enable-event-simulate --python-exit-code 5 --python "/job/$SCENARIO"
+exit $?
 """
 
 
@@ -159,9 +161,10 @@ def run(suite: str, scenario: Path, out: Path, addon: Path | None = None, files=
     job = Path(tempfile.mkdtemp(prefix="job-", dir=root))
     log_path = out / f"{scenario.stem}-{suite}.log"
     try:
-        (job / "lib").mkdir()
+        modules = job / "blender" / "scripts" / "modules"  # on Blender's path, which takes no PYTHONPATH
+        modules.mkdir(parents=True)
+        (modules / "lgd_gui.py").write_text(MODULE)
         (job / "out").mkdir()
-        (job / "lib" / "lgd_gui.py").write_text(MODULE)
         for file in (HERE / "scenarios").glob("*.py"):
             shutil.copy(file, job)
         shutil.copy(scenario, job / scenario.name)
