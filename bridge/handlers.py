@@ -89,9 +89,12 @@ def fit(request: dict, task: Task) -> dict:
     """
     clock, out = Clock(), Path(request["out"])
     written = None
+    body = body_file(request.get("body"))  # what can be wrong is looked at before the long work
+    if request.get("camera"):
+        existing(request["camera"], "bad_input", "The camera's file")
     if request.get("source"):
         with clock("detect"):
-            keypoints = _detect(request, task)
+            keypoints = _detect(request, task, lambda: chosen_mode(request))
         written = out / "keypoints.npz"
         keypoints.save(written)
     else:
@@ -102,7 +105,7 @@ def fit(request: dict, task: Task) -> dict:
         task.progress("load", 0, 1)
         from .lgd import fitter
 
-        options, keypoints = _options(request, keypoints)
+        options, keypoints = _options(request, keypoints, body)
     if keypoints.frames > 1 and keypoints.rate() < fitter.SLOW:
         text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {fitter.SLOW:.0f}"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
@@ -145,6 +148,21 @@ def fit(request: dict, task: Task) -> dict:
 
 
 JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "fit": fit}
+
+
+def chosen_mode(request: dict) -> str:
+    """The mode asked for, or the best whose weights are here; raises LgdError where there are none."""
+    from .lgd.checkpoint import available_weights
+
+    weights = available_weights()
+    mode = request.get("mode") or next((mode for mode in MODES if mode in weights), None)
+    if mode is None:
+        raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
+    if mode not in weights:
+        raise LgdError(
+            "setup_incomplete", f"The weights of {mode} mode are missing.", "Choose the other mode."
+        )
+    return mode
 
 
 def describe_keypoints(keypoints: Keypoints) -> dict:
@@ -193,7 +211,7 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
         part.unlink(missing_ok=True)
 
 
-def _detect(request: dict, task: Task) -> Keypoints:
+def _detect(request: dict, task: Task, check: Callable[[], object] | None = None) -> Keypoints:
     from .keypoints.detect import detect as run
     from .keypoints.formats import LAYOUTS
 
@@ -212,6 +230,8 @@ def _detect(request: dict, task: Task) -> Keypoints:
     def on_start(footage) -> None:
         size[:] = [int(footage.width), int(footage.height)]
         opened.append(footage)
+        if check:
+            check()
         notes(footage)
 
     def on_frame(index: int, done: int, total: int, points, confidence) -> None:
@@ -263,30 +283,18 @@ def _read(request: dict, task: Task) -> Keypoints:
     return keypoints
 
 
-def _options(request: dict, keypoints: Keypoints):
+def _options(request: dict, keypoints: Keypoints, body: Path | None):
     import numpy as np
 
-    from .lgd.checkpoint import available_weights
     from .lgd.fitter import FitOptions
 
-    weights = available_weights()
-    mode = request.get("mode") or next((mode for mode in MODES if mode in weights), None)
-    if mode not in weights:
-        missing = f"for the mode {mode} " if mode else ""
-        raise LgdError("setup_incomplete", f"The weights {missing}are missing.", "Install the add-on again.")
-    focal, world = request.get("focal"), None
-    if focal is not None and not focal > 0:
-        raise LgdError(
-            "bad_input", "The focal length must be above 0 px.", "Leave it out if it is not known."
-        )
+    focal, world, betas = request.get("focal"), None, request.get("betas")
     if request.get("camera"):
         world, cam_K = read_camera(request["camera"], keypoints.frames)
         if cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
-    body = body_file(request.get("body"))
-    betas = request.get("betas")
     options = FitOptions(
-        mode=mode,
+        mode=chosen_mode(request),
         focal=focal,
         T_world_cam=world,
         steps=request.get("steps"),

@@ -161,7 +161,6 @@ def test_a_pickle_is_not_opened(bridge, tmp_path):
         ["--frames", "8:9"],
         ["--body", "none.pkl"],
         ["--camera", "none.npz"],
-        ["--camera", "k.npz"],
     ],
     ids=" ".join,
 )
@@ -188,7 +187,7 @@ def test_no_one_in_the_keypoints(bridge, tmp_path):
 def test_no_one_in_the_footage(bridge, tmp_path):
     pytest.importorskip("mediapipe", reason="mediapipe is not installed")
     blank_video(tmp_path / "v.mp4", 3)
-    code, out, err = bridge("fit", "v.mp4")
+    code, out, err = bridge("detect", "v.mp4")
     assert code == 3 and out == "" and "No person" in err
 
 
