@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keypoint files of other programs, whole and faulty."""
+
+import json
+
+import numpy as np
+import pytest
+
+from bridge.errors import LgdError
+from bridge.keypoints.importers import read_keypoints
+
+SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (33, 2)) * [60, 170]
+
+
+def person(t, n=0, count=17):
+    points = SHAPE[:count] + [200 + 4 * t + 300 * n, 300]
+    return np.concatenate([points, np.full((count, 1), 0.8)], 1)
+
+
+def write(path, data):
+    path.write_text(json.dumps(data), encoding="utf-8")
+    return path
+
+
+def openpose(folder, count=25, frames=20, key="pose_keypoints_2d"):
+    folder.mkdir()
+    for t in range(frames):
+        rows = [person(t, n, count).ravel().tolist() for n in ((0, 1) if t % 2 else (1, 0))]
+        people = [{"person_id": [-1], key: r} for r in rows] if t != 7 else []
+        write(folder / f"clip_{t:012d}_keypoints.json", {"version": 1.3, "people": people})
+    return folder
+
+
+def check(k, layout, people=2, frames=20):
+    assert (k.layout, k.people, k.frames) == (layout, people, frames)
+    assert k.confidence.max() == pytest.approx(0.8)
+    for row in range(k.people):
+        x = k.keypoints[row].mean(1)[:, 0][k.seen()[row]]
+        assert np.ptp(x - 4 * np.arange(frames)[k.seen()[row]]) < 1
+
+
+def test_openpose_folder_with_two_people(tmp_path):
+    k = read_keypoints(openpose(tmp_path / "Öp en"))
+    check(k, "body25")
+    assert (~k.seen()).sum() == 2 and any("BODY_25" in n for n in k.notes) and not k.rate_known
+    assert read_keypoints(openpose(tmp_path / "out_body_25b")).layout == "body25b"
+    assert read_keypoints(tmp_path / "Öp en", layout="body25b", fps=50, image_size=(1920, 1080)).fps == 50
+
+
+def test_coco(tmp_path):
+    data = {
+        "images": [{"id": 100 + t, "width": 1280, "height": 720, "file_name": f"{t}.jpg"} for t in range(20)],
+        "annotations": [
+            {"image_id": 100 + t, "keypoints": person(t, n).ravel().tolist(), "track_id": 5 + n}
+            for t in range(20)
+            for n in (1, 0)
+        ],
+    }
+    k = read_keypoints(write(tmp_path / "coco.json", data))
+    check(k, "coco17")
+    assert k.image_size == (1280, 720) and list(k.person_ids) == [5, 6]
+
+
+def test_alphapose(tmp_path):
+    data = [
+        {"image_id": f"frame_{t}.jpg", "keypoints": person(t, n, 26).ravel().tolist(), "score": 3.0, "idx": n}
+        for t in range(20)
+        for n in (0, 1)
+    ]
+    check(read_keypoints(write(tmp_path / "alphapose-results.json", data)), "halpe26")
+
+
+def test_mmpose(tmp_path):
+    def one(t, n):
+        p = person(t, n)
+        return {"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()}
+
+    info = [{"frame_id": t + 1, "instances": [one(t, 0), one(t, 1)]} for t in range(20)]
+    check(
+        read_keypoints(write(tmp_path / "results.json", {"meta_info": {}, "instance_info": info})), "coco17"
+    )
+
+
+def test_mediapipe(tmp_path):
+    rows = [
+        [{"x": x / 640, "y": y / 480, "z": 0.1, "visibility": c} for x, y, c in person(t, 0, 33)]
+        for t in range(20)
+    ]
+    rows[4] = None
+    data = {"image_size": [640, 480], "fps": 25, "frames": [{"landmarks": r} for r in rows]}
+    k = read_keypoints(write(tmp_path / "mp.json", data))
+    check(k, "blazepose33", people=1)
+    assert k.fps == 25 and k.image_size == (640, 480) and not k.seen()[0, 4]
+    with pytest.raises(LgdError, match="0 to 1 and no image size"):
+        read_keypoints(write(tmp_path / "bare.json", rows))
+    pixels = [[[x, y, -30.0] for x, y, _ in person(t, 0, 33)] for t in range(6)]
+    k = read_keypoints(write(tmp_path / "px.json", pixels))
+    assert k.frames == 6 and (k.confidence == 1).all() and any("size" in n for n in k.notes)
+
+
+def test_shared_squats(lgd_data):
+    k = read_keypoints(lgd_data / "footage" / "squats_blazepose_2d.json", image_size=(720, 1280), fps=5)
+    assert (k.people, k.frames, k.layout) == (1, 65, "blazepose33") and k.seen().all()
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{", "cannot be read as JSON"),
+        ("[]", "not a kind"),
+        ("{}", "not a kind"),
+        ('{"people": []}', "holds no people"),
+        ('{"people": [{"face": 1}]}', "pose_keypoints_2d"),
+        ('{"people": [{"pose_keypoints_2d": ["a", 1, 2]}]}', "numbers"),
+        ('{"people": [{"pose_keypoints_2d": [1, 2, 3, 4, 5, 6]}]}', "2 points"),
+        ('{"annotations": [{"keypoints": [1, 2, 3]}]}', "image_id"),
+        ('{"annotations": 5}', "not built"),
+        ("[[1, 2], [3]]", "p"),
+        ("5", "not a kind"),
+    ],
+)
+def test_faulty_json_is_a_sentence(tmp_path, text, words):
+    path = tmp_path / "f.json"
+    path.write_text(text)
+    with pytest.raises(LgdError, match=words):
+        read_keypoints(path)
+
+
+def test_other_faults(tmp_path):
+    for name in ("missing.json", "missing.npz"):
+        with pytest.raises(LgdError, match="does not exist"):
+            read_keypoints(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(LgdError, match="not a kind"):
+        read_keypoints(tmp_path / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LgdError, match="no JSON files"):
+        read_keypoints(tmp_path / "empty")
+    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(LgdError, match="JSON"):
+        read_keypoints(tmp_path / "binary.json")
+    with pytest.raises(LgdError, match="layout"):
+        read_keypoints(openpose(tmp_path / "o"), layout="coco17")

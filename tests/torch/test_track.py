@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Identity over time: crossing people, gaps, duplicates, short false tracks, jumps of a one-person detector."""
+
+import numpy as np
+
+from bridge.keypoints.track import make_tracks
+
+SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * [60, 170]
+
+
+def person(x, y=300.0, size=1.0):
+    return SHAPE * size + [x, y]
+
+
+def frame(*people, conf=0.9):
+    return np.array(people).reshape(-1, 17, 2), np.full((len(people), 17), conf)
+
+
+def test_two_people_cross_and_one_is_hidden():
+    times = np.arange(60) / 30
+    frames = []
+    for t in range(60):
+        here = [person(200 + 8 * t, 300)]
+        if not 25 <= t < 35:
+            here.append(person(640 - 8 * t, 330, 1.1))
+        frames.append(frame(*(here if t % 2 else here[::-1])))
+    points, conf, ids = make_tracks(frames, times, "coco17")
+    assert len(points) == 2 and len(set(ids)) == 2
+    seen = conf.mean(-1) > 0
+    assert sorted(seen.sum(1)) == [50, 60]
+    full = points[seen.sum(1).argmax()]
+    assert np.allclose(full.mean(1)[:, 0], 200 + 8 * np.arange(60) + SHAPE[:, 0].mean(), atol=1)
+
+
+def test_duplicates_and_short_tracks_go():
+    times = np.arange(40) / 30
+    frames = []
+    for t in range(40):
+        here = [person(300 + t), person(302 + t, 302)]
+        if t in (10, 11, 12):
+            here.append(person(900, 200))
+        frames.append(frame(*here))
+    points, conf, _ = make_tracks(frames, times, "coco17")
+    assert len(points) == 1 and (conf.mean(-1) > 0).all()
+
+
+def test_fragments_are_joined_over_a_gap():
+    times = np.arange(90) / 30
+    frames = [frame(person(100 + 6 * t)) if not 30 <= t < 75 else frame() for t in range(90)]
+    points, conf, _ = make_tracks(frames, times, "coco17")
+    assert len(points) == 1 and (conf[0].mean(-1) > 0).sum() == 45
+
+
+def test_jump_to_another_person_starts_a_track():
+    times = np.arange(60) / 30
+    frames = [frame(person(100 + t) if t < 30 else person(900 - t, 500, 1.6)) for t in range(60)]
+    points, _, _ = make_tracks(frames, times, "coco17")
+    assert len(points) == 2
+
+
+def test_low_frame_rate_and_single_image():
+    times = np.arange(12) / 5
+    frames = [frame(person(100 + 45 * t)) for t in range(12)]
+    assert len(make_tracks(frames, times, "coco17")[0]) == 1
+    assert len(make_tracks([frame(person(100), person(500))], np.zeros(1), "coco17")[0]) == 2
+    assert len(make_tracks([frame(), frame()], np.arange(2) / 30, "coco17")[0]) == 0
