@@ -75,7 +75,7 @@ def make_body(data: dict) -> Body:
     uv = None if uv is None or np.shape(uv) != (len(faces), 3, 2) else np.asarray(uv, dtype=np.float32)
     return Body(
         v_template, shapedirs, posedirs, weights, faces, uv, J_template, J_shapedirs,
-        _word(data.get("gender", "neutral")), _word(data.get("id", "")),
+        _gender(str(data.get("gender", "neutral"))), _word(data.get("id", "")),
     )  # fmt: skip
 
 
@@ -83,6 +83,10 @@ def read_body(path: str | Path) -> Body:
     """The Body in an .npz file as the worker's describe_body writes it. Raises ValueError, OSError or KeyError."""
     with np.load(Path(path), allow_pickle=False) as file:
         return make_body({name: _plain(file[name]) for name in file.files})
+
+
+def _gender(text: str) -> str:
+    return next((word for word in ("female", "male") if word in text), "neutral")
 
 
 def _word(value) -> str:

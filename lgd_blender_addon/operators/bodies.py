@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The body files that the worker has described, kept in the user's folder so that later builds need no worker."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from .. import preferences
+from .._bridge import FOLDER, LgdError
+from ..scene.body import Body, read_body
+
+_described: dict[tuple, str] = {}
+
+
+def _folder() -> Path:
+    return preferences.user_folder() / "bodies"
+
+
+def _key(path: str | None) -> tuple:
+    file = Path(path) if path else FOLDER / "bridge" / "body" / "default_body.npz"
+    try:
+        found = file.stat()
+        return (str(file), found.st_mtime, found.st_size)
+    except OSError:
+        return (str(file), 0, 0)
+
+
+def _name(identity: str) -> str:
+    return "blender-" + re.sub(r"[^A-Za-z0-9-]", "_", identity) + ".npz"
+
+
+def known(path: str | None) -> str | None:
+    """The file of a body that was described in this session, None where the worker must be asked."""
+    file = _described.get(_key(path))
+    return file if file and Path(file).exists() else None
+
+
+def keep(path: str | None, described: dict) -> str:
+    """Keep a described body by its id; returns the file that stays."""
+    target = _folder() / _name(described["id"])
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(target.name + ".part")
+        shutil.copyfile(described["file"], part)
+        os.replace(part, target)
+    except OSError as error:
+        raise LgdError("disk", f"The body cannot be kept: {error.strerror}.", "Check the free space.") from None
+    _described[_key(path)] = str(target)
+    return str(target)
+
+
+def find(identity: str) -> str | None:
+    """The kept file of a body by its id."""
+    target = _folder() / _name(identity)
+    return str(target) if target.exists() else None
+
+
+def load(path: str) -> Body:
+    """The Body in a kept file; raises LgdError."""
+    try:
+        return read_body(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise LgdError("model_file", f"The body's file cannot be read: {error}.", "Solve again.") from None

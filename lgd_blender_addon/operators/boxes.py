@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Boxes round the wanted person, drawn over the footage."""
+
+import bpy
+from bpy.props import FloatProperty, IntProperty
+
+from .. import overlay
+from .._bridge import LgdError
+from .request import find_footage
+from .run import complain, no_footage
+
+
+class LGD_OT_pick_box(bpy.types.Operator):
+    """Draw a box round the person to solve, over the footage in this editor. It holds from this frame to the range's end"""
+
+    bl_idname = "lgd.pick_box"
+    bl_label = "Draw Box"
+    bl_options = {"REGISTER", "UNDO"}
+
+    x: FloatProperty(name="X")
+    y: FloatProperty(name="Y")
+    w: FloatProperty(name="Width")
+    h: FloatProperty(name="Height")
+    first: IntProperty(name="First", description="First frame of the scene for which the box holds; 0: the present one")
+    last: IntProperty(name="Last", description="Last frame of the scene for which the box holds; 0: the range's last")
+
+    @classmethod
+    def poll(cls, context):
+        """Grey without footage."""
+        problem = no_footage(context)
+        if problem:
+            cls.poll_message_set(problem)
+        return not problem
+
+    def execute(self, context):
+        """Add the box."""
+        scene = context.scene
+        try:
+            found = find_footage(context)
+        except LgdError as error:
+            return complain(self, error)
+        if self.w < 4 or self.h < 4:
+            self.report({"WARNING"}, "The box is too small")
+            return {"CANCELLED"}
+        first = self.first or max(scene.frame_current, found.start)
+        for other in scene.lgd.boxes:
+            if other.first < first <= other.last:
+                other.last = first - 1
+        box = scene.lgd.boxes.add()
+        box.x, box.y, box.w, box.h = self.x, self.y, self.w, self.h
+        box.first, box.last = first, self.last or found.start + len(found.table) - 1
+        scene.lgd.active_box = len(scene.lgd.boxes) - 1
+        return {"FINISHED"}
+
+    def invoke(self, context, event):
+        """Wait for a drag over the footage."""
+        try:
+            found = find_footage(context)
+        except LgdError as error:
+            return complain(self, error)
+        if not overlay.tracks.size[0]:
+            overlay.begin(found)
+        if not overlay.tracks.size[0]:
+            overlay.tracks.size = _shown_size(context)
+        if overlay.picking(context) is None:
+            self.report({"WARNING"}, "Draw in the image or clip editor, or in the camera's view, with the footage in it")
+            return {"CANCELLED"}
+        self._corner = None
+        self._pointer = None
+        self._handle = type(context.space_data).draw_handler_add(self._draw, (context.area,), "WINDOW", "POST_PIXEL")
+        context.window_manager.modal_handler_add(self)
+        context.workspace.status_text_set("Drag a box round the person.  Esc: no box")
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        """Follow the drag; everything else goes to Blender."""
+        here = (event.mouse_region_x, event.mouse_region_y)
+        context.area.tag_redraw()
+        if event.type in {"ESC", "RIGHTMOUSE"}:
+            return self._end(context, {"CANCELLED"})
+        if event.type == "LEFTMOUSE" and event.value == "PRESS":
+            self._corner = self._pointer = here
+            return {"RUNNING_MODAL"}
+        if event.type == "MOUSEMOVE":
+            self._pointer = here
+            return {"RUNNING_MODAL"}
+        if event.type == "LEFTMOUSE" and event.value == "RELEASE" and self._corner:
+            pick = overlay.picking(context)
+            if pick is None:
+                return self._end(context, {"CANCELLED"})
+            (x0, y0), (x1, y1) = pick(*self._corner), pick(*here)
+            w, h = overlay.tracks.size
+            x0, x1 = sorted((min(max(x0, 0), w - 1), min(max(x1, 0), w - 1)))
+            y0, y1 = sorted((min(max(y0, 0), h - 1), min(max(y1, 0), h - 1)))
+            self.x, self.y, self.w, self.h = x0, y0, x1 - x0, y1 - y0
+            self._end(context, None)
+            return self.execute(context)
+        return {"PASS_THROUGH"}
+
+    def _draw(self, area):
+        if bpy.context.area != area or not self._corner or not self._pointer:
+            return
+        (x0, y0), (x1, y1) = self._corner, self._pointer
+        overlay.draw_lines([((1.0, 1.0, 1.0), overlay._outline(x0, y0, x1 - x0, y1 - y0))])
+
+    def _end(self, context, answer):
+        type(context.space_data).draw_handler_remove(self._handle, "WINDOW")
+        context.workspace.status_text_set(None)
+        return answer
+
+
+def _shown_size(context) -> tuple[int, int]:
+    space = context.space_data
+    shown = getattr(space, "clip", None) or getattr(space, "image", None)
+    return tuple(shown.size) if shown is not None else (0, 0)
+
+
+class LGD_OT_clear_boxes(bpy.types.Operator):
+    """Remove all boxes"""
+
+    bl_idname = "lgd.clear_boxes"
+    bl_label = "Clear Boxes"
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        """Grey where there is none."""
+        if not len(context.scene.lgd.boxes):
+            cls.poll_message_set("There is no box")
+            return False
+        return True
+
+    def execute(self, context):
+        """Remove them."""
+        context.scene.lgd.boxes.clear()
+        return {"FINISHED"}
+
+
+CLASSES = (LGD_OT_pick_box, LGD_OT_clear_boxes)

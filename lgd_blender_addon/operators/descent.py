@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The descent, seen: the paper mode's steps on one frame, from the first guess to the last."""
+
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+from bpy.props import BoolProperty, FloatProperty, StringProperty
+from mathutils import Quaternion
+
+from .._bridge import LgdError
+from ..scene import result as scene_result
+from ..scene.armature import bone_names
+from ..scene.axes import camera_to_rig
+from ..scene.export import key_frames, stored_motion
+from ..scene.keyframes import Take, write_pose
+from .run import complain, present_rig
+
+
+def steps_at(rig, frame: float, path: str = ""):
+    """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
+    file = path or rig.lgd.trace
+    motion = stored_motion(rig)
+    if not file or not Path(file).exists() or motion is None:
+        raise LgdError(
+            "bad_input", "The steps of this take were not kept.", "Solve in the mode Paper with Keep the Steps, then play again."
+        )
+    try:
+        with np.load(file, allow_pickle=False) as data:
+            poses, trans = data["poses"].astype(float), data["trans"].astype(float)
+            errors = data["reprojection_px"].astype(float)
+    except (OSError, ValueError, KeyError):
+        raise LgdError("bad_input", f"{Path(file).name} holds no steps of the descent.") from None
+    times = key_frames(rig)
+    index = int(np.clip(np.abs(times - frame).argmin(), 0, poses.shape[1] - 1))
+    # The rest pelvis back in the rig's own Y-up frame.
+    head = rig.data.bones[(bone_names(rig.data) or ["pelvis"])[0]].head_local
+    T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[min(index, len(motion.T_world_cam) - 1)]
+    quats, location = camera_to_rig(poses[:, index], trans[:, index], np.array([head.x, head.z, -head.y]), T)
+    return quats, location, errors[:, index]
+
+
+def show_step(rig, quats, location, place: float) -> None:
+    """Pose the rig between two steps, without keys; place in [0, S - 1]."""
+    low = int(np.clip(np.floor(place), 0, len(quats) - 1))
+    high = min(low + 1, len(quats) - 1)
+    part = float(np.clip(place - low, 0.0, 1.0))
+    for joint, name in enumerate(bone_names(rig.data)):
+        bone = rig.pose.bones[name]
+        bone.rotation_quaternion = Quaternion(quats[low, joint]).slerp(Quaternion(quats[high, joint]), part)
+        if joint == 0:
+            bone.location = location[low] * (1 - part) + location[high] * part
+
+
+class LGD_OT_play_descent(bpy.types.Operator):
+    """Play the paper's steps on this frame, from the first guess to the last. Needs a take solved in the mode Paper"""
+
+    bl_idname = "lgd.play_descent"
+    bl_label = "Play the Descent"
+    bl_options = {"REGISTER", "UNDO"}
+
+    seconds: FloatProperty(name="Seconds a Step", default=0.7, min=0.05, max=10.0)
+    bake: BoolProperty(
+        name="As Keys", description="Key the steps in an action of their own, a step every 12 frames, instead", default=False
+    )
+    trace: StringProperty(name="Steps", description="The file of the steps; empty: the take's own", subtype="FILE_PATH")
+
+    @classmethod
+    def poll(cls, context):
+        """Grey without a rig whose steps were kept."""
+        rig = present_rig(context)
+        if rig is None:
+            cls.poll_message_set("Select a rig that was solved")
+            return False
+        if not rig.lgd.trace:
+            cls.poll_message_set("Solve in the mode Paper with Keep the Steps first")
+            return False
+        return True
+
+    def execute(self, context):
+        """Key the steps, or pose the last one where nothing can be played."""
+        rig = present_rig(context)
+        try:
+            quats, location, errors = steps_at(rig, context.scene.frame_current_final, self.trace)
+        except LgdError as error:
+            return complain(self, error)
+        if self.bake:
+            bake(rig, quats, location, context.scene.frame_current)
+        else:
+            show_step(rig, quats, location, len(quats) - 1)
+        self.report({"INFO"}, "Reprojection error: " + " > ".join(f"{e:.1f}" for e in errors) + " px")
+        return {"FINISHED"}
+
+    def invoke(self, context, event):
+        """Play; Esc ends, everything else goes to Blender."""
+        if self.bake or bpy.app.background:
+            return self.execute(context)
+        rig = present_rig(context)
+        try:
+            self._steps = steps_at(rig, context.scene.frame_current_final, self.trace)
+        except LgdError as error:
+            return complain(self, error)
+        self._rig = rig.name
+        self._frame = context.scene.frame_current
+        self._begun = time.perf_counter()
+        self._timer = context.window_manager.event_timer_add(1 / 30, window=context.window)
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        """One picture of the play."""
+        if event.type == "ESC":
+            return self._end(context)
+        if event.type != "TIMER":
+            return {"PASS_THROUGH"}
+        rig = bpy.data.objects.get(self._rig)
+        quats, location, errors = self._steps
+        place = (time.perf_counter() - self._begun) / self.seconds
+        if rig is None or place > len(quats) + 1 or context.scene.frame_current != self._frame:
+            return self._end(context)
+        show_step(rig, quats, location, min(place, len(quats) - 1))
+        step = min(int(place), len(quats) - 1)
+        context.workspace.status_text_set(f"Step {step} of {len(quats) - 1}: {errors[step]:.1f} px.  Esc: end")
+        return {"PASS_THROUGH"}
+
+    def _end(self, context):
+        context.window_manager.event_timer_remove(self._timer)
+        context.workspace.status_text_set(None)
+        # The keys take over again.
+        context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
+        return {"FINISHED"}
+
+    def cancel(self, context):
+        """Blender ends the operator."""
+        self._end(context)
+
+
+def bake(rig, quats, location, frame: int, apart: int = 12):
+    """Key the steps in a new action of the rig, `apart` frames from one another; returns the action."""
+    old = rig.animation_data.action
+    data = old.get(scene_result.STORED_PROPERTY)
+    take = Take(f"{old.name} descent {frame}")
+    times = frame + apart * np.arange(len(quats), dtype=float)
+    write_pose(take, rig, bone_names(rig.data), times, quats, location)
+    take.finish(times[0], times[-1])
+    if data is not None:
+        take.actions[0][scene_result.STORED_PROPERTY] = bytes(data)
+    return take.actions[0]
+
+
+CLASSES = (LGD_OT_play_descent,)

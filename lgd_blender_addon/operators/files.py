@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""File > Import and Export: motions in and out."""
+
+from pathlib import Path
+
+import bpy
+from bpy.props import EnumProperty, StringProperty
+from bpy_extras.io_utils import ExportHelper, ImportHelper
+
+from .. import preferences
+from .._bridge import LgdError
+from ..scene import footage as places
+from ..scene import result as scene_result
+from ..scene.export import AMASS, MOTION, SMPL, write_motion
+from ..scene.motion import load_motion
+from . import bodies, pump
+from .request import Plan
+from .run import complain, grey, present_rig
+
+
+def body_for(identity: str) -> str:
+    """The file of a motion's body: a kept one, else the worker is asked. Raises LgdError."""
+    found = bodies.find(identity)
+    if found is not None:
+        return found
+    for path in (None, *preferences.body_files().values()):
+        plan = Plan("Read body", bpy.context.scene.name, None, scene_result.Options(), [("describe_body", {"body": path})], build=False)
+        run = pump.finish(pump.start(plan), 120.0)
+        if run.body and bodies.load(run.body).id == identity:
+            return run.body
+    raise LgdError(
+        "model_file", f"The motion's body {identity} is not at hand.", "Name its file in the preferences.", "lgd.open_preferences"
+    )
+
+
+class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
+    """Make a rig of a motion that the command line or an earlier solve wrote (motion.npz)"""
+
+    bl_idname = "lgd.import_motion"
+    bl_label = "Import Motion"
+    bl_options = {"REGISTER", "UNDO"}
+
+    filename_ext = ".npz"
+    filter_glob: StringProperty(default="*.npz", options={"HIDDEN"})
+    timing: EnumProperty(
+        name="Keys",
+        items=(
+            ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k"),
+            ("REAL", "Real Time", "By the motion's own times and the scene's frame rate"),
+        ),
+    )
+    correctives: EnumProperty(
+        name="Correctives", items=(("OFF", "Off", ""), ("LIVE", "Live", ""), ("BAKED", "Baked", "")), default="LIVE"
+    )
+
+    @classmethod
+    def poll(cls, context):
+        """Grey while a job runs."""
+        return not grey(cls, context, worker=False)
+
+    def execute(self, context):
+        """Read and build; the first time the worker is asked for the body."""
+        try:
+            import_motion(context.scene, self.filepath, self.timing, self.correctives)
+        except LgdError as error:
+            return complain(self, error)
+        return {"FINISHED"}
+
+
+def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE"):
+    """Build the take of a motion file; returns what was built. Raises LgdError."""
+    motion = load_motion(path)
+    body = bodies.load(body_for(motion.body_model))
+    import numpy as np
+
+    shown = places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
+    options = scene_result.Options(timing=timing, correctives=correctives, show_footage=False)
+    built = scene_result.build(scene, motion, body, shown, options)
+    built.rig.lgd.footage = ""
+    return built
+
+
+class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
+    """Write the rig's animation, edits included, as .npz"""
+
+    bl_idname = "lgd.export_motion"
+    bl_label = "Export Motion"
+
+    filename_ext = ".npz"
+    filter_glob: StringProperty(default="*.npz", options={"HIDDEN"})
+    form: EnumProperty(
+        name="Form",
+        items=(
+            (MOTION, "Motion", "This add-on's motion.npz: camera frame, with the camera"),
+            (AMASS, "AMASS", "SMPL+H as in AMASS, 156 columns, Z up: other add-ons read it"),
+            (SMPL, "SMPL", "24 joints, 72 columns, Z up"),
+        ),
+    )
+
+    @classmethod
+    def poll(cls, context):
+        """Grey without a rig of ours."""
+        if present_rig(context) is None:
+            cls.poll_message_set("Select a rig that was solved")
+            return False
+        return True
+
+    def execute(self, context):
+        """Write the file."""
+        try:
+            frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
+        except LgdError as error:
+            return complain(self, error)
+        self.report({"INFO"}, f"{frames} frames written to {Path(self.filepath).name}")
+        return {"FINISHED"}
+
+
+def menu_import(self, context):
+    """File > Import."""
+    self.layout.operator(LGD_OT_import_motion.bl_idname, text="LGD Motion (.npz)")
+
+
+def menu_export(self, context):
+    """File > Export."""
+    self.layout.operator(LGD_OT_export_motion.bl_idname, text="LGD Motion (.npz)")
+
+
+def attach() -> None:
+    """Add the entries to the File menu."""
+    bpy.types.TOPBAR_MT_file_import.append(menu_import)
+    bpy.types.TOPBAR_MT_file_export.append(menu_export)
+
+
+def detach() -> None:
+    """Take them away again."""
+    bpy.types.TOPBAR_MT_file_import.remove(menu_import)
+    bpy.types.TOPBAR_MT_file_export.remove(menu_export)
+
+
+CLASSES = (LGD_OT_import_motion, LGD_OT_export_motion)

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pump: takes the worker's messages in, shows how far the run is, and has its result built at the end.
+
+Blender's data is touched here and nowhere else while a job runs. In the interface a timer calls `tick`; in background
+mode and tests `finish` is a plain loop.
+"""
+
+import time
+import traceback
+from dataclasses import replace
+
+import bpy
+
+from .. import overlay, preferences, session
+from .._bridge import LgdError
+from . import bodies
+from .request import Plan
+
+INTERVAL = 0.05
+SETTLE = 30.0  # s that the timer goes on while the worker's stop ladder may run
+
+_run: "Run | None" = None
+pending: "Run | None" = None
+
+
+class Run:
+    """A plan on its way: the steps that are left, and what came of those that are done."""
+
+    def __init__(self, plan: Plan):
+        self.plan = plan
+        self.left = list(plan.requests)
+        self.job = None
+        self.body = None
+        self.detected = None
+        self.fitted = None
+        self.error: LgdError | None = None
+        self.over = False
+        self.warnings: list[str] = []
+        self.built: list = []
+
+
+def current() -> Run | None:
+    """The run that is on its way."""
+    return _run
+
+
+def status():
+    """WindowManager.lgd, or None while the add-on comes or goes."""
+    manager = bpy.context.window_manager
+    return getattr(manager, "lgd", None) if manager else None
+
+
+def start(plan: Plan) -> Run:
+    """Begin a plan; raises LgdError where it cannot even start. Nothing of Blender's data changes."""
+    global _run
+    if _run is not None:
+        raise LgdError("busy", "A job is running.", "Wait for it, or cancel it.")
+    problem = preferences.missing()
+    if problem:
+        raise LgdError("setup_incomplete", problem, action="lgd.open_preferences")
+    preferences.configure_session()
+    run = Run(plan)
+    _next(run)
+    _run = run
+    show = status()
+    if show is not None:
+        for name in ("code", "error", "hint", "action", "warnings", "summary", "stage"):
+            setattr(show, name, "")
+        show.running, show.title, show.done, show.total, show.remaining = True, plan.title, 0, 0, -1.0
+    if any(kind == "detect" or request.get("source") for kind, request in plan.requests):
+        overlay.begin(plan.footage)
+    ensure_timer()
+    return run
+
+
+def _next(run: Run) -> None:
+    kind, request = run.left.pop(0)
+    if kind == "describe_body":
+        known = bodies.known(request["body"])
+        if known is not None:
+            run.body = known
+            return _next(run)
+    request = {name: value for name, value in request.items() if value is not None}
+    run.job = session.get().start(kind, request, on_event)
+
+
+def on_event(job, event: dict) -> None:
+    """Called by the session for each message of the present job."""
+    run = _run
+    if run is None or job is not run.job:
+        return
+    kind = event["type"]
+    if kind == "keypoints":
+        overlay.add(event)
+    elif kind == "warning":
+        run.warnings.append(event["text"])
+    elif kind == "result":
+        _take(run, job)
+    elif kind == "error":
+        run.error = job.error
+        run.over = True
+    elif kind == "cancelled":
+        run.over = True
+
+
+def _take(run: Run, job) -> None:
+    try:
+        if job.kind == "describe_body":
+            run.body = bodies.keep(job.request.get("body"), job.result)
+        elif job.kind == "detect":
+            run.detected = job.result
+        else:
+            run.fitted = job.result
+        if run.left:
+            _next(run)
+        else:
+            run.over = True
+    except LgdError as error:
+        run.error, run.over = error, True
+
+
+def tick() -> float | None:
+    """One turn of the pump; returns the seconds to the next one, None where nothing is left to do."""
+    began = time.perf_counter()
+    try:
+        session.get().pump()
+        if _run is not None:
+            _show(_run)
+            if _run.over:
+                _end(_run)
+    except Exception:  # noqa: BLE001 (a timer that raises is dropped by Blender, and the panel would hang)
+        traceback.print_exc()
+        _drop()
+    ticks.append(time.perf_counter() - began)
+    del ticks[:-5000]
+    return INTERVAL if _run is not None else None
+
+
+ticks: list[float] = []
+"""Seconds that each of the last ticks took, for the tests."""
+
+
+def _show(run: Run) -> None:
+    show, job = status(), run.job
+    if show is None or job is None:
+        return
+    show.stage, show.done, show.total = job.stage, job.done, job.total
+    show.remaining = -1.0 if job.remaining is None else job.remaining
+    show.elapsed = job.elapsed
+    show.warnings = "\n".join(run.warnings)
+    show.worker = session.get().worker_pid is not None
+    redraw()
+    _status_bar(line(show))
+
+
+def line(show) -> str:
+    """The run in one line: title, stage, frames, remaining time."""
+    parts = [show.title, show.stage]
+    if show.total:
+        parts.append(f"{show.done} / {show.total}")
+    if show.remaining >= 0:
+        parts.append(f"{int(show.remaining) // 60}:{int(show.remaining) % 60:02d} left")
+    return "  ".join(part for part in parts if part)
+
+
+def _status_bar(text: str | None) -> None:
+    for window in bpy.context.window_manager.windows:
+        window.workspace.status_text_set(text)
+
+
+def redraw() -> None:
+    """Have the editors that show our panels or overlay drawn anew."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "SEQUENCE_EDITOR", "CLIP_EDITOR", "IMAGE_EDITOR"}:
+                area.tag_redraw()
+
+
+def _end(run: Run) -> None:
+    """The run is over, well or not: free the panel, then build, as one undo step."""
+    global pending
+    _drop()
+    show = status()
+    if run.error is None and run.detected is not None:
+        _remember_detection(run)
+    if run.error is None and run.fitted is not None and run.plan.build:
+        pending = run
+        try:
+            _apply()
+        except RuntimeError as error:
+            if run.error is None:
+                run.error = LgdError("internal", str(error).strip())
+        finally:
+            pending = None
+    if show is not None:
+        show.warnings = "\n".join(run.warnings)
+        if run.error is not None:
+            show.code, show.error = run.error.code, run.error.text
+            show.hint, show.action = run.error.hint, run.error.action
+    redraw()
+
+
+def _apply() -> None:
+    # Asked for by Python, an operator makes no undo step unless told to (the second argument).
+    windows = bpy.context.window_manager.windows
+    if windows and not bpy.app.background:
+        with bpy.context.temp_override(window=windows[0]):
+            bpy.ops.lgd.apply_result("EXEC_DEFAULT", True)
+    else:
+        bpy.ops.lgd.apply_result("EXEC_DEFAULT", True)
+
+
+def _remember_detection(run: Run) -> None:
+    scene, show = bpy.data.scenes.get(run.plan.scene), status()
+    found = run.detected
+    if scene is not None:
+        scene.lgd.keypoints = found["keypoints"]
+        scene.lgd.keypoints_source = run.plan.footage.path
+        scene.lgd.keypoints_first = run.plan.footage.frames[0]
+    overlay.load(found["keypoints"], run.plan.footage)
+    if show is not None:
+        list_people(show, found["people"])
+        show.summary = f"{len(found['people'])} found in {found['frames']} frames"
+
+
+def list_people(show, people) -> None:
+    """Fill the panel's list of people."""
+    from ..properties import COLOURS
+
+    show.people.clear()
+    for entry in people:
+        if not entry["seen"]:
+            continue
+        item = show.people.add()
+        item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
+        item.first, item.last = entry["first"] or 0, entry["last"] or 0
+        item.colour = COLOURS[item.person % len(COLOURS)]
+        item.use = item.person == 0
+
+
+def _drop() -> None:
+    global _run
+    _run = None
+    show = status()
+    if show is not None:
+        show.running = False
+    _status_bar(None)
+
+
+def cancel() -> None:
+    """End the run for the user now; the worker is stopped behind."""
+    run = _run
+    if run is None:
+        return
+    run.over = True
+    if run.job is not None:
+        session.get().cancel(run.job)
+    _drop()
+    redraw()
+    ensure_timer()
+
+
+def finish(run: Run, timeout: float = 3600.0) -> Run:
+    """Wait for a run in background mode. Raises its LgdError."""
+    end = time.monotonic() + timeout
+    while _run is run:
+        tick()
+        if time.monotonic() > end:
+            cancel()
+            raise LgdError("worker_silent", "The worker took too long.")
+        time.sleep(0.01)
+    if run.error is not None:
+        raise run.error
+    return run
+
+
+# -- the timer and the handlers
+
+
+def _timer() -> float | None:
+    global _idle_since
+    wait = tick()
+    if wait is not None:
+        _idle_since = None
+        return wait
+    # After a cancel the session still has the worker's stop ladder to see through.
+    _idle_since = _idle_since or time.monotonic()
+    return 0.5 if time.monotonic() - _idle_since < SETTLE and session.get().worker_pid else None
+
+
+_idle_since: float | None = None
+
+
+def ensure_timer() -> None:
+    """Have `tick` called from now on, in the interface."""
+    global _idle_since
+    _idle_since = None
+    if not bpy.app.background and not bpy.app.timers.is_registered(_timer):
+        bpy.app.timers.register(_timer, first_interval=INTERVAL)
+
+
+@bpy.app.handlers.persistent
+def on_load(*_):
+    """Another file is loaded: a run belongs to the file it was started in."""
+    cancel()
+    overlay.clear()
+
+
+def attach() -> None:
+    """Watch for files being loaded."""
+    bpy.app.handlers.load_pre.append(on_load)
+
+
+def detach() -> None:
+    """End everything: run, timer, worker, handlers."""
+    cancel()
+    if bpy.app.timers.is_registered(_timer):
+        bpy.app.timers.unregister(_timer)
+    if on_load in bpy.app.handlers.load_pre:
+        bpy.app.handlers.load_pre.remove(on_load)
+    session.get().shutdown()
+
+
+def results(run: Run):
+    """What there is to build: (motion file, trace file or "", options) for each person that was chosen."""
+    fitted, plan = run.fitted, run.plan
+    numbers = [figure["person"] for figure in fitted.get("figures", [])] or list(range(len(fitted["motions"])))
+    traces = fitted.get("traces") or [""] * len(numbers)
+    chosen = [row for row, number in enumerate(numbers) if number in plan.people] or [0]
+    for row in chosen:
+        yield (
+            fitted["motions"][row],
+            traces[row] if row < len(traces) else "",
+            replace(plan.options, number=numbers[row], people=max(len(fitted.get("people", ())), 1)),
+        )

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the scene's settings to the worker's requests."""
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from .. import preferences
+from .._bridge import LgdError
+from ..scene import footage as places
+from ..scene import mesh, result, timing
+from ..scene.camera import camera_for_solver
+
+
+@dataclass
+class Plan:
+    """All that a run needs until its end, and nothing of Blender's: names and values only."""
+
+    title: str
+    scene: str
+    footage: places.Footage | None
+    options: result.Options
+    requests: list = field(default_factory=list)
+    people: tuple[int, ...] = (0,)
+    build: bool = True
+    keep_betas: bool = False
+
+
+def sequencer_scene(context):
+    """The scene whose sequencer is meant: since 5.0 it may be another than the active one."""
+    return getattr(context, "sequencer_scene", None) or context.scene
+
+
+def find_footage(context) -> places.Footage:
+    """The footage that the settings name, cut to the range they name. Raises LgdError."""
+    settings = context.scene.lgd
+    scene = sequencer_scene(context) if settings.place == "STRIP" else context.scene
+    clip = bpy.data.movieclips.get(settings.clip) if settings.clip else None
+    if settings.place == "CLIP" and clip is None:
+        clip = getattr(context, "edit_movieclip", None) or context.scene.active_clip
+    found = places.with_footage(settings.place, scene, clip=clip, path=settings.path)
+    if settings.range == "CUSTOM":
+        if settings.last < settings.first:
+            raise LgdError("bad_input", "The range ends before it begins.", "Swap First and Last.")
+        found = found.cut(settings.first, settings.last)
+    elif settings.range == "SCENE":
+        preview = scene.use_preview_range
+        found = found.cut(
+            scene.frame_preview_start if preview else scene.frame_start,
+            scene.frame_preview_end if preview else scene.frame_end,
+        )
+    return found
+
+
+def source_of(context, found: places.Footage) -> dict:
+    """The request's `source` for a footage: path, frames, rate of image folders, boxes in source frames."""
+    settings = context.scene.lgd
+    a, b = found.frames
+    scene_rate = context.scene.render.fps / context.scene.render.fps_base
+    fps = None
+    if found.is_folder:
+        fps = settings.image_fps if found.place == "FILE" else scene_rate
+    boxes = []
+    for box in settings.boxes:
+        if box.w < 2 or box.h < 2:
+            continue
+        try:
+            first, last = found.cut(box.first, box.last).frames
+        except LgdError:
+            continue  # the box holds for a part that is not solved
+        boxes.append([box.x, box.y, box.w, box.h, max(first, a), min(last, b)])
+    return {"path": found.path, "frames": [a, b], "fps": fps, "boxes": boxes}
+
+
+def body_path(context) -> str | None:
+    """The official body file that the settings name, None for the default body. Raises LgdError where it is missing."""
+    gender = context.scene.lgd.gender
+    if gender == "DEFAULT":
+        return None
+    path = preferences.body_files(context).get(gender.lower())
+    if not path:
+        raise LgdError(
+            "model_file", f"No {gender.lower()} SMPL file is named.", "Name it in the preferences, or choose the default body.",
+            "lgd.open_preferences",
+        )  # fmt: skip
+    return path
+
+
+def target_rig(context, found: places.Footage | None, person: int):
+    """The rig that a new solve of this footage and person animates: the active one, or else the only one."""
+    if found is None:
+        return None
+    fitting = [
+        o for o in context.scene.objects
+        if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.footage == found.path and o.lgd.person == person
+    ]  # fmt: skip
+    active = context.object
+    if active is not None and active.type == "MESH" and active.parent in fitting:
+        active = active.parent
+    return active if active in fitting else (fitting[0] if len(fitting) == 1 else None)
+
+
+def solved_camera(context, found: places.Footage):
+    """The camera that an earlier solve of this footage made, or None."""
+    return next(
+        (o for o in context.scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == found.path),
+        None,
+    )
+
+
+def camera_request(context, found: places.Footage) -> tuple[str, str | None]:
+    """The name of the camera whose world the result lies in (empty: a new one), and the file that tells the worker."""
+    settings = context.scene.lgd
+    camera = None
+    if settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA"):
+        camera = context.scene.camera
+        if camera is None:
+            raise LgdError("bad_input", "The scene has no camera.", "Add one, or set Camera to New.")
+    if settings.camera == "AUTO":
+        camera = solved_camera(context, found) or camera
+    if camera is None:
+        return "", None
+    size = found.size
+    if not size[0]:
+        size = (camera.lgd.width, camera.lgd.height)
+    if not size[0]:
+        size = (context.scene.render.resolution_x, context.scene.render.resolution_y)
+    a, b = found.frames
+    order, times = timing.shown_keys(found.table, found.start, a, b - a)
+    first = np.unique(order, return_index=True)[1]
+    data = camera_for_solver(context.scene, camera, size, times[first])
+    file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
+    np.savez(file, **data)
+    return camera.name, str(file)
+
+
+def chosen_people(context) -> tuple[int, ...]:
+    """The people ticked in the panel; the most prominent one where no list is there. Raises LgdError for none."""
+    people = context.window_manager.lgd.people
+    if not len(people):
+        return (0,)
+    chosen = tuple(p.person for p in people if p.use)
+    if not chosen:
+        raise LgdError("bad_input", "No person is chosen.", "Tick at least one person of the list.")
+    return chosen
+
+
+def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
+    """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
+    settings = context.scene.lgd
+    found = find_footage(context)
+    people = chosen_people(context) if from_keypoints else (0,)
+    rig = None if new_rig or len(people) > 1 else target_rig(context, found, people[0])
+    camera, camera_file = camera_request(context, found)
+    body = body_path(context)
+    request = {
+        "person": people[0] if len(people) == 1 else "all",
+        "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
+        "focal": settings.focal or None,
+        "camera": camera_file,
+        "body": body,
+        "betas": None,
+        "steps": None,
+        "trace": settings.trace,
+        "device": preferences.device(context),
+        "detector": preferences.detector_file(context),
+    }
+    if rig is not None:
+        skin = result.skin_of(rig)
+        if skin is None:
+            raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
+        request["betas"] = [float(b) for b in mesh.get_shape(skin)]
+    if from_keypoints:
+        path = bpy.path.abspath(settings.keypoints)
+        if not settings.keypoints or not Path(path).exists():
+            raise LgdError("bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints.")
+        request["keypoints"] = path
+        request["frames"] = _keypoint_frames(settings, found)
+    else:
+        request["source"] = source_of(context, found)
+    options = result.Options(
+        timing=settings.timing,
+        correctives=settings.correctives,
+        rig=rig.name if rig is not None else "",
+        camera=camera,
+    )
+    title = "Solve again" if rig is not None else "Solve"
+    requests = [("describe_body", {"body": body}), ("fit", request)]
+    return Plan(title, context.scene.name, found, options, requests, people, keep_betas=rig is not None)
+
+
+def _keypoint_frames(settings, found: places.Footage):
+    """Which of the keypoints' frames belong to the range: detected ones start at the range they were detected in."""
+    a, b = found.frames
+    first = settings.keypoints_first if settings.keypoints_source == found.path else 0
+    if a < first:
+        raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")
+    return [a - first, b - first]
+
+
+def plan_detect(context) -> Plan:
+    """The plan of a detection alone."""
+    found = find_footage(context)
+    request = {
+        "source": source_of(context, found),
+        "detector": preferences.detector_file(context),
+        "device": preferences.device(context),
+    }
+    return Plan("Detect", context.scene.name, found, result.Options(), [("detect", request)], build=False)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build what was solved, and what one does with it afterwards."""
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty
+
+from .._bridge import LgdError
+from ..scene import correctives
+from ..scene import result as scene_result
+from ..scene.camera import fit_background
+from ..scene.motion import load_motion
+from . import bodies, pump
+from .run import complain, present_rig
+
+
+class LGD_OT_apply_result(bpy.types.Operator):
+    """Build the rig, its keys and the camera of what was solved, as one undo step"""
+
+    bl_idname = "lgd.apply_result"
+    bl_label = "Build Result"
+    bl_options = {"REGISTER", "UNDO", "INTERNAL"}
+
+    @classmethod
+    def poll(cls, context):
+        """Only the pump calls it, with a result at hand."""
+        return pump.pending is not None
+
+    def execute(self, context):
+        """Build every person's take; nothing stays if one fails."""
+        run = pump.pending
+        scene = bpy.data.scenes.get(run.plan.scene) or context.scene
+        try:
+            apply(scene, run)
+        except LgdError as error:
+            run.error = error
+            return complain(self, error)
+        return {"FINISHED"}
+
+
+def apply(scene, run) -> list:
+    """Build all takes of a run that is over into a scene. Raises LgdError; then the file is as it was."""
+    body = bodies.load(run.body)
+    camera = run.plan.options.camera
+    with scene_result._AllOrNothing():
+        for file, trace, options in pump.results(run):
+            options.camera = camera or options.camera
+            built = scene_result.build(scene, load_motion(file), body, run.plan.footage, options)
+            built.rig.lgd.trace = trace
+            camera = built.camera.name if built.camera else camera
+            run.built.append(built)
+            run.warnings += built.notes
+    show = pump.status()
+    if show is not None and run.built:
+        seconds = run.fitted.get("seconds", {})
+        figures = run.fitted.get("figures") or [{}]
+        error = figures[0].get("reprojection_px")
+        show.summary = (
+            f"{run.built[0].rig.name}: frames {run.built[0].first:g} to {run.built[0].last:g}, "
+            f"{sum(b.keys for b in run.built)} keys"
+            + (f", {error:.1f} px" if error is not None else "")
+            + (f", {sum(seconds.values()):.1f} s" if seconds else "")
+        )
+    return run.built
+
+
+class _OnRig:
+    @classmethod
+    def poll(cls, context):
+        """Grey without a rig of ours."""
+        if present_rig(context) is None:
+            cls.poll_message_set("Select a rig that was solved")
+            return False
+        return True
+
+
+class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
+    """Go to the next frame at which the solve is doubtful"""
+
+    bl_idname = "lgd.next_bad_frame"
+    bl_label = "Next Bad Frame"
+
+    back: BoolProperty(name="Backwards", description="Go to the previous one instead", default=False)
+
+    def execute(self, context):
+        """Set the scene's frame."""
+        scene = context.scene
+        found = scene_result.bad_frames(present_rig(context), scene.lgd.bad_pixels)
+        now = scene.frame_current + scene.frame_subframe
+        ahead = [f for f in found if (f < now - 1e-3 if self.back else f > now + 1e-3)]
+        if not found:
+            self.report({"INFO"}, "No frame is bad")
+            return {"CANCELLED"}
+        target = (ahead[-1] if self.back else ahead[0]) if ahead else (found[-1] if self.back else found[0])
+        scene.frame_set(int(target), subframe=target - int(target))
+        return {"FINISHED"}
+
+
+class LGD_OT_correctives(_OnRig, bpy.types.Operator):
+    """Switch the pose correctives of the rig's body"""
+
+    bl_idname = "lgd.correctives"
+    bl_label = "Pose Correctives"
+    bl_options = {"REGISTER", "UNDO"}
+
+    mode: EnumProperty(
+        name="Mode",
+        items=(
+            ("OFF", "Off", "None: the fastest playback"),
+            ("LIVE", "Live", "Follow the bones, also while you edit the pose"),
+            ("BAKED", "Baked", "Keys on every frame: for export"),
+        ),
+    )
+
+    def execute(self, context):
+        """Switch them."""
+        rig = present_rig(context)
+        skin = scene_result.skin_of(rig)
+        if skin is None or not correctives.has_correctives(skin):
+            self.report({"INFO"}, "This body has no pose correctives: it needs none")
+            return {"CANCELLED"}
+        correctives.set_mode(skin, rig, self.mode)
+        return {"FINISHED"}
+
+
+class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
+    """Set the scene's frame range, size, camera or rate to those of the footage. Nothing of this happens unasked"""
+
+    bl_idname = "lgd.set_scene_rate_and_range"
+    bl_label = "Match Scene to Footage"
+    bl_options = {"REGISTER", "UNDO"}
+
+    use_range: BoolProperty(name="Frame Range", description="From the first key to the last", default=True)
+    use_size: BoolProperty(name="Render Size", description="The footage's width and height", default=True)
+    use_camera: BoolProperty(name="Camera", description="Look through the solved camera", default=True)
+    use_rate: BoolProperty(
+        name="Frame Rate", description="The footage's frames a second; keys do not move", default=True
+    )
+
+    def execute(self, context):
+        """Set what is ticked."""
+        rig, scene = present_rig(context), context.scene
+        action = rig.animation_data.action if rig.animation_data else None
+        render = scene.render
+        if self.use_range and action is not None:
+            scene.frame_start, scene.frame_end = int(action.frame_start), int(-(-action.frame_end // 1))
+        if self.use_rate and action is not None and scene_result.STORED_PROPERTY in action:
+            motion = load_motion(bytes(action[scene_result.STORED_PROPERTY]))
+            render.fps, render.fps_base = nearest_rate(motion.framerate)
+        camera = bpy.data.objects.get(rig.lgd.camera)
+        if self.use_size and rig.lgd.width:
+            render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
+            if camera is not None and camera.type == "CAMERA":
+                for background in camera.data.background_images:
+                    fit_background(scene, background, (rig.lgd.width, rig.lgd.height))
+        if self.use_camera and camera is not None:
+            scene.camera = camera
+        return {"FINISHED"}
+
+
+def nearest_rate(fps: float) -> tuple[int, float]:
+    """Blender's fps and fps_base for a rate: 29.97 -> (30, 1.001), 25 -> (25, 1), 12.5 -> (13, 1.04)."""
+    whole = max(round(fps), 1)
+    if abs(fps - whole) < 0.002:
+        return whole, 1.0
+    if abs(fps - whole / 1.001) < 0.002:
+        return whole, 1.001
+    return whole, whole / fps
+
+
+CLASSES = (LGD_OT_apply_result, LGD_OT_next_bad_frame, LGD_OT_correctives, LGD_OT_set_scene_rate_and_range)

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Panels: they draw what properties hold, and do nothing else."""
+
+import bpy
+from bl_operators.presets import AddPresetBase
+from bpy.app.translations import pgettext_iface as iface
+
+from . import preferences
+from .operators import pump
+from .operators.run import present_rig
+from .scene import correctives
+from .scene.result import CONFIDENCE_PROPERTY, ERROR_PROPERTY, skin_of
+
+TAB = "LGD"
+
+
+class LGD_UL_people(bpy.types.UIList):
+    """The people that were found."""
+
+    def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flag=0):
+        """One person: tick, colour, number, frames, confidence."""
+        row = layout.row(align=True)
+        row.prop(item, "use", text="")
+        colour = row.row()
+        colour.scale_x = 0.3
+        colour.prop(item, "colour", text="")
+        row.label(text=iface("Person {:d}").format(item.person + 1), translate=False)
+        row.label(text=f"{item.first}-{item.last}", translate=False)
+        row.label(text=f"{item.confidence * 100:.0f} %", translate=False)
+
+
+def draw_footage(layout, context) -> None:
+    """Where the footage is, and which part of it is solved."""
+    settings = context.scene.lgd
+    layout.prop(settings, "place")
+    if settings.place == "FILE":
+        layout.prop(settings, "path", text="")
+        layout.prop(settings, "image_fps")
+    elif settings.place == "CLIP":
+        layout.prop_search(settings, "clip", bpy.data, "movieclips", text="")
+    elif settings.place == "STRIP":
+        editor = (getattr(context, "sequencer_scene", None) or context.scene).sequence_editor
+        strip = editor.active_strip if editor else None
+        if strip is None:
+            layout.label(text="No strip is active in the sequencer", icon="INFO")
+        elif strip.type == "META":
+            layout.label(text="Meta strips cannot be read: open it (Tab)", icon="ERROR")
+        else:
+            layout.label(text=strip.name, icon="SEQUENCE", translate=False)
+    layout.prop(settings, "range")
+    if settings.range == "CUSTOM":
+        row = layout.row(align=True)
+        row.prop(settings, "first")
+        row.prop(settings, "last")
+    layout.prop(settings, "timing")
+
+
+def draw_who(layout, context) -> None:
+    """The people, or the boxes for a detector that follows one."""
+    settings, show = context.scene.lgd, context.window_manager.lgd
+    if len(show.people):
+        layout.template_list("LGD_UL_people", "", show, "people", show, "active_person", rows=min(max(len(show.people), 2), 6))
+    if preferences.detector_file(context) is None:
+        column = layout.column(align=True)
+        column.label(text="The default detector follows one person.", icon="INFO")
+        column.label(text="Several people? Draw a box round the one to solve.")
+    row = layout.row(align=True)
+    row.operator("lgd.pick_box", icon="SELECT_SET")
+    row.operator("lgd.clear_boxes", text="", icon="X")
+    for box in settings.boxes:
+        row = layout.row(align=True)
+        row.prop(box, "first", text="")
+        row.prop(box, "last", text="")
+        row.label(text=f"{box.w:.0f} x {box.h:.0f} px", translate=False)
+    layout.prop(settings, "keypoints")
+    layout.prop(settings, "show_overlay")
+
+
+def draw_run(layout, context) -> None:
+    """The buttons, or the running job."""
+    show = context.window_manager.lgd
+    if show.running:
+        _draw_job(layout, show)
+        return
+    column = layout.column(align=True)
+    column.scale_y = 1.5
+    column.operator("lgd.fit", icon="ARMATURE_DATA")
+    row = layout.row(align=True)
+    row.operator("lgd.detect", icon="VIEWZOOM")
+    row.operator("lgd.fit_keypoints", icon="OUTLINER_OB_ARMATURE")
+    problem = preferences.missing(context)
+    if problem:
+        box = layout.box().column(align=True)
+        _wrap(box, problem, context, "ERROR")
+        box.operator("lgd.open_preferences", icon="PREFERENCES")
+    if show.error:
+        box = layout.box().column(align=True)
+        _wrap(box, show.error, context, "ERROR")
+        if show.hint:
+            _wrap(box, show.hint, context)
+        if show.action and _exists(show.action):
+            box.operator(show.action)
+    if show.summary:
+        _wrap(layout.column(align=True), show.summary, context, "CHECKMARK")
+    _draw_warnings(layout, show, context)
+
+
+def _draw_job(layout, show) -> None:
+    text = pump.line(show)
+    layout.label(text=iface(show.title), translate=False)
+    factor = show.done / show.total if show.total else 0.0
+    layout.progress(factor=factor, text=text)
+    layout.operator("lgd.cancel", icon="CANCEL")
+    _draw_warnings(layout, show, bpy.context)
+
+
+def _draw_warnings(layout, show, context) -> None:
+    for text in show.warnings.splitlines():
+        _wrap(layout.column(align=True), text, context, "INFO")
+
+
+def _exists(name: str) -> bool:
+    group, _, operator = name.partition(".")
+    return hasattr(getattr(bpy.ops, group, None), operator) and f"{group.upper()}_OT_{operator}" in dir(bpy.types)
+
+
+def _wrap(layout, text: str, context, icon: str = "NONE") -> None:
+    """Lines of a width that the region shows."""
+    width = context.region.width if context.region else 260
+    most = max(int(width / (7 * context.preferences.system.ui_scale)) - 3, 18)
+    line = ""
+    for word in [*text.split(), None]:
+        if word is None or len(line) + len(word) + 1 > most and line:
+            layout.label(text=line, icon=icon, translate=False)
+            icon, line = "BLANK1" if icon != "NONE" else "NONE", word or ""
+        else:
+            line = f"{line} {word}".strip()
+    if line:
+        layout.label(text=line, icon=icon, translate=False)
+
+
+def draw_result(layout, context) -> None:
+    """What one does with a solved rig."""
+    rig = present_rig(context)
+    if rig is None:
+        layout.label(text="No solved rig is selected", icon="INFO")
+    else:
+        layout.label(text=rig.name, icon="ARMATURE_DATA", translate=False)
+        column = layout.column(align=True)
+        for name, text in ((ERROR_PROPERTY, "Error (px)"), (CONFIDENCE_PROPERTY, "Confidence")):
+            if name in rig:
+                column.prop(rig, f'["{name}"]', text=text)
+    row = layout.row(align=True)
+    row.operator("lgd.next_bad_frame", text="", icon="TRIA_LEFT").back = True
+    row.operator("lgd.next_bad_frame", icon="TRIA_RIGHT").back = False
+    layout.prop(context.scene.lgd, "bad_pixels")
+    skin = skin_of(rig) if rig else None
+    if skin is not None and correctives.has_correctives(skin):
+        row = layout.row(align=True)
+        mode = correctives.get_mode(skin)
+        for name, text in (("OFF", "Off"), ("LIVE", "Live"), ("BAKED", "Baked")):
+            row.operator("lgd.correctives", text=text, depress=mode == name).mode = name
+    layout.operator("lgd.set_scene_rate_and_range", icon="SCENE_DATA")
+    layout.operator("lgd.new_shape", icon="MOD_CLOTH")
+    layout.operator("lgd.play_descent", icon="IPO_EASE_OUT")
+    layout.operator("lgd.export_motion", icon="EXPORT")
+
+
+def draw_settings(layout, context) -> None:
+    """How it is solved."""
+    settings = context.scene.lgd
+    row = layout.row(align=True)
+    row.menu("LGD_MT_presets", text="Presets")
+    row.operator("lgd.preset_add", text="", icon="ADD")
+    row.operator("lgd.preset_add", text="", icon="REMOVE").remove_active = True
+    layout.prop(settings, "mode")
+    if settings.mode == "PAPER":
+        layout.prop(settings, "trace")
+    layout.prop(settings, "focal")
+    layout.prop(settings, "camera")
+    layout.prop(settings, "gender")
+    layout.prop(settings, "correctives")
+    layout.operator("lgd.release_worker", icon="UNLINKED")
+
+
+SECTIONS = (
+    ("footage", "Footage", draw_footage, False),
+    ("who", "Who", draw_who, True),
+    ("settings", "How", draw_settings, True),
+    ("run", "Solve", draw_run, False),
+    ("result", "Result", draw_result, False),
+)
+PLACES = (("VIEW_3D", ""), ("SEQUENCE_EDITOR", "_strip"), ("CLIP_EDITOR", "_clip"), ("IMAGE_EDITOR", "_image"))
+
+
+def _panel(space: str, ending: str, name: str, label: str, draw_section, closed: bool):
+    """A panel class: one section in one editor's sidebar."""
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        draw_section(layout, context)
+
+    identity = f"LGD_PT_{name}{ending}"
+    return type(
+        identity,
+        (bpy.types.Panel,),
+        {
+            "bl_idname": identity, "bl_label": label, "bl_space_type": space, "bl_region_type": "UI", "bl_category": TAB,
+            "bl_options": {"DEFAULT_CLOSED"} if closed else set(), "draw": draw, "__doc__": f"{label}, in the sidebar",
+        },
+    )  # fmt: skip
+
+
+PANELS = tuple(_panel(space, ending, *section) for space, ending in PLACES for section in SECTIONS)
+
+
+class LGD_MT_presets(bpy.types.Menu):
+    """Kept settings"""
+
+    bl_label = "Presets"
+    preset_subdir = "lgd"
+    preset_operator = "script.execute_preset"
+    draw = bpy.types.Menu.draw_preset
+
+
+class LGD_OT_preset_add(AddPresetBase, bpy.types.Operator):
+    """Keep the present settings as a preset, or remove the chosen one"""
+
+    bl_idname = "lgd.preset_add"
+    bl_label = "Keep as Preset"
+    preset_menu = "LGD_MT_presets"
+    preset_subdir = "lgd"
+    preset_defines = ["settings = bpy.context.scene.lgd"]
+    preset_values = [
+        f"settings.{name}" for name in ("range", "timing", "mode", "focal", "camera", "gender", "correctives", "trace", "bad_pixels")
+    ]
+
+
+CLASSES = (LGD_UL_people, LGD_MT_presets, LGD_OT_preset_add, *PANELS)

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the add-on keeps: settings in Scene.lgd, live status in WindowManager.lgd, provenance in Object.lgd.
+
+Panels read only these. Nothing here holds a reference to a data-block: objects are remembered by name.
+"""
+
+import bpy
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    FloatVectorProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
+
+COLOURS = (
+    (0.25, 0.62, 1.0), (1.0, 0.55, 0.2), (0.35, 0.85, 0.4), (0.95, 0.35, 0.5),
+    (0.7, 0.5, 1.0), (0.95, 0.85, 0.3), (0.3, 0.85, 0.85), (0.8, 0.6, 0.45),
+)  # fmt: skip
+
+
+class LGD_PG_box(bpy.types.PropertyGroup):
+    """A box drawn round the wanted person, for a range of the footage's frames; px of the upright picture."""
+
+    x: FloatProperty(name="X")
+    y: FloatProperty(name="Y")
+    w: FloatProperty(name="Width")
+    h: FloatProperty(name="Height")
+    first: IntProperty(name="First", description="First frame of the scene for which the box holds", default=1)
+    last: IntProperty(name="Last", description="Last frame of the scene for which the box holds", default=250)
+
+
+class LGD_PG_person(bpy.types.PropertyGroup):
+    """A person that the detector tracked."""
+
+    use: BoolProperty(name="Solve", description="Solve this person", default=True)
+    person: IntProperty()
+    first: IntProperty()
+    last: IntProperty()
+    seen: IntProperty()
+    confidence: FloatProperty()
+    colour: FloatVectorProperty(name="Colour", subtype="COLOR", size=3, min=0.0, max=1.0)
+
+
+class LGD_PG_settings(bpy.types.PropertyGroup):
+    """The user's choices, saved with the scene."""
+
+    place: EnumProperty(
+        name="Footage",
+        description="Where the footage is",
+        items=(
+            ("STRIP", "Sequencer Strip", "The active movie or image strip of the sequencer", "SEQUENCE", 0),
+            ("CLIP", "Movie Clip", "A clip of the movie clip editor", "TRACKER", 1),
+            ("CAMERA", "Behind Camera", "The movie, images or clip behind the scene's camera", "CAMERA_DATA", 2),
+            ("FILE", "File", "A video file or a folder of images", "FILE_MOVIE", 3),
+        ),
+        default="FILE",
+    )
+    path: StringProperty(name="File", description="A video file or a folder of images", subtype="FILE_PATH")
+    clip: StringProperty(name="Clip", description="The movie clip to solve")
+    image_fps: FloatProperty(
+        name="Image Rate",
+        description="Frames a second of a folder of images; strips and clips take the scene's rate",
+        default=30.0, min=0.1, max=1000.0,
+    )  # fmt: skip
+    range: EnumProperty(
+        name="Range",
+        description="Which part of the footage is solved",
+        items=(
+            ("WHOLE", "Whole", "All that is shown of the footage"),
+            ("SCENE", "Scene", "The scene's frame range, or its preview range where that is on"),
+            ("CUSTOM", "Custom", "From one frame of the scene to another"),
+        ),
+    )
+    first: IntProperty(name="First", description="First frame of the scene to solve", default=1)
+    last: IntProperty(name="Last", description="Last frame of the scene to solve", default=250)
+    timing: EnumProperty(
+        name="Keys",
+        description="Where the keys lie",
+        items=(
+            ("SHOWN", "As Shown", "On the frames on which Blender shows the footage"),
+            ("REAL", "Real Time", "By the footage's own times and the scene's frame rate; subframes are allowed"),
+        ),
+    )
+    boxes: CollectionProperty(type=LGD_PG_box)
+    active_box: IntProperty()
+    keypoints: StringProperty(
+        name="Keypoints",
+        description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",
+        subtype="FILE_PATH",
+    )
+    keypoints_source: StringProperty(description="The footage the keypoints were detected in")
+    keypoints_first: IntProperty(description="The footage's frame of the first keypoints")
+    mode: EnumProperty(
+        name="Mode",
+        description="Which learned descent solves the motion",
+        items=(
+            ("AUTO", "Automatic", "The best that is installed"),
+            ("VIDEO", "Video", "Whole takes: smooth, with ground contact and one shape"),
+            ("PAPER", "Paper", "Frame by frame, as the paper describes it; can show every step"),
+        ),
+    )
+    focal: FloatProperty(
+        name="Focal Length",
+        description="The footage's focal length in pixels, where you know it; 0: it is estimated",
+        default=0.0, min=0.0, soft_max=5000.0,
+    )  # fmt: skip
+    camera: EnumProperty(
+        name="Camera",
+        description="Whose world the result lies in",
+        items=(
+            ("AUTO", "Automatic", "The solved camera of this footage where there is one, the scene's camera where the footage lies behind it, else a new one"),
+            ("NEW", "New", "Estimate the camera from the footage: level, above a ground at zero"),
+            ("SCENE", "Scene Camera", "The scene's camera, solved or placed by you: its place and lens are taken as true"),
+        ),
+    )  # fmt: skip
+    gender: EnumProperty(
+        name="Body",
+        description="The body model",
+        items=(
+            ("DEFAULT", "Default", "The body that comes with the add-on"),
+            ("NEUTRAL", "SMPL Neutral", "Your official file, named in the preferences"),
+            ("FEMALE", "SMPL Female", "Your official file, named in the preferences"),
+            ("MALE", "SMPL Male", "Your official file, named in the preferences"),
+        ),
+    )
+    correctives: EnumProperty(
+        name="Correctives",
+        description="Pose correctives of bodies that have them",
+        items=(
+            ("OFF", "Off", "None: the fastest playback"),
+            ("LIVE", "Live", "Follow the bones, also while you edit the pose"),
+            ("BAKED", "Baked", "Keys on every frame: for export"),
+        ),
+        default="LIVE",
+    )
+    trace: BoolProperty(
+        name="Keep the Steps", description="Keep every step of the paper mode, for Play the Descent", default=True
+    )
+    bad_pixels: FloatProperty(
+        name="Bad from",
+        description="Reprojection error from which a frame counts as bad; 0: three times the take's median",
+        default=0.0, min=0.0, soft_max=100.0,
+    )  # fmt: skip
+    show_overlay: BoolProperty(
+        name="Overlay", description="Draw boxes and skeletons over the footage", default=True
+    )
+
+
+class LGD_PG_status(bpy.types.PropertyGroup):
+    """What is going on, for the panels. Not saved."""
+
+    running: BoolProperty()
+    title: StringProperty()
+    stage: StringProperty()
+    done: IntProperty()
+    total: IntProperty()
+    remaining: FloatProperty(default=-1.0)
+    elapsed: FloatProperty()
+    code: StringProperty()
+    error: StringProperty()
+    hint: StringProperty()
+    action: StringProperty()
+    warnings: StringProperty()
+    summary: StringProperty()
+    worker: BoolProperty(description="Whether a worker is alive")
+    people: CollectionProperty(type=LGD_PG_person)
+    active_person: IntProperty()
+
+
+class LGD_PG_source(bpy.types.PropertyGroup):
+    """Where an object of ours comes from."""
+
+    role: StringProperty(description="RIG or CAMERA; empty: no object of this add-on")
+    footage: StringProperty()
+    place: StringProperty()
+    block: StringProperty()
+    body: StringProperty()
+    person: IntProperty()
+    first: IntProperty(description="The footage's frame of the first solved one")
+    count: IntProperty()
+    camera: StringProperty()
+    width: IntProperty()
+    height: IntProperty()
+    trace: StringProperty(description="The file of the paper mode's steps")
+
+
+CLASSES = (LGD_PG_box, LGD_PG_person, LGD_PG_settings, LGD_PG_status, LGD_PG_source)
+POINTERS = (("Scene", LGD_PG_settings), ("WindowManager", LGD_PG_status), ("Object", LGD_PG_source))
+
+
+def attach() -> None:
+    """Give Scene, WindowManager and Object their `lgd`."""
+    for name, group in POINTERS:
+        getattr(bpy.types, name).lgd = PointerProperty(type=group)
+
+
+def detach() -> None:
+    """Take `lgd` away again; what is saved in a file stays in it."""
+    for name, _ in reversed(POINTERS):
+        if hasattr(getattr(bpy.types, name), "lgd"):
+            del getattr(bpy.types, name).lgd

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The rig's animation, edits included, back to arrays and files."""
+
+import os
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from .._bridge import LgdError
+from . import mesh, result
+from .armature import bone_names
+from .axes import camera_frame, rig_to_world, world_to_camera
+from .keyframes import curves, find_curve, keys_of, read_pose
+from .motion import Motion, load_motion
+
+MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
+
+
+def key_frames(rig) -> np.ndarray:
+    """The Blender frames (F,) at which the rig's pelvis or any bone has keys."""
+    frames = {f for c in curves(rig) if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+    if not frames:
+        raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
+    return np.array(sorted(frames))
+
+
+def stored_motion(rig) -> Motion | None:
+    """The motion as it was solved, from the rig's present action."""
+    action = rig.animation_data.action if rig.animation_data else None
+    data = action.get(result.STORED_PROPERTY) if action is not None else None
+    return load_motion(bytes(data)) if data is not None else None
+
+
+def world_motion(rig):
+    """The animation in Blender's Z-up world: frames (F,), poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
+    skin = result.skin_of(rig)
+    names = bone_names(rig.data)
+    if skin is None or names is None:
+        raise LgdError("bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on.")
+    frames = key_frames(rig)
+    quats, location = read_pose(rig, names, frames)
+    # The bone rests at S J_0: back to the rig's own Y-up frame.
+    head = rig.data.bones[names[0]].head_local
+    pelvis = np.array([head.x, head.z, -head.y])
+    poses, trans = rig_to_world(quats, location, pelvis)
+    return frames, poses, trans, mesh.get_shape(skin), pelvis
+
+
+def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
+    """Write the rig's animation to an .npz, whole or not at all; returns the number of frames.
+
+    form: MOTION (contracts' motion.npz, in the camera's frame), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
+    """
+    frames, poses, trans, betas, pelvis = world_motion(rig)
+    skin = result.skin_of(rig)
+    rate = scene.render.fps / scene.render.fps_base
+    stored = stored_motion(rig)
+    # As many keys as solved frames: the footage's own times still hold.
+    times = (frames - frames[0]) / rate
+    if stored is not None and stored.frames == len(frames):
+        times = stored.frame_times
+    fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
+    gender = str(skin.get("smpl_gender", "neutral"))
+    if form == AMASS:
+        wide = np.zeros((len(poses), 156))
+        wide[:, :66] = poses[:, :66]
+        data = {
+            "poses": wide, "trans": trans, "betas": np.pad(betas, (0, 6)), "gender": gender, "mocap_framerate": fps,
+            "dmpls": np.zeros((len(poses), 8)),
+        }  # fmt: skip
+    elif form == SMPL:
+        data = {"poses": poses, "trans": trans, "betas": betas, "gender": gender, "mocap_framerate": fps}
+    else:
+        data = _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored)
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **data)
+        os.replace(part, target)
+    except OSError as error:
+        raise LgdError("disk", f"The file {target.name} cannot be written: {error.strerror}.") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return len(frames)
+
+
+def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored) -> dict:
+    T = stored.T_world_cam if stored is not None else None
+    if T is None or T.ndim == 3 and len(T) != len(frames):
+        camera = bpy.data.objects.get(getattr(getattr(rig, "lgd", None), "camera", "") or "") or scene.camera
+        if camera is None:
+            raise LgdError("bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS.")
+        T = camera_frame(np.array(camera.matrix_world))
+    poses, trans = world_to_camera(poses, trans, pelvis, T)
+    size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
+    K = stored.cam_K if stored is not None else np.diag([np.hypot(*size), np.hypot(*size), 1.0])
+    data = {
+        "poses": poses.astype(np.float32), "trans": trans.astype(np.float32), "betas": betas.astype(np.float32),
+        "gender": str(skin.get("smpl_gender", "neutral")), "body_model": str(skin.get("lgd_body", "")),
+        "T_world_cam": T, "cam_K": K, "image_size": np.array(size), "frame_times": times, "mocap_framerate": fps,
+        "person_id": stored.person_id if stored is not None else 0, "mode": "edited",
+    }  # fmt: skip
+    for name, prop in (("reprojection_px", result.ERROR_PROPERTY),):
+        curve = find_curve(rig, f'["{prop}"]')
+        if curve is not None:
+            data[name] = np.array([curve.evaluate(float(f)) for f in frames], dtype=np.float32)
+    return data
