@@ -80,6 +80,10 @@ def explain(what: str, printed: list[str], code: int, offline: Path | None, log:
     rules = (
         (r"No matching distribution found for (\S+)", "{where} has no wheel of {0} that suits."),
         (r"Because (\S+) was not found in the (?:cache|provided package locations)", "{where} has no wheel of {0}."),
+        (
+            r"no matching distributions available for your environment:\s+(\S+)",
+            "{where} has no wheel of {0}.",
+        ),
         (r"no version of ([^\s,]+)", "{where} has no wheel of {0}."),
         (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", "{where} has no wheel of {0} for this system."),
         (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full."),

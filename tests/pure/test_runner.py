@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tools import testing
 
 PYTHON = Path(sys.executable)

@@ -8,8 +8,9 @@ import sys
 import tomllib
 import zipfile
 
-import build_addon
 import pytest
+
+import build_addon
 from tools import environments
 
 

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The set-up run for real from a folder of wheels: light wheels made here, and (slow) the full set where one is named."""
+
+import os
+import shutil
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.worker import environment, environment_uv
+from lgd_blender_addon.worker.environment import Plan, Setup, State
+from lgd_blender_addon.worker.environment_hardware import TorchBuild
+
+CACHE = Path(__file__).resolve().parents[2] / ".cache" / "wheels"
+CPU = TorchBuild("cpu", "cpu", "The CPU build is taken.")
+
+
+def make_wheel(folder, name, version, text="", requires=()):
+    """A wheel of one module."""
+    info = f"{name}-{version}.dist-info"
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    needs = "".join(f"Requires-Dist: {entry}\n" for entry in requires)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", f"__version__ = {version!r}\n{text}\n")
+        archive.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}"
+        )
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return path
+
+
+TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\nclass backends:\n    pass"
+
+
+@pytest.fixture
+def wheels(tmp_path):
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    make_wheel(folder, "torch", "2.13.0", TORCH, ["filelock"])
+    make_wheel(folder, "numpy", "1.26.4")
+    make_wheel(folder, "filelock", "4.2.12")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def uv_wheel():
+    """uv's pinned wheel, fetched once into the checkout's cache; None where that cannot be (then pip does the work)."""
+    try:
+        name, sha256 = environment_uv.wheel_of(*environment.probe_system())
+        kept = CACHE / name
+        if not kept.is_file():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            part = kept.with_suffix(".part")
+            environment_uv._fetch(
+                environment_uv._address(environment_uv.INDEX, name), part, None, lambda: False
+            )
+            part.replace(kept)
+        return kept
+    except (LgdError, OSError, ValueError):
+        return None
+
+
+@pytest.fixture
+def plan(tmp_path, wheels, uv_wheel, request):
+    if uv_wheel:
+        shutil.copy(uv_wheel, wheels)
+
+    def make(**options):
+        options = {
+            "folder": tmp_path / "a folder" / "env", "torch": CPU, "smplx": False, "installer": "uv" if uv_wheel else "pip",
+            "python": sys.executable, "offline": wheels, "packages": ("numpy==1.26.4",), "modules": ("torch", "numpy"),
+        } | options  # fmt: skip
+        return Plan(**options)
+
+    return make
+
+
+def finish(setup, seconds=240):
+    setup.wait(seconds)
+    return setup.poll()
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_from_nothing_to_complete(plan, uv_wheel, installer):
+    if installer == "uv" and uv_wheel is None:
+        pytest.skip("uv's wheel could not be fetched")
+    setup = Setup(plan(installer=installer)).start()
+    fractions = []
+    while not setup.over:
+        fractions.append(setup.poll().fraction)
+        time.sleep(0.05)
+    report = setup.poll()
+    assert report.state is State.DONE, setup.log(30)
+    assert report.fraction == 1.0 and fractions == sorted(fractions)
+    folder = setup.plan.folder
+    assert environment.installed(folder)
+    assert environment.status(folder)["complete"] is True
+    assert "torch 2.13.0 is there, devices: cpu." in setup.log_file.read_text()
+    found = environment.check(environment.environment_python(folder), None, {"numpy": ("numpy", True, "all")})
+    assert environment.complete(found)
+    # A second run has nothing to install, and a folder whose set-up was once complete stays usable.
+    again = Setup(plan(installer=installer)).start()
+    assert finish(again).state is State.DONE
+    assert set(again.seconds) == {"check"}
+
+
+def test_a_missing_wheel_is_named_and_adding_it_goes_on(plan, wheels):
+    (wheels / "numpy-1.26.4-py3-none-any.whl").unlink()
+    setup = Setup(plan()).start()
+    assert finish(setup).state is State.FAILED
+    assert "has no wheel of numpy 1.26.4" in setup.error.text
+    assert not environment.installed(setup.plan.folder)
+    assert environment.status(setup.plan.folder)["complete"] is False
+    make_wheel(wheels, "numpy", "1.26.4")
+    again = Setup(plan()).start()
+    assert finish(again).state is State.DONE, again.log(30)
+    assert "venv" not in again.seconds and "packages" in again.seconds
+
+
+def test_a_missing_wheel_of_a_dependency_is_named(plan, wheels):
+    next(wheels.glob("filelock*")).unlink()
+    setup = Setup(plan()).start()
+    assert finish(setup).state is State.FAILED
+    assert "filelock" in setup.error.text and "no wheel" in setup.error.text
+
+
+def test_cancel_then_resume_then_repair(plan, monkeypatch):
+    setup = Setup(plan()).start()
+    while not setup.over and setup._process is None:
+        time.sleep(0.01)
+    start = time.monotonic()
+    setup.cancel()
+    assert setup.poll().state is State.CANCELLING
+    assert finish(setup).state is State.CANCELLED
+    assert time.monotonic() - start < 8
+    assert not environment.installed(setup.plan.folder)
+    again = Setup(plan()).start()
+    assert finish(again).state is State.DONE, again.log(30)
+    # Break it: the check says so, and repair makes it anew.
+    for broken in (setup.plan.folder / "venv").rglob("numpy.py"):
+        broken.write_text("raise ImportError('broken')")
+    third = Setup(plan()).start()
+    assert finish(third).state is State.FAILED
+    assert "numpy does not load" in third.error.text and "Repair" in third.error.hint
+    fourth = Setup(plan(), fresh=True).start()
+    assert finish(fourth).state is State.DONE, fourth.log(30)
+
+
+def test_another_plan_starts_anew(plan, wheels):
+    assert finish(Setup(plan()).start()).state is State.DONE
+    make_wheel(wheels, "smplx", "0.1.28")
+    setup = Setup(plan(smplx=True)).start()
+    assert finish(setup).state is State.DONE, setup.log(30)
+    assert "venv" in setup.seconds
+    assert environment.status(setup.plan.folder)["smplx"] is True
+
+
+@pytest.mark.parametrize("python", ["no/such/python", "README"])
+def test_a_python_that_is_none(plan, tmp_path, python):
+    (tmp_path / "README").write_text("x")
+    setup = Setup(plan(python=str(tmp_path / python))).start()
+    assert finish(setup).state is State.FAILED
+    assert "does not start as a Python" in setup.error.text
+
+
+def test_a_folder_that_cannot_be_written(plan, tmp_path):
+    (tmp_path / "file").write_text("x")
+    setup = Setup(plan(folder=tmp_path / "file" / "env")).start()
+    assert finish(setup).state is State.FAILED
+    assert setup.poll().line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_the_full_set_from_a_folder_of_wheels(tmp_path, installer):
+    """All pinned packages, really installed: LGD_WHEELS names the folder (`pip download` of pyproject's group worker)."""
+    folder = os.environ.get("LGD_WHEELS")
+    if not folder:
+        pytest.skip("no folder of wheels is named (LGD_WHEELS)")
+    plan = environment.plan(tmp_path / "env", smplx=False, installer=installer, offline=Path(folder))
+    setup = Setup(plan).start()
+    assert finish(setup, 900).state is State.DONE, setup.log(40)
+    print(installer, setup.seconds)
