@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The default detector on real footage, boxes, callbacks, cancelling, and footage without a person."""
+
+import sys
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
+
+from bridge.errors import LgdError
+from bridge.keypoints.detect import detect
+
+
+def needs_mediapipe():
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+
+
+def images(folder, count=3, size=(160, 120)):
+    folder.mkdir()
+    for i in range(count):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((size[1], size[0], 3), 40 * i, np.uint8))
+    return folder
+
+
+def test_squats(lgd_data, capfd):
+    needs_mediapipe()
+    calls, starts = [], []
+    k = detect(
+        lgd_data / "footage" / "squats.mp4",
+        frames=(10, 16),
+        on_start=starts.append,
+        on_frame=lambda *c: calls.append(c),
+    )
+    assert (k.people, k.frames, k.layout, k.image_size) == (1, 6, "blazepose33", (720, 1280))
+    assert np.allclose(k.times(), np.arange(10, 16) / 5) and k.seen().all() and k.confidence.mean() > 0.8
+    assert [c[:3] for c in calls] == [(i, i + 1, 6) for i in range(6)] and calls[0][3].shape == (1, 33, 2)
+    assert starts[0].width == 720
+    nose, ankle = k.keypoints[0, :, 0], k.keypoints[0, :, 27]
+    assert (nose[:, 1] < ankle[:, 1] - 300).all() and np.ptp(ankle, axis=0).max() < 40
+    assert not [line for line in capfd.readouterr().err.splitlines() if "W0000" in line or "INFO:" in line]
+
+
+def test_box_chooses_the_person(lgd_data):
+    needs_mediapipe()
+    path = lgd_data / "footage" / "two_people.mp4"
+    whole = detect(path, frames=(0, 8))
+    centre = whole.boxes()[0, :, 0] + whole.boxes()[0, :, 2] / 2
+    assert (centre < 300).all()  # without a box it takes the person on the left
+    # The box holds for frames 0 to 5 of the footage only; the man it shows is followed on.
+    boxed = detect(path, frames=(0, 8), boxes=[(380, 370, 480, 800, 0, 5)])
+    box = boxed.person(0).boxes()[0]
+    assert boxed.people == 1 and boxed.seen().all()
+    assert (box[:, 0] > 350).all() and np.ptp(box[:, 0]) < 80
+
+
+def test_cancel(tmp_path):
+    needs_mediapipe()
+    done = []
+    with pytest.raises(LgdError) as caught:
+        detect(
+            images(tmp_path / "f", 9), on_frame=lambda *c: done.append(c), should_stop=lambda: len(done) >= 2
+        )
+    assert caught.value.code == "cancelled" and len(done) == 2
+
+
+def test_nobody(tmp_path):
+    needs_mediapipe()
+    calls = []
+    with pytest.raises(LgdError, match="No person") as caught:
+        detect(images(tmp_path / "f"), on_frame=lambda *c: calls.append(c))
+    assert caught.value.code == "no_person" and calls[0][3].shape == (0, 33, 2)
+
+
+@pytest.mark.parametrize(
+    "box", [(1, 2, 0, 5), (1, 2, 3), (float("nan"), 0, 9, 9), (0, 0, 9, 9, 5, 5), "abcd"]
+)
+def test_bad_boxes(tmp_path, box):
+    needs_mediapipe()
+    with pytest.raises(LgdError, match="box"):
+        detect(images(tmp_path / "f"), boxes=[box])
+
+
+def test_missing_mediapipe_is_a_sentence(tmp_path, monkeypatch):
+    for name in [m for m in sys.modules if m.split(".")[0] == "mediapipe"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(LgdError, match="mediapipe 0.10.21") as caught:
+        detect(images(tmp_path / "f"))
+    assert caught.value.code == "setup_incomplete" and "ONNX" in caught.value.hint
