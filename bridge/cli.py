@@ -179,10 +179,11 @@ def _claim_stdout() -> TextIO:
     # Other packages print to standard output (smplx does); results alone belong there.
     from .server import claim_output
 
+    sink = claim_output()
     try:
-        return open(os.dup(claim_output().fileno()), "w", encoding="utf-8", errors="surrogateescape")
-    except (OSError, ValueError):
-        return sys.stdout  # standard output has no descriptor here (tests)
+        return open(os.dup(sink.fileno()), "w", encoding="utf-8", errors="surrogateescape")
+    finally:
+        sink.close()
 
 
 def _serve() -> NoReturn:

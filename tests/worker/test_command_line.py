@@ -209,6 +209,12 @@ def command(*arguments, **options):
     )  # fmt: skip
 
 
+def test_results_alone_reach_standard_output():
+    code = "from bridge import cli; out = cli._claim_stdout(); print('stray'); print('result', file=out); out.flush()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr.split()) == (["result"], ["stray"])
+
+
 def test_bare_on_a_terminal_prints_help():
     pty = pytest.importorskip("pty")
     master, slave = pty.openpty()
