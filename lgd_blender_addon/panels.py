@@ -127,7 +127,7 @@ def _exists(name: str) -> bool:
 def _wrap(layout, text: str, context, icon: str = "NONE") -> None:
     """Lines of a width that the region shows."""
     width = context.region.width if context.region else 260
-    most = max(int(width / (7 * context.preferences.system.ui_scale)) - 3, 18)
+    most = max(int(width / (7 * max(context.preferences.system.ui_scale, 0.5))) - 3, 18)
     line = ""
     for word in [*text.split(), None]:
         if word is None or len(line) + len(word) + 1 > most and line:

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frames we say that Blender shows are the frames that Blender shows; and the keys lie on them."""
+
+import re
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from movies import HEIGHT, WIDTH, displayed, make_frames, make_movie, sequences
+
+from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.scene import footage, timing
+
+RATES = ((5, 1), (24, 1.001), (25, 1), (30, 1.001), (60, 1.001))
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    return tmp_path_factory.mktemp("films")
+
+
+def strip_of(path, start=3):
+    return sequences(bpy.context.scene).new_movie("film", path, 1, start)
+
+
+def set_rate(rate):
+    bpy.context.scene.render.fps, bpy.context.scene.render.fps_base = rate
+
+
+def check(found, step=3):
+    frames = list(range(found.start, found.start + len(found.table), step))
+    assert displayed(bpy.context.scene, frames) == [int(found.table[f - found.start]) for f in frames]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("change", ["plain", "trimmed", "reversed"])
+def test_movie_strips(films, rate, change):
+    path = make_movie(films, 24, rate)
+    set_rate((24, 1))
+    strip = strip_of(path)
+    if change == "trimmed":
+        strip.frame_offset_start, strip.frame_offset_end, strip.animation_offset_start = 5, 4, 2
+    elif change == "reversed":
+        strip.use_reverse_frames, strip.frame_offset_start = True, 3
+    found = footage.from_strip(bpy.context.scene, strip)
+    check(found)
+    assert found.path == path and abs(found.fps - rate[0] / rate[1]) < 1e-3
+    a, b = found.frames
+    order, times = timing.shown_keys(found.table, found.start, a, b - a)
+    for k, time in zip(order, times, strict=True):
+        assert found.table[int(time) - found.start] == a + k
+
+
+@pytest.mark.skipif(bpy.app.version >= (5, 0, 0), reason="the module of 5.x crashes in sequencer operators")
+@pytest.mark.parametrize("scene_rate", [(24, 1), (30, 1.001), (60, 1)])
+@pytest.mark.parametrize("rate", [(25, 1), (60, 1.001)])
+@pytest.mark.parametrize("back", [False, True])
+def test_strips_that_play_at_their_own_rate(films, rate, scene_rate, back):
+    path = make_movie(films, 24, rate)
+    set_rate(scene_rate)
+    # A strip added by the operator is scaled to the picture size of that moment.
+    bpy.context.scene.render.resolution_x, bpy.context.scene.render.resolution_y = WIDTH, HEIGHT
+    sequences(bpy.context.scene)
+    window = bpy.context.window
+    area = window.screen.areas[0]
+    area.type = "SEQUENCE_EDITOR"
+    region = next(r for r in area.regions if r.type == "WINDOW")
+    with bpy.context.temp_override(window=window, area=area, region=region):
+        bpy.ops.sequencer.movie_strip_add(filepath=path, frame_start=3, channel=1, sound=False, use_framerate=False, adjust_playback_rate=True)
+    strip = list(sequences(bpy.context.scene))[0]
+    strip.use_reverse_frames = back
+    found = footage.from_strip(bpy.context.scene, strip)
+    ratio = (rate[0] / rate[1]) / (scene_rate[0] / scene_rate[1])
+    assert abs(len(found.table) - 24 / ratio) <= 1.0
+    check(found, 2)
+
+
+def test_image_strips(films):
+    folder = make_frames(films, 24)
+    names = sorted(f.name for f in folder.iterdir())[4:16]
+    strip = sequences(bpy.context.scene).new_image("images", str(folder / names[0]), 1, 10)
+    for name in names[1:]:
+        strip.elements.append(name)
+    strip.frame_offset_start = 2
+    found = footage.from_strip(bpy.context.scene, strip)
+    assert found.is_folder and found.frames == (6, 16) and found.start == 12
+    check(found)
+
+
+def test_clips_and_camera_backgrounds(films):
+    path = make_movie(films, 24, (25, 1))
+    clip = bpy.data.movieclips.load(path)
+    clip.frame_start, clip.frame_offset = 11, 4
+    found = footage.from_clip(clip)
+    assert found.start == 11 and found.table[0] == 4 and found.table[-1] == -1 and found.frames == (4, 24)
+    frames = bpy.data.movieclips.load(str(make_frames(films, 24) / "frame_0005.png"))
+    assert frames.source == "SEQUENCE"
+    found = footage.from_clip(frames)
+    assert found.is_folder and found.frames[0] == 4
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("cam", bpy.data.cameras.new("cam"))
+    background = scene.camera.data.background_images.new()
+    background.image = bpy.data.images.load(path)
+    user = background.image_user
+    user.frame_start, user.frame_duration, user.frame_offset = 5, 10, 3
+    found = footage.from_camera(scene)
+    assert (found.place, found.start, found.frames) == ("CAMERA", 5, (3, 13))
+    background.source = "MOVIE_CLIP"
+    background.clip = clip
+    assert footage.from_camera(scene).start == 11
+
+
+def test_files_and_ranges(films):
+    path = make_movie(films, 24, (30, 1.001))
+    found = footage.from_file(path)
+    assert found.frames == (0, 24) and abs(found.fps - 29.97) < 0.01 and not bpy.data.movieclips
+    assert found.cut(5, 9).frames == (4, 9) and found.cut(5, 9).start == 5
+    with pytest.raises(LgdError, match="not shown"):
+        found.cut(100, 120)
+    assert footage.from_file(str(make_frames(films, 24))).frames == (0, 24)
+    for wrong in ("", "/no/such.mp4"):
+        with pytest.raises(LgdError):
+            footage.with_footage("FILE", bpy.context.scene, path=wrong)
+
+
+def test_what_cannot_be_read_is_said():
+    scene = bpy.context.scene
+    strips = sequences(scene)
+    with pytest.raises(LgdError, match="No strip"):
+        footage.with_footage("STRIP", scene)
+    meta = strips.new_meta("meta", 1, 1)
+    with pytest.raises(LgdError, match="meta strip"):
+        footage.from_strip(scene, meta)
+    with pytest.raises(LgdError, match="no camera"):
+        footage.from_camera(scene)
+
+
+def test_real_time_is_right_over_ten_minutes():
+    times = np.arange(17982) / (30 / 1.001)
+    order, keys = timing.real_keys(times, 24.0, 1.0)
+    assert abs((keys[-1] - keys[0]) / 24.0 - times[-1]) < 0.5 / 24 and np.all(np.diff(keys) > 0)
+    frames, sources = timing.picture_steps(order, keys, 0)
+    assert np.abs(times[sources] - (frames - 1) / 24.0).max() < 1.5 / 29.97
+
+
+def test_variable_rate_follows_the_picture_that_blender_shows():
+    # 20 pictures, the second half at half the pace; Blender counts 30 frames of 25 a second.
+    times = np.concatenate([np.arange(10) / 25, 0.4 + np.arange(10) * 2 / 25])
+    table = timing.decoded_table(np.arange(30), 25.0, times, 0)
+    assert list(table[:12]) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10] and table[-1] == 19
+    order, keys = timing.shown_keys(table, 1, 0, 20)
+    assert list(order) == list(range(20)) and keys[10] == 11 and keys[11] == 13
+
+
+def test_speed_and_holds():
+    fast = np.arange(0, 40, 2)
+    order, keys = timing.shown_keys(fast, 1, 0, 39)
+    assert keys[0] == 1 and keys[1] == 1.5 and keys[38] == 20
+    back = np.arange(19, -1, -1)
+    order, keys = timing.shown_keys(back, 5, 0, 20)
+    assert np.all(np.diff(keys) > 0) and order[0] == 19 and keys[0] == 5
+    held = np.concatenate([np.arange(5), np.full(10, 5), np.arange(6, 12)])
+    order, keys = timing.shown_keys(held, 1, 0, 12)
+    assert list(order).count(5) == 2 and np.all(np.diff(keys) > 0)
+
+
+def test_sources_count_images_as_the_worker_does():
+    from lgd_blender_addon.scene.footage import IMAGE_SUFFIXES
+
+    text = (Path(__file__).resolve().parents[2] / "bridge/keypoints/video.py").read_text()
+    listed = re.search(r"IMAGE_SUFFIXES = frozenset\((.*?)\)\n", text, re.DOTALL)
+    assert listed and IMAGE_SUFFIXES == set(re.findall(r"\.[a-z0-9]+(?=[ \"'])", listed.group(1)))

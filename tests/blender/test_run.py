@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run from click to rig with a worker whose messages are written here: pump, undo, cancel, people, export."""
+
+import sys
+
+import bpy
+import numpy as np
+import pytest
+from models import default_body, synthetic_body, write_motion
+from movies import make_movie
+
+from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.scene import axes, keyframes, result
+from lgd_blender_addon.scene.motion import load_motion
+from lgd_blender_addon.worker.job import Job, State
+
+PEOPLE = [
+    {"person": 0, "id": 3, "first": 0, "last": 23, "seen": 24, "confidence": 0.9},
+    {"person": 1, "id": 1, "first": 2, "last": 20, "seen": 15, "confidence": 0.6},
+]
+
+
+class Script:
+    """A session whose worker answers at once; `hold` keeps it from ending."""
+
+    def __init__(self, folder, body, people=1, fail=None):
+        self.folder, self.body, self.people, self.fail = folder, body, people, fail
+        self.jobs, self.asked, self.hold, self.worker_pid, self.frames = [], [], False, 1, 24
+
+    def configure(self, *args):
+        pass
+
+    def release(self):
+        self.worker_pid = None
+
+    shutdown = release
+
+    def start(self, kind, request, on_event=None):
+        job = Job(kind, request, self.folder, on_event)
+        job.asked(len(self.asked) + 1)
+        self.asked.append((kind, request))
+        self.jobs.append(job)
+        return job
+
+    @property
+    def busy(self):
+        return self.jobs[0] if self.jobs else None
+
+    def cancel(self, job):
+        job.cancel()
+        self.jobs.remove(job)
+
+    def pump(self):
+        if not self.jobs:
+            return []
+        job = self.jobs[0]
+        self._tell(job, {"type": "progress", "stage": job.kind, "done": 5, "total": 24})
+        if job.request.get("source"):
+            people = [[[10.0, 20.0, 0.9]] * 17] * self.people
+            self._tell(job, {"type": "keypoints", "frame": 0, "people": people, "layout": "coco17", "image_size": [1280, 720]})
+        if self.hold:
+            return []
+        self.jobs.pop(0)
+        if self.fail and job.kind == "fit":
+            self._tell(job, {"type": "error", "code": self.fail.code, "text": self.fail.text, "hint": self.fail.hint, "action": self.fail.action})
+        else:
+            self._tell(job, {"type": "result", "value": getattr(self, job.kind)(job.request)})
+        return []
+
+    def _tell(self, job, event):
+        job.apply(event)
+        if job.on_event:
+            job.on_event(job, event)
+
+    def describe_body(self, request):
+        file = self.folder / "body.npz"
+        body = self.body
+        data = {k: getattr(body, k) for k in ("v_template", "shapedirs", "weights", "faces", "J_template", "J_shapedirs", "gender", "id")}
+        np.savez(file, **data, **({"posedirs": body.posedirs} if body.posedirs is not None else {}))
+        return {"file": str(file), "id": body.id, "gender": body.gender}
+
+    def detect(self, request):
+        file = self.folder / "keypoints.npz"
+        a, b = request["source"]["frames"]
+        np.savez(
+            file, keypoints=np.zeros((self.people, b - a, 17, 2)), confidence=np.ones((self.people, b - a, 17)), layout="coco17",
+            image_size=np.array([1280, 720]), fps=25.0,
+        )  # fmt: skip
+        return {"keypoints": str(file), "people": PEOPLE[: self.people], "layout": "coco17", "frames": b - a, "fps": 25.0, "image_size": [1280, 720]}
+
+    def fit(self, request):
+        a, b = request["source"]["frames"] if "source" in request else request["frames"]
+        people = range(self.people) if request["person"] == "all" else [request["person"]]
+        changes = {"betas": np.array(request["betas"])} if request.get("betas") else {}
+        motions, traces = [], []
+        for n in people:
+            motions.append(str(write_motion(self.folder / f"motion{len(self.asked)}_{n}.npz", self.body, b - a, seed=len(self.asked) * 10 + n, person_id=n, **changes)))
+            steps = np.load(motions[-1])
+            traces.append(str(self.folder / f"trace{len(self.asked)}_{n}.npz"))
+            np.savez(
+                traces[-1], poses=np.stack([steps["poses"] * k / 3 for k in range(4)]), trans=np.stack([steps["trans"]] * 4),
+                betas=np.zeros((4, b - a, 10)), reprojection_px=np.linspace(40, 4, 4)[:, None] * np.ones((4, b - a)), frame_times=np.arange(b - a) / 25,
+            )  # fmt: skip
+        return {
+            "motions": motions, "traces": traces, "keypoints": None, "people": PEOPLE[: self.people], "seconds": {"fit": 1.0},
+            "figures": [{"person": n, "reprojection_px": 2.0} for n in people],
+        }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return make_movie(tmp_path_factory.mktemp("films"), 24, (25, 1))
+
+
+@pytest.fixture
+def script(addon, tmp_path, monkeypatch, film):
+    from lgd_blender_addon import session
+    from lgd_blender_addon.operators import bodies
+
+    monkeypatch.setenv("LGD_PYTHON", sys.executable)
+    monkeypatch.setenv("LGD_HOME", str(tmp_path / "home"))
+    made = Script(tmp_path, default_body())
+    monkeypatch.setattr(session, "get", lambda: made)
+    bodies._described.clear()
+    bpy.context.scene.lgd.place, bpy.context.scene.lgd.path = "FILE", film
+    yield made
+    bodies._described.clear()
+
+
+def names():
+    return {kind: set(getattr(bpy.data, kind).keys()) for kind in ("objects", "actions", "meshes", "armatures", "cameras", "collections")}
+
+
+def test_one_click(script):
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert [kind for kind, _ in script.asked] == ["describe_body", "fit"]
+    show = bpy.context.window_manager.lgd
+    assert not show.running and not show.error and "keys" in show.summary
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert rig.lgd.role == "RIG" and rig.lgd.footage == bpy.context.scene.lgd.path and rig.lgd.count == 24
+    assert bpy.context.scene.camera.name.startswith("LGD camera")
+    background = bpy.context.scene.camera.data.background_images[0]
+    assert background.image.source == "MOVIE" and background.image_user.frame_offset + 1 == 1
+    assert bpy.context.scene.render.fps == 24, "the scene's rate is not changed unasked"
+
+
+def test_again_keeps_the_rig_and_asks_for_its_shape(script):
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    first = rig.animation_data.action
+    bpy.ops.lgd.fit()
+    assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 1
+    request = script.asked[-1][1]
+    assert len(request["betas"]) == 10 and request["camera"]
+    with np.load(request["camera"]) as camera:
+        stored = load_motion(bytes(first[result.STORED_PROPERTY]))
+        assert np.abs(camera["T_world_cam"] - stored.T_world_cam).max() < 1e-5
+    assert rig.animation_data.action != first and first.name in bpy.data.actions
+    bpy.ops.lgd.new_shape()
+    assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2 and "betas" not in script.asked[-1][1]
+
+
+def test_one_undo_step(script):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    bpy.ops.ed.undo_push(message="before")
+    before = names()
+    # As the timer does it: not from inside an operator, which would take the step to itself.
+    pump.finish(pump.start(plan_fit(bpy.context, from_keypoints=False)), 20)
+    after = names()
+    assert after["objects"] - before["objects"]
+    bpy.ops.ed.undo()
+    assert names()["objects"] == before["objects"] and names()["actions"] == before["actions"]
+    bpy.ops.ed.redo()
+    assert names()["objects"] == after["objects"] and names()["actions"] == after["actions"]
+
+
+def test_cancel_leaves_the_file_as_it_was(script):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    script.hold = True
+    before = names()
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    for _ in range(3):
+        pump.tick()
+    show = bpy.context.window_manager.lgd
+    assert show.running and show.done == 5 and show.total == 24 and not bpy.ops.lgd.fit.poll()
+    assert bpy.ops.lgd.cancel() == {"FINISHED"}
+    assert not show.running and run.job.state is State.CANCELLED and names() == before
+    script.hold = False
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+
+
+def test_errors_reach_the_panel_and_build_nothing(script):
+    script.fail = LgdError("no_person")
+    before = names()
+    with pytest.raises(RuntimeError, match="No person"):
+        bpy.ops.lgd.fit()
+    show = bpy.context.window_manager.lgd
+    assert show.error and show.hint and not show.running and names() == before
+
+
+def test_a_defect_in_the_build_is_told_and_leaves_nothing(script, monkeypatch):
+    def broken(*args):
+        raise LgdError("bad_input", "The build broke.")
+
+    monkeypatch.setattr(result, "_write_quality", broken)
+    before = names()
+    with pytest.raises(RuntimeError, match="The build broke"):
+        bpy.ops.lgd.fit()
+    left = {k: {n for n in v - before[k] if "LGD shape" not in n} for k, v in names().items()}
+    assert not any(left.values())
+
+
+@pytest.mark.parametrize("event", ["load", "undo", "disable"])
+def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
+    import lgd_blender_addon
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    bpy.ops.ed.undo_push(message="a")
+    bpy.context.scene.render.fps = 30
+    bpy.ops.ed.undo_push(message="b")
+    script.hold = True
+    pump.start(plan_fit(bpy.context, from_keypoints=False))
+    pump.tick()
+    if event == "load":
+        bpy.ops.wm.read_homefile(use_empty=True)
+        assert pump.current() is None and not script.jobs and not bpy.context.window_manager.lgd.running
+    elif event == "undo":
+        bpy.ops.ed.undo()
+        pump.tick()
+        script.hold = False
+        pump.finish(pump.current(), 20)
+        assert any(o.type == "ARMATURE" for o in bpy.data.objects)
+    else:
+        lgd_blender_addon.unregister()
+        assert pump.current() is None and not script.jobs
+        lgd_blender_addon.register()
+
+
+def test_several_people(script):
+    script.people = 2
+    assert bpy.ops.lgd.detect() == {"FINISHED"}
+    show, settings = bpy.context.window_manager.lgd, bpy.context.scene.lgd
+    assert [(p.person, p.use) for p in show.people] == [(0, True), (1, False)]
+    assert not any(o.type == "ARMATURE" for o in bpy.data.objects) and settings.keypoints
+    show.people[1].use = True
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    assert script.asked[-1][1]["person"] == "all" and script.asked[-1][1]["frames"] == [0, 24]
+    rigs = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    assert len(rigs) == 2 and len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
+    assert {r.lgd.person for r in rigs} == {0, 1} and any("person 2" in r.name for r in rigs)
+    show.people[0].use = False
+    bpy.ops.lgd.fit_keypoints()
+    assert script.asked[-1][1]["person"] == 1 and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
+
+
+def test_overlay_gets_frames_while_detecting(script):
+    from lgd_blender_addon import overlay
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_detect
+
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 5, 12
+    script.hold = True
+    pump.start(plan_detect(bpy.context))
+    pump.tick()
+    assert overlay.tracks.at(5) and not overlay.tracks.at(6) and overlay.tracks.size == (1280, 720)
+    assert overlay.lines_at(5, bpy.context.scene)
+    pump.cancel()
+    assert script.asked[-1][1]["source"]["frames"] == [4, 12]
+
+
+def test_boxes_go_into_the_request_as_source_frames(script):
+    scene = bpy.context.scene
+    assert bpy.ops.lgd.pick_box(x=10, y=20, w=100, h=200, first=3, last=9) == {"FINISHED"}
+    assert bpy.ops.lgd.pick_box(x=30, y=20, w=100, h=200, first=6) == {"FINISHED"}
+    assert [(b.first, b.last) for b in scene.lgd.boxes] == [(3, 5), (6, 24)]
+    bpy.ops.lgd.detect()
+    assert script.asked[-1][1]["source"]["boxes"] == [[10.0, 20.0, 100.0, 200.0, 2, 5], [30.0, 20.0, 100.0, 200.0, 5, 24]]
+    bpy.ops.lgd.clear_boxes()
+    assert not bpy.ops.lgd.clear_boxes.poll()
+
+
+def test_preview_range_is_honoured(script):
+    scene = bpy.context.scene
+    scene.lgd.range = "SCENE"
+    scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 4, 9
+    bpy.ops.lgd.detect()
+    assert script.asked[-1][1]["source"]["frames"] == [3, 9]
+
+
+def test_real_time_and_background_in_step(script):
+    scene = bpy.context.scene
+    scene.lgd.timing = "REAL"
+    scene.render.fps = 50
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    frames, _ = keyframes.keys_of(keyframes.find_curve(rig, 'pose.bones["pelvis"].location'))
+    assert np.abs(np.diff(frames) - 2.0).max() < 1e-4 and frames[0] == 1
+    camera = scene.camera.data
+    user = camera.background_images[0].image_user
+    curve = keyframes.find_curve(camera, "background_images[0].image_user.frame_offset")
+    for frame in (1, 2, 3, 20, 47):
+        shown = frame - user.frame_start + 1 + int(curve.evaluate(frame))
+        assert shown - 1 == (frame - 1) // 2
+
+
+def test_scene_camera_gives_the_world(script):
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
+    scene.collection.objects.link(scene.camera)
+    scene.camera.location = (1, 2, 3)
+    scene.lgd.camera = "SCENE"
+    bpy.ops.lgd.fit()
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        assert np.allclose(camera["T_world_cam"][:3, 3], (1, 2, 3), atol=1e-6) and camera["cam_K"].shape == (3, 3)
+    assert [o.name for o in bpy.data.objects if o.type == "CAMERA"] == ["mine"]
+
+
+def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert (scene.render.fps, scene.frame_start, scene.frame_end, scene.render.resolution_x) == (25, 1, 24, 1280)
+    curve = keyframes.find_curve(rig, f'["{result.ERROR_PROPERTY}"]')
+    curve.keyframe_points[9].co.y = 90
+    bpy.ops.lgd.next_bad_frame()
+    assert scene.frame_current == 10
+    scene.frame_set(5)
+    assert bpy.ops.lgd.play_descent(bake=False) == {"FINISHED"}
+    shown = np.array(rig.pose.bones["left_knee"].rotation_quaternion)
+    scene.frame_set(5)
+    assert np.abs(np.abs(shown @ np.array(rig.pose.bones["left_knee"].rotation_quaternion)) - 1) < 1e-5
+    stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
+    assert bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"), form="MOTION") == {"FINISHED"}
+    back = load_motion(tmp_path / "out.npz")
+    apart = axes.matrices(axes.quaternions(back.poses.reshape(-1, 24, 3))) - axes.matrices(axes.quaternions(stored.poses.reshape(-1, 24, 3)))
+    assert np.abs(apart).max() < 1e-5 and np.abs(back.trans - stored.trans).max() < 1e-5 and np.allclose(back.frame_times, stored.frame_times)
+    bpy.ops.lgd.export_motion(filepath=str(tmp_path / "amass.npz"), form="AMASS")
+    with np.load(tmp_path / "amass.npz") as amass:
+        assert amass["poses"].shape == (24, 156) and amass["betas"].shape == (16,) and amass["trans"].dtype.kind == "f"
+    assert bpy.ops.lgd.import_motion(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
+    other = next(o for o in bpy.data.objects if o.type == "ARMATURE" and o != rig)
+    scene.frame_set(7)
+    bpy.context.view_layer.update()
+    for name in ("pelvis", "left_wrist", "head"):
+        assert (other.pose.bones[name].head - rig.pose.bones[name].head).length < 1e-4
+    bpy.context.view_layer.objects.active = rig
+    assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"}
+    assert "descent" in rig.animation_data.action.name
+
+
+def test_official_body_with_correctives(script):
+    script.body = synthetic_body()
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert rig.name.startswith("SMPL-neutral")
+    skin = result.skin_of(rig)
+    from lgd_blender_addon.scene import correctives
+
+    assert correctives.get_mode(skin) == "LIVE"
+    for mode in ("BAKED", "OFF", "LIVE"):
+        assert bpy.ops.lgd.correctives(mode=mode) == {"FINISHED"}
+        assert correctives.get_mode(skin) == mode
