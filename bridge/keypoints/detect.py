@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -163,10 +164,10 @@ class _BlazePose:
         )
         self._area = area
         left, top, seen = 0, 0, image
-        if area is not None:
+        if area is not None and borders is not None:
             left, top = (borders[0], borders[1]) if area[0] == "crop" else (0, 0)
             seen = image[y0:y1, x0:x1] if area[0] == "crop" else masked(image, [borders])
-        result = self._process(np.ascontiguousarray(seen[..., ::-1]), anew)
+        result: Any = self._process(np.ascontiguousarray(seen[..., ::-1]), anew)
         if result.pose_landmarks is None:
             return _nobody(33)
         raw = np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark], dtype=np.float64)

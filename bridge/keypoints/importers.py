@@ -208,7 +208,7 @@ def _mmpose(data: list, name: str) -> _Table:
 def _mediapipe(frames: list, head: dict, name: str) -> _Table:
     """Per frame 33 landmarks as dicts or rows (x, y, z and perhaps visibility), alone or in a list of people."""
     table = _Table()
-    size = head.get("image_size") or [head.get("width"), head.get("height")]
+    size: list = head.get("image_size") or [head.get("width"), head.get("height")]
     table.size = (int(size[0]), int(size[1])) if size and size[0] and size[1] else None
     table.fps = head.get("fps")
     for number, frame in enumerate(frames):
@@ -240,8 +240,9 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     notes = []
     if layout is None and count == 25:
         # BODY_25B has as many points in another order; nothing but the name can tell.
-        kind = "body25b" if re.search(r"body_?25b", str(path.absolute()).lower()) else kind
-        notes.append(f"25 points a person are read as OpenPose's {kind.upper().replace('BODY', 'BODY_')}.")
+        special = re.search(r"body_?25b", str(path.absolute()).lower())
+        kind = "body25b" if special else kind
+        notes.append(f"25 points a person are read as OpenPose's {'BODY_25B' if special else 'BODY_25'}.")
     if kind is None:
         known = ", ".join(f"{lay.name} ({lay.count})" for lay in LAYOUTS.values())
         raise _bad(

@@ -123,14 +123,17 @@ class OnnxFinder:
         self.notes: list[str] = []
         files, beside = _files(detector)
         models = [Model(path, device) for path in files]
-        self.pose = next((m for m in models if m.kind != "person"), None)
-        if self.pose is None:
+        # Of several pose models, one that sees a crop is the finer; another then finds the people for it.
+        poses = sorted((m for m in models if m.kind != "person"), key=lambda m: m.kind not in CROPPED)
+        pose = poses[0] if poses else None
+        if pose is None:
             raise LgdError(
                 "bad_input",
                 f"{files[0].name} finds people but not their points.",
                 "Name a pose model such as RTMPose or RTMO.",
             )
-        self.person = next((m for m in models if m.kind == "person"), None)
+        self.pose = pose
+        self.person: Model | None = next((m for m in models if m.kind == "person"), None)
         self.whole = next((m for m in models if m.kind not in (*CROPPED, "person")), None)
         self.crops = self.pose.kind in CROPPED
         if self.crops and self.person is None and self.whole is None:
@@ -140,8 +143,8 @@ class OnnxFinder:
                     "No person detector was given: the pose model follows one person from the box, or from the whole "
                     "picture. Put a person detector (RTMDet or YOLOX, .onnx) into the pose model's folder."
                 )
-        assert self.pose.layout is not None
-        self.layout = self.pose.layout
+        assert pose.layout is not None
+        self.layout = pose.layout
         self._spread = spread_of(get_layout(self.layout))
         self._last: np.ndarray | None = None
         self._normal: bool | None = None
@@ -198,7 +201,7 @@ class OnnxFinder:
         ways = (True, False) if self._normal is None else (self._normal,)
         best: list[tuple[np.ndarray, float]] = []
         for way in ways:
-            blob, ratio = decode.letterbox(image, self.person.size, normal=way)
+            blob, ratio = decode.letterbox(image, self.person.size or (640, 640), normal=way)
             found = decode.people(self.person.run(blob), ratio)
             if found and (not best or found[0][1] > best[0][1]):
                 best, winner = found, way
@@ -209,9 +212,11 @@ class OnnxFinder:
     def _whole(self, model: Model, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if model.kind == "movenet_multi":
             blob, ratio = decode.movenet_input(image)
-            out = decode.movenet_multi(model.run(blob)[0], blob.shape[1:3], ratio)
+            out = decode.movenet_multi(model.run(blob)[0], (blob.shape[1], blob.shape[2]), ratio)
         else:
-            blob, ratio = decode.letterbox(image, model.size, normal=False, rgb_unit=model.kind == "yolo")
+            blob, ratio = decode.letterbox(
+                image, model.size or (640, 640), normal=False, rgb_unit=model.kind == "yolo"
+            )
             outputs = model.run(blob)
             out = decode.rtmo(outputs, ratio) if model.kind == "rtmo" else decode.yolo(outputs[0], ratio)
         points, conf, scores = out
@@ -221,7 +226,7 @@ class OnnxFinder:
 
     def _crop(self, image: np.ndarray, box: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         model = self.pose
-        assert model is not None and model.size is not None
+        assert model.size is not None
         patch, centre, extent = decode.crop(image, box, model.size)
         if model.kind == "movenet_single":
             points, conf = decode.movenet_single(model.run(patch[None, ..., ::-1])[0], model.size)

@@ -106,12 +106,24 @@ def suppress_duplicates(points, conf, scores, spread, limit: float = 0.7) -> lis
 
 def _pair(cost: np.ndarray) -> list[tuple[int, int]]:
     """Cheapest one-to-one pairs of a cost matrix with inf for the forbidden."""
-    from scipy.optimize import linear_sum_assignment
-
     if not cost.size:
         return []
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        return _pair_greedily(cost)
     rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
+
+
+def _pair_greedily(cost: np.ndarray) -> list[tuple[int, int]]:
+    """The same without scipy: the cheapest pair first; as good but where people touch."""
+    pairs, rest = [], cost.copy()
+    while np.isfinite(rest).any():
+        r, c = (int(i) for i in np.unravel_index(np.argmin(rest), rest.shape))
+        pairs.append((r, c))
+        rest[r], rest[:, c] = np.inf, np.inf
+    return pairs
 
 
 def make_tracks(detections, times, layout: str, options: TrackOptions | None = None):
@@ -127,7 +139,8 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     tracks: list[_Track] = []
     for frame, (points, conf) in enumerate(detections):
         kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate)
-        found = [(points[i], conf[i], box_of(points[i], conf[i])) for i in kept]
+        boxes = [box_of(points[i], conf[i]) for i in kept]
+        found = [(points[i], conf[i], box) for i, box in zip(kept, boxes, strict=True) if box is not None]
         live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age]
         cost = np.full((len(live), len(found)), np.inf)
         for r, track in enumerate(live):

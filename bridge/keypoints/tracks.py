@@ -178,6 +178,7 @@ class Keypoints:
         if not 0 <= n < self.people:
             have = "one person" if self.people == 1 else f"{self.people} people (0 to {self.people - 1})"
             raise _bad(f"Person {n} does not exist: there is {have}.", "Choose another person.")
+        assert self.person_ids is not None
         row = int(self.prominence()[n])
         pick = slice(row, row + 1)
         boxes = None if self.person_boxes is None else self.person_boxes[pick]
@@ -191,6 +192,7 @@ class Keypoints:
 
     def describe(self) -> list[dict]:
         """One dict a person, most prominent first: person, id, first and last seen frame (or None), seen, confidence."""
+        assert self.person_ids is not None
         seen = self.seen()
         out = []
         for n, row in enumerate(self.prominence()):
