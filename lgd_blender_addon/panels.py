@@ -59,7 +59,9 @@ def draw_who(layout, context) -> None:
     """The people, or the boxes for a detector that follows one."""
     settings, show = context.scene.lgd, context.window_manager.lgd
     if len(show.people):
-        layout.template_list("LGD_UL_people", "", show, "people", show, "active_person", rows=min(max(len(show.people), 2), 6))
+        layout.template_list(
+            "LGD_UL_people", "", show, "people", show, "active_person", rows=min(max(len(show.people), 2), 6)
+        )
     if preferences.detector_file(context) is None:
         column = layout.column(align=True)
         column.label(text="The default detector follows one person.", icon="INFO")
@@ -121,7 +123,9 @@ def _draw_warnings(layout, show, context) -> None:
 
 def _exists(name: str) -> bool:
     group, _, operator = name.partition(".")
-    return hasattr(getattr(bpy.ops, group, None), operator) and f"{group.upper()}_OT_{operator}" in dir(bpy.types)
+    return hasattr(getattr(bpy.ops, group, None), operator) and f"{group.upper()}_OT_{operator}" in dir(
+        bpy.types
+    )
 
 
 def _wrap(layout, text: str, context, icon: str = "NONE") -> None:
@@ -190,7 +194,12 @@ SECTIONS = (
     ("run", "Solve", draw_run, False),
     ("result", "Result", draw_result, False),
 )
-PLACES = (("VIEW_3D", ""), ("SEQUENCE_EDITOR", "_strip"), ("CLIP_EDITOR", "_clip"), ("IMAGE_EDITOR", "_image"))
+PLACES = (
+    ("VIEW_3D", ""),
+    ("SEQUENCE_EDITOR", "_strip"),
+    ("CLIP_EDITOR", "_clip"),
+    ("IMAGE_EDITOR", "_image"),
+)
 
 
 def _panel(space: str, ending: str, name: str, label: str, draw_section, closed: bool):
@@ -234,7 +243,18 @@ class LGD_OT_preset_add(AddPresetBase, bpy.types.Operator):
     preset_subdir = "lgd"
     preset_defines = ["settings = bpy.context.scene.lgd"]
     preset_values = [
-        f"settings.{name}" for name in ("range", "timing", "mode", "focal", "camera", "gender", "correctives", "trace", "bad_pixels")
+        f"settings.{name}"
+        for name in (
+            "range",
+            "timing",
+            "mode",
+            "focal",
+            "camera",
+            "gender",
+            "correctives",
+            "trace",
+            "bad_pixels",
+        )
     ]
 
 

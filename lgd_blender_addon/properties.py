@@ -29,7 +29,9 @@ class LGD_PG_box(bpy.types.PropertyGroup):
     y: FloatProperty(name="Y")
     w: FloatProperty(name="Width")
     h: FloatProperty(name="Height")
-    first: IntProperty(name="First", description="First frame of the scene for which the box holds", default=1)
+    first: IntProperty(
+        name="First", description="First frame of the scene for which the box holds", default=1
+    )
     last: IntProperty(name="Last", description="Last frame of the scene for which the box holds", default=250)
 
 
@@ -54,7 +56,13 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         items=(
             ("STRIP", "Sequencer Strip", "The active movie or image strip of the sequencer", "SEQUENCE", 0),
             ("CLIP", "Movie Clip", "A clip of the movie clip editor", "TRACKER", 1),
-            ("CAMERA", "Behind Camera", "The movie, images or clip behind the scene's camera", "CAMERA_DATA", 2),
+            (
+                "CAMERA",
+                "Behind Camera",
+                "The movie, images or clip behind the scene's camera",
+                "CAMERA_DATA",
+                2,
+            ),
             ("FILE", "File", "A video file or a folder of images", "FILE_MOVIE", 3),
         ),
         default="FILE",
@@ -82,7 +90,11 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         description="Where the keys lie",
         items=(
             ("SHOWN", "As Shown", "On the frames on which Blender shows the footage"),
-            ("REAL", "Real Time", "By the footage's own times and the scene's frame rate; subframes are allowed"),
+            (
+                "REAL",
+                "Real Time",
+                "By the footage's own times and the scene's frame rate; subframes are allowed",
+            ),
         ),
     )
     boxes: CollectionProperty(type=LGD_PG_box)
@@ -138,7 +150,9 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         default="LIVE",
     )
     trace: BoolProperty(
-        name="Keep the Steps", description="Keep every step of the paper mode, for Play the Descent", default=True
+        name="Keep the Steps",
+        description="Keep every step of the paper mode, for Play the Descent",
+        default=True,
     )
     bad_pixels: FloatProperty(
         name="Bad from",

@@ -45,7 +45,9 @@ def keep(path: str | None, described: dict) -> str:
         shutil.copyfile(described["file"], part)
         os.replace(part, target)
     except OSError as error:
-        raise LgdError("disk", f"The body cannot be kept: {error.strerror}.", "Check the free space.") from None
+        raise LgdError(
+            "disk", f"The body cannot be kept: {error.strerror}.", "Check the free space."
+        ) from None
     _described[_key(path)] = str(target)
     return str(target)
 

@@ -21,8 +21,12 @@ class LGD_OT_pick_box(bpy.types.Operator):
     y: FloatProperty(name="Y")
     w: FloatProperty(name="Width")
     h: FloatProperty(name="Height")
-    first: IntProperty(name="First", description="First frame of the scene for which the box holds; 0: the present one")
-    last: IntProperty(name="Last", description="Last frame of the scene for which the box holds; 0: the range's last")
+    first: IntProperty(
+        name="First", description="First frame of the scene for which the box holds; 0: the present one"
+    )
+    last: IntProperty(
+        name="Last", description="Last frame of the scene for which the box holds; 0: the range's last"
+    )
 
     @classmethod
     def poll(cls, context):
@@ -63,11 +67,16 @@ class LGD_OT_pick_box(bpy.types.Operator):
         if not overlay.tracks.size[0]:
             overlay.tracks.size = _shown_size(context)
         if overlay.picking(context) is None:
-            self.report({"WARNING"}, "Draw in the image or clip editor, or in the camera's view, with the footage in it")
+            self.report(
+                {"WARNING"},
+                "Draw in the image or clip editor, or in the camera's view, with the footage in it",
+            )
             return {"CANCELLED"}
         self._corner = None
         self._pointer = None
-        self._handle = type(context.space_data).draw_handler_add(self._draw, (context.area,), "WINDOW", "POST_PIXEL")
+        self._handle = type(context.space_data).draw_handler_add(
+            self._draw, (context.area,), "WINDOW", "POST_PIXEL"
+        )
         context.window_manager.modal_handler_add(self)
         context.workspace.status_text_set("Drag a box round the person.  Esc: no box")
         return {"RUNNING_MODAL"}

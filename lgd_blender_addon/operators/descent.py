@@ -24,7 +24,9 @@ def steps_at(rig, frame: float, path: str = ""):
     motion = stored_motion(rig)
     if not file or not Path(file).exists() or motion is None:
         raise LgdError(
-            "bad_input", "The steps of this take were not kept.", "Solve in the mode Paper with Keep the Steps, then play again."
+            "bad_input",
+            "The steps of this take were not kept.",
+            "Solve in the mode Paper with Keep the Steps, then play again.",
         )
     try:
         with np.load(file, allow_pickle=False) as data:
@@ -36,7 +38,11 @@ def steps_at(rig, frame: float, path: str = ""):
     index = int(np.clip(np.abs(times - frame).argmin(), 0, poses.shape[1] - 1))
     # The rest pelvis back in the rig's own Y-up frame.
     head = rig.data.bones[(bone_names(rig.data) or ["pelvis"])[0]].head_local
-    T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[min(index, len(motion.T_world_cam) - 1)]
+    T = (
+        motion.T_world_cam
+        if motion.T_world_cam.ndim == 2
+        else motion.T_world_cam[min(index, len(motion.T_world_cam) - 1)]
+    )
     quats, location = camera_to_rig(poses[:, index], trans[:, index], np.array([head.x, head.z, -head.y]), T)
     return quats, location, errors[:, index]
 
@@ -62,9 +68,13 @@ class LGD_OT_play_descent(bpy.types.Operator):
 
     seconds: FloatProperty(name="Seconds a Step", default=0.7, min=0.05, max=10.0)
     bake: BoolProperty(
-        name="As Keys", description="Key the steps in an action of their own, a step every 12 frames, instead", default=False
+        name="As Keys",
+        description="Key the steps in an action of their own, a step every 12 frames, instead",
+        default=False,
     )
-    trace: StringProperty(name="Steps", description="The file of the steps; empty: the take's own", subtype="FILE_PATH")
+    trace: StringProperty(
+        name="Steps", description="The file of the steps; empty: the take's own", subtype="FILE_PATH"
+    )
 
     @classmethod
     def poll(cls, context):
@@ -121,7 +131,9 @@ class LGD_OT_play_descent(bpy.types.Operator):
             return self._end(context)
         show_step(rig, quats, location, min(place, len(quats) - 1))
         step = min(int(place), len(quats) - 1)
-        context.workspace.status_text_set(f"Step {step} of {len(quats) - 1}: {errors[step]:.1f} px.  Esc: end")
+        context.workspace.status_text_set(
+            f"Step {step} of {len(quats) - 1}: {errors[step]:.1f} px.  Esc: end"
+        )
         return {"PASS_THROUGH"}
 
     def _end(self, context):

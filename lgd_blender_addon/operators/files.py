@@ -24,12 +24,22 @@ def body_for(identity: str) -> str:
     if found is not None:
         return found
     for path in (None, *preferences.body_files().values()):
-        plan = Plan("Read body", bpy.context.scene.name, None, scene_result.Options(), [("describe_body", {"body": path})], build=False)
+        plan = Plan(
+            "Read body",
+            bpy.context.scene.name,
+            None,
+            scene_result.Options(),
+            [("describe_body", {"body": path})],
+            build=False,
+        )
         run = pump.finish(pump.start(plan), 120.0)
         if run.body and bodies.load(run.body).id == identity:
             return run.body
     raise LgdError(
-        "model_file", f"The motion's body {identity} is not at hand.", "Name its file in the preferences.", "lgd.open_preferences"
+        "model_file",
+        f"The motion's body {identity} is not at hand.",
+        "Name its file in the preferences.",
+        "lgd.open_preferences",
     )
 
 
@@ -50,7 +60,9 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         ),
     )
     correctives: EnumProperty(
-        name="Correctives", items=(("OFF", "Off", ""), ("LIVE", "Live", ""), ("BAKED", "Baked", "")), default="LIVE"
+        name="Correctives",
+        items=(("OFF", "Off", ""), ("LIVE", "Live", ""), ("BAKED", "Baked", "")),
+        default="LIVE",
     )
 
     @classmethod

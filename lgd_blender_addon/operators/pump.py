@@ -67,7 +67,9 @@ def start(plan: Plan) -> Run:
         for name in ("code", "error", "hint", "action", "warnings", "summary", "stage"):
             setattr(show, name, "")
         show.running, show.title, show.done, show.total, show.remaining = True, plan.title, 0, 0, -1.0
-    if any(kind == "detect" or request.get("source") for kind, request in plan.requests):
+    if plan.footage is not None and any(
+        kind == "detect" or request.get("source") for kind, request in plan.requests
+    ):
         overlay.begin(plan.footage)
     ensure_timer()
     return run
@@ -324,7 +326,9 @@ def detach() -> None:
 def results(run: Run):
     """What there is to build: (motion file, trace file or "", options) for each person that was chosen."""
     fitted, plan = run.fitted, run.plan
-    numbers = [figure["person"] for figure in fitted.get("figures", [])] or list(range(len(fitted["motions"])))
+    numbers = [figure["person"] for figure in fitted.get("figures", [])] or list(
+        range(len(fitted["motions"]))
+    )
     traces = fitted.get("traces") or [""] * len(numbers)
     chosen = [row for row, number in enumerate(numbers) if number in plan.people] or [0]
     for row in chosen:

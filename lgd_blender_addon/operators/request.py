@@ -106,7 +106,11 @@ def target_rig(context, found: places.Footage | None, person: int):
 def solved_camera(context, found: places.Footage):
     """The camera that an earlier solve of this footage made, or None."""
     return next(
-        (o for o in context.scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == found.path),
+        (
+            o
+            for o in context.scene.objects
+            if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == found.path
+        ),
         None,
     )
 
@@ -151,10 +155,12 @@ def chosen_people(context) -> tuple[int, ...]:
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
-    found = find_footage(context)
+    # Keypoints of another detector may come without any footage: then frame k lies on frame 1 + k.
+    alone = from_keypoints and settings.place == "FILE" and not settings.path
+    found = None if alone else find_footage(context)
     people = chosen_people(context) if from_keypoints else (0,)
     rig = None if new_rig or len(people) > 1 else target_rig(context, found, people[0])
-    camera, camera_file = camera_request(context, found)
+    camera, camera_file = ("", None) if found is None else camera_request(context, found)
     body = body_path(context)
     request = {
         "person": people[0] if len(people) == 1 else "all",
@@ -171,19 +177,24 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     if rig is not None:
         skin = result.skin_of(rig)
         if skin is None:
-            raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
+            raise LgdError(
+                "bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig."
+            )
         request["betas"] = [float(b) for b in mesh.get_shape(skin)]
     if from_keypoints:
         path = bpy.path.abspath(settings.keypoints)
         if not settings.keypoints or not Path(path).exists():
-            raise LgdError("bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints.")
+            raise LgdError(
+                "bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints."
+            )
         request["keypoints"] = path
-        request["frames"] = _keypoint_frames(settings, found)
+        request["frames"] = None if found is None else _keypoint_frames(settings, found)
     else:
         request["source"] = source_of(context, found)
     options = result.Options(
         timing=settings.timing,
         correctives=settings.correctives,
+        name=Path(settings.keypoints).stem if found is None else "",
         rig=rig.name if rig is not None else "",
         camera=camera,
     )

@@ -33,7 +33,11 @@ def no_footage(context) -> str:
             return "Select the footage's strip in the sequencer first"
         return ""
     if settings.place == "CLIP":
-        clip = bpy.data.movieclips.get(settings.clip) or scene.active_clip or getattr(context, "edit_movieclip", None)
+        clip = (
+            bpy.data.movieclips.get(settings.clip)
+            or scene.active_clip
+            or getattr(context, "edit_movieclip", None)
+        )
         return "" if clip else "Choose a movie clip first"
     camera = scene.camera
     if camera is None or camera.type != "CAMERA" or not len(camera.data.background_images):
@@ -81,7 +85,9 @@ class LGD_OT_fit(_Starts, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     new_rig: BoolProperty(
-        name="New Rig", description="Make a new rig with a shape of its own, also where one exists", default=False
+        name="New Rig",
+        description="Make a new rig with a shape of its own, also where one exists",
+        default=False,
     )
 
     def execute(self, context):
@@ -109,15 +115,20 @@ class LGD_OT_fit_keypoints(_Starts, bpy.types.Operator):
     bl_options = {"REGISTER"}
 
     new_rig: BoolProperty(
-        name="New Rig", description="Make a new rig with a shape of its own, also where one exists", default=False
+        name="New Rig",
+        description="Make a new rig with a shape of its own, also where one exists",
+        default=False,
     )
 
     @classmethod
     def poll(cls, context):
         """Grey without keypoints, too."""
-        if not context.scene.lgd.keypoints:
+        settings = context.scene.lgd
+        if not settings.keypoints:
             cls.poll_message_set("Detect first, or choose a file of keypoints")
             return False
+        if settings.place == "FILE" and not settings.path:
+            return not grey(cls, context)  # keypoints alone will do
         return super().poll(context)
 
     def execute(self, context):

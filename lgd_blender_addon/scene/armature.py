@@ -180,7 +180,9 @@ def _widget(kind: str):
     if kind == "limb":
         side = 0.16
         points = [(0, 0, 0), (side, 0.2, 0), (0, 0.2, side), (-side, 0.2, 0), (0, 0.2, -side), (0, 1, 0)]
-        edges = [(0, i) for i in (1, 2, 3, 4)] + [(5, i) for i in (1, 2, 3, 4)] + [(1, 2), (2, 3), (3, 4), (4, 1)]
+        edges = (
+            [(0, i) for i in (1, 2, 3, 4)] + [(5, i) for i in (1, 2, 3, 4)] + [(1, 2), (2, 3), (3, 4), (4, 1)]
+        )
     elif kind == "ring":
         points = [(np.cos(a), 0, np.sin(a)) for a in angles]
         edges = [(i, (i + 1) % 32) for i in range(32)]

@@ -138,7 +138,9 @@ def camera_to_rig(poses, trans, pelvis, T_world_cam):
     """
     frames = len(poses)
     quats = quaternions(np.asarray(poses, dtype=np.float64).reshape(frames, 24, 3))
-    to_rig = rigid(RIG_TO_WORLD.T) @ np.broadcast_to(np.asarray(T_world_cam, dtype=np.float64), (frames, 4, 4))
+    to_rig = rigid(RIG_TO_WORLD.T) @ np.broadcast_to(
+        np.asarray(T_world_cam, dtype=np.float64), (frames, 4, 4)
+    )
     quats[:, 0], location = move_root(quats[:, 0], trans, pelvis, to_rig)
     return continuous(quats), location
 

@@ -70,7 +70,9 @@ def make_body(data: dict) -> Body:
     posedirs = data.get("posedirs")
     if posedirs is not None:
         posedirs = np.asarray(posedirs)
-        posedirs = posedirs.astype(np.float32) if posedirs.shape == (count, 3, 207) and posedirs.any() else None
+        posedirs = (
+            posedirs.astype(np.float32) if posedirs.shape == (count, 3, 207) and posedirs.any() else None
+        )
     uv = data.get("uv_faces", data.get("uv"))
     uv = None if uv is None or np.shape(uv) != (len(faces), 3, 2) else np.asarray(uv, dtype=np.float32)
     return Body(

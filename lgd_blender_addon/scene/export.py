@@ -37,7 +37,9 @@ def world_motion(rig):
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
-        raise LgdError("bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on.")
+        raise LgdError(
+            "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
+        )
     frames = key_frames(rig)
     quats, location = read_pose(rig, names, frames)
     # The bone rests at S J_0: back to the rig's own Y-up frame.
@@ -91,7 +93,9 @@ def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times,
     if T is None or T.ndim == 3 and len(T) != len(frames):
         camera = bpy.data.objects.get(getattr(getattr(rig, "lgd", None), "camera", "") or "") or scene.camera
         if camera is None:
-            raise LgdError("bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS.")
+            raise LgdError(
+                "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."
+            )
         T = camera_frame(np.array(camera.matrix_world))
     poses, trans = world_to_camera(poses, trans, pelvis, T)
     size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)

@@ -72,7 +72,11 @@ def _natural(name: str) -> list:
 def folder_files(folder: Path) -> list[str]:
     """The images of a folder in the order in which the worker counts them."""
     try:
-        names = [f.name for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()]
+        names = [
+            f.name
+            for f in folder.iterdir()
+            if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "." and f.is_file()
+        ]
     except OSError:
         names = []
     return sorted(names, key=_natural)
@@ -81,7 +85,9 @@ def folder_files(folder: Path) -> list[str]:
 def _existing(path: str, library=None) -> Path:
     full = Path(bpy.path.abspath(path, library=library))
     if not path or not full.exists():
-        raise _bad(f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file.")
+        raise _bad(
+            f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file."
+        )
     return full
 
 
@@ -120,7 +126,10 @@ def from_strip(scene, strip) -> Footage:
         "MOVIECLIP": "is a clip strip: choose the clip in the movie clip editor.",
     }
     if strip.type not in ("MOVIE", "IMAGE"):
-        raise _bad(f"The strip {strip.name} " + kinds.get(strip.type, "is neither a movie nor images: select the footage's own strip."))
+        raise _bad(
+            f"The strip {strip.name} "
+            + kinds.get(strip.type, "is neither a movie nor images: select the footage's own strip.")
+        )
     if _speed_effect(scene, strip):
         raise _bad(
             f"The strip {strip.name} is played by a speed effect, which cannot be read.",
@@ -166,7 +175,10 @@ def strip_span(strip) -> tuple[int, int]:
 
 
 def _speed_effect(scene, strip) -> bool:
-    return any(other.type == "SPEED" and getattr(other, "input_1", None) == strip and not other.mute for other in strips_of(scene))
+    return any(
+        other.type == "SPEED" and getattr(other, "input_1", None) == strip and not other.mute
+        for other in strips_of(scene)
+    )
 
 
 def strip_frames(scene, strip, frames) -> np.ndarray:
@@ -213,7 +225,8 @@ def source_length(strip) -> int:
     """The number of source frames a strip has left after hard trims (what a strip reports changed in 4.5)."""
     if strip.type == "IMAGE":
         return len(strip.elements) - int(
-            _of(strip, "content_trim_start", "animation_offset_start") + _of(strip, "content_trim_end", "animation_offset_end")
+            _of(strip, "content_trim_start", "animation_offset_start")
+            + _of(strip, "content_trim_end", "animation_offset_end")
         )
     path = _existing(strip.filepath)
     key = (str(path), path.stat().st_mtime, path.stat().st_size)
@@ -221,7 +234,9 @@ def source_length(strip) -> int:
         clip = bpy.data.movieclips.load(str(path))
         _lengths[key] = int(clip.frame_duration)
         bpy.data.movieclips.remove(clip)
-    trimmed = _of(strip, "content_trim_start", "animation_offset_start") + _of(strip, "content_trim_end", "animation_offset_end")
+    trimmed = _of(strip, "content_trim_start", "animation_offset_start") + _of(
+        strip, "content_trim_end", "animation_offset_end"
+    )
     return max(_lengths[key] - int(trimmed), 1)
 
 
@@ -255,7 +270,16 @@ def from_clip(clip) -> Footage:
     else:
         index = np.where(index < int(clip.frame_duration), index, -1)
     fps = float(clip.fps)
-    return Footage("CLIP", Path(clip.name).stem, str(path), fps, tuple(clip.size), start, np.maximum(index, -1), clip.name)
+    return Footage(
+        "CLIP",
+        Path(clip.name).stem,
+        str(path),
+        fps,
+        tuple(clip.size),
+        start,
+        np.maximum(index, -1),
+        clip.name,
+    )
 
 
 def _sequence(first: Path, index):
@@ -281,7 +305,9 @@ def from_image(image, user) -> Footage:
     count = int(user.frame_duration)
     shown = np.arange(1, count + 1) + int(user.frame_offset)
     if image.source == "MOVIE":
-        return Footage("CAMERA", name, str(path), 0.0, size, int(user.frame_start), np.maximum(shown - 1, -1), image.name)
+        return Footage(
+            "CAMERA", name, str(path), 0.0, size, int(user.frame_start), np.maximum(shown - 1, -1), image.name
+        )
     match = re.match(r"^(.*?)(\d+)(\D*)$", path.name)
     number = int(match.group(2)) if match else 1
     folder, index = _sequence(path, shown - number)
@@ -300,7 +326,9 @@ def from_camera(scene) -> Footage:
                 return replace(from_clip(clip), place="CAMERA")
         elif background.image is not None:
             return from_image(background.image, background.image_user)
-    raise _bad(f"The camera {camera.name} has no footage behind it.", "Add the footage as its background image.")
+    raise _bad(
+        f"The camera {camera.name} has no footage behind it.", "Add the footage as its background image."
+    )
 
 
 def from_file(path: str) -> Footage:
@@ -309,7 +337,10 @@ def from_file(path: str) -> Footage:
     if full.is_dir():
         files = folder_files(full)
         if not files:
-            raise _bad(f"The folder {full.name} holds no images.", "Choose a folder of .png or .jpg files, or a video file.")
+            raise _bad(
+                f"The folder {full.name} holds no images.",
+                "Choose a folder of .png or .jpg files, or a video file.",
+            )
         return Footage("FILE", full.name, str(full), 0.0, (0, 0), 1, np.arange(len(files)))
     if full.suffix.lower() in IMAGE_SUFFIXES:
         return Footage("FILE", full.stem, str(full), 0.0, (0, 0), 1, np.zeros(1, dtype=int))

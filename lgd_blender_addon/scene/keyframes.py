@@ -69,7 +69,9 @@ def write_curve(bag, path: str, index: int, frames, values, group="", interpolat
     co = np.empty((len(frames), 2), np.float32)
     co[:, 0], co[:, 1] = frames, values
     points.foreach_set("co", co.ravel())
-    points.foreach_set("interpolation", np.full(len(frames), _enum("interpolation", interpolation, "LINEAR"), np.int32))
+    points.foreach_set(
+        "interpolation", np.full(len(frames), _enum("interpolation", interpolation, "LINEAR"), np.int32)
+    )
     if generated:
         points.foreach_set("type", np.full(len(frames), _enum("type", "GENERATED", "KEYFRAME"), np.int32))
     curve.update()

@@ -39,15 +39,21 @@ def load_motion(source) -> Motion:
     """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
     label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
     try:
-        with np.load(io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False) as file:
+        with np.load(
+            io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False
+        ) as file:
             data = {name: file[name] for name in file.files}
     except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
-        raise LgdError("bad_input", f"{label} cannot be read as a motion: {error}.", "Choose a motion.npz.") from None
+        raise LgdError(
+            "bad_input", f"{label} cannot be read as a motion: {error}.", "Choose a motion.npz."
+        ) from None
     try:
         return _checked(data)
     except (KeyError, ValueError, TypeError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise LgdError("bad_input", f"{label} is no motion of this add-on: {reason}.", "Choose a motion.npz.") from None
+        raise LgdError(
+            "bad_input", f"{label} is no motion of this add-on: {reason}.", "Choose a motion.npz."
+        ) from None
 
 
 def _checked(data: dict) -> Motion:
@@ -55,7 +61,9 @@ def _checked(data: dict) -> Motion:
     frames = len(poses)
     trans = np.asarray(data["trans"], dtype=np.float64)
     if poses.ndim != 2 or poses.shape[1] != 72 or trans.shape != (frames, 3) or not frames:
-        raise ValueError(f"poses of shape {poses.shape} and trans of shape {trans.shape} do not belong together")
+        raise ValueError(
+            f"poses of shape {poses.shape} and trans of shape {trans.shape} do not belong together"
+        )
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
         raise ValueError("it holds values that are not finite")
     rate = float(data.get("mocap_framerate", 30.0))

@@ -24,12 +24,13 @@ STORED_PROPERTY = "lgd_motion"
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the name of an armature to animate anew; camera: the name of a camera whose world the motion is in;
-    number: which person of the footage, from 0; of how many."""
+    name: what the take is called where there is no footage; number: which person of the footage, from 0; of how many."""
 
     timing: str = "SHOWN"
     correctives: str = "LIVE"
     rig: str = ""
     camera: str = ""
+    name: str = ""
     number: int = 0
     people: int = 1
     show_footage: bool = True
@@ -64,7 +65,9 @@ class _AllOrNothing:
             bpy.data.batch_remove(new)
 
 
-def build(scene, motion: Motion, body: Body, footage: Footage | None, options: Options | None = None) -> Built:
+def build(
+    scene, motion: Motion, body: Body, footage: Footage | None, options: Options | None = None
+) -> Built:
     """Rig, mesh, keys, camera and curves of one person's take.
 
     scene: where it is linked; footage: the place the keys follow, None for frame k at 1 + k. With options.rig the take
@@ -118,7 +121,7 @@ def skin_of(rig):
 
 def _build(scene, motion, body, footage, options, rig) -> Built:
     notes = []
-    name = footage.name if footage else str(motion.extra.get("name", "motion"))
+    name = footage.name if footage else (options.name or "motion")
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"
     first = footage.frames[0] if footage else 0
@@ -133,7 +136,9 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     else:
         skin = skin_of(rig)
         if skin is None:
-            raise LgdError("bad_input", f"{rig.name} has no body mesh of this add-on.", "Solve onto a new rig.")
+            raise LgdError(
+                "bad_input", f"{rig.name} has no body mesh of this add-on.", "Solve onto a new rig."
+            )
         betas = mesh.get_shape(skin)
         # The pelvis stays where it was solved, whatever the rig's own shape makes of the offset.
         trans = trans + body.joints(motion.betas)[0] - body.joints(betas)[0]
@@ -208,7 +213,11 @@ def _write_quality(take: Take, rig, motion: Motion, order, times) -> int:
     confidence = motion.joint_confidence.mean(axis=1)
     count = 0
     for name, values, text in (
-        (ERROR_PROPERTY, motion.reprojection_px, "Distance of the body's points from the detected ones, in pixels"),
+        (
+            ERROR_PROPERTY,
+            motion.reprojection_px,
+            "Distance of the body's points from the detected ones, in pixels",
+        ),
         (CONFIDENCE_PROPERTY, confidence, "How sure the solver is of this frame, from 0 to 1"),
     ):
         values = values[order]
@@ -278,7 +287,9 @@ def bad_frames(rig, pixels: float = 0.0, confidence: float = 0.35) -> list[float
         score = {f: v / limit for f, v in zip(frames, values, strict=True)}
     if trust is not None:
         for frame, value in zip(*keys_of(trust), strict=True):
-            score[frame] = max(score.get(frame, 0.0), confidence / max(value, 1e-3) if value < confidence else 0.0)
+            score[frame] = max(
+                score.get(frame, 0.0), confidence / max(value, 1e-3) if value < confidence else 0.0
+            )
     found, run = [], []
     for frame in [*sorted(score), None]:
         if frame is not None and score[frame] > 1.0:

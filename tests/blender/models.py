@@ -41,7 +41,9 @@ def synthetic_data(vertices: int = 6890, seed: int = 7) -> dict:
         up /= np.linalg.norm(up)
         for k in range(len(rings)):
             s = k / (len(rings) - 1)
-            circle = (0.05 * np.sin(np.pi * min(max(s, 0.1), 0.9))) * (np.outer(np.cos(angle), side) + np.outer(np.sin(angle), up))
+            circle = (0.05 * np.sin(np.pi * min(max(s, 0.1), 0.9))) * (
+                np.outer(np.cos(angle), side) + np.outer(np.sin(angle), up)
+            )
             points[row : row + ring] = JOINTS[a] + s * axis + circle
             weights[row : row + ring, a] += 1 - s
             weights[row : row + ring, b] += s
@@ -63,7 +65,9 @@ def synthetic_data(vertices: int = 6890, seed: int = 7) -> dict:
     regressor /= regressor.sum(1, keepdims=True)
     stretch = rng.normal(0, 0.02, (10, 3, 3))
     shapedirs = np.einsum("kij,vj->vik", stretch, points)
-    posedirs = rng.normal(0, 0.004, (1, 3, 207)) * np.sin(9 * points.sum(-1))[:, None, None] + rng.normal(0, 5e-4, (vertices, 3, 207))
+    posedirs = rng.normal(0, 0.004, (1, 3, 207)) * np.sin(9 * points.sum(-1))[:, None, None] + rng.normal(
+        0, 5e-4, (vertices, 3, 207)
+    )
     return {
         "v_template": points, "shapedirs": shapedirs, "posedirs": posedirs, "weights": weights,
         "J_regressor": regressor, "f": np.array(faces), "kintree_table": np.array([PARENTS, range(24)]),
@@ -108,16 +112,22 @@ def forward(body: Body, quats, betas, trans, skin: bool = True):
 def random_pose(rng, frames: int = 1, size: float = 0.5):
     """Smooth random axis-angle poses (F, 72)."""
     time = np.linspace(0, 2 * np.pi, frames, endpoint=False)[:, None]
-    return size * (rng.normal(size=(1, 72)) + 0.6 * rng.normal(size=(1, 72)) * np.sin(time + rng.uniform(0, 6, (1, 72))))
+    return size * (
+        rng.normal(size=(1, 72)) + 0.6 * rng.normal(size=(1, 72)) * np.sin(time + rng.uniform(0, 6, (1, 72)))
+    )
 
 
-def write_motion(path, body: Body, frames: int = 40, seed: int = 3, fps: float = 25.0, size=(1280, 720), **changes):
+def write_motion(
+    path, body: Body, frames: int = 40, seed: int = 3, fps: float = 25.0, size=(1280, 720), **changes
+):
     """A motion.npz as the contracts describe it: a person about 4 m before a camera 1.4 m high that looks down a little."""
     rng = np.random.default_rng(seed)
     betas = rng.normal(0, 0.7, 10)
     poses = random_pose(rng, frames, 0.25)
     poses[:, :3] = [np.pi * 0.98, 0.05, 0.1]  # upright before an OpenCV camera
-    trans = np.array([0.1, 0.15, 4.0]) + 0.3 * np.stack([np.sin(np.linspace(0, 3, frames)), 0.0 * np.arange(frames), np.cos(np.linspace(0, 3, frames))], -1)
+    trans = np.array([0.1, 0.15, 4.0]) + 0.3 * np.stack(
+        [np.sin(np.linspace(0, 3, frames)), 0.0 * np.arange(frames), np.cos(np.linspace(0, 3, frames))], -1
+    )
     fx = 1100.0
     cam_K = np.array([[fx, 0, (size[0] - 1) / 2 + 12.0], [0, fx, (size[1] - 1) / 2 - 7.0], [0, 0, 1]])
     pitch = np.radians(6.0)

@@ -32,7 +32,7 @@ def test_imports_no_bpy_before_register():
     from pathlib import Path
 
     root = Path(__file__).resolve().parents[2]
-    code = "import sys; sys.path.insert(0, %r); import lgd_blender_addon; print('bpy' in sys.modules)" % str(root)
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); import lgd_blender_addon; print('bpy' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
@@ -54,7 +54,9 @@ def test_every_operator_has_a_tooltip_and_says_why_it_is_grey(addon):
             assert cls.__doc__ and not cls.__doc__.rstrip().endswith("."), cls
             if "poll" in cls.__dict__ and "_Starts" not in str(cls.__mro__):
                 text = inspect.getsource(cls.poll)
-                said = any(word in text for word in ("poll_message_set", "grey(", "super()", "pending", "_setup"))
+                said = any(
+                    word in text for word in ("poll_message_set", "grey(", "super()", "pending", "_setup")
+                )
                 assert said, cls
 
 
@@ -100,7 +102,12 @@ def test_panels_draw_in_every_state(addon):
         settings.place = place
         for running in (False, True):
             show.running = running
-            show.warnings, show.error, show.hint, show.action = "One two.\nThree.", "Bad.", "Do this.", "lgd.restart_worker"
+            show.warnings, show.error, show.hint, show.action = (
+                "One two.\nThree.",
+                "Bad.",
+                "Do this.",
+                "lgd.restart_worker",
+            )
             for _, _, draw, _ in panels.SECTIONS:
                 draw(_Layout(), bpy.context)
     show.running = False
@@ -116,13 +123,24 @@ def test_settings_survive_saving(addon, tmp_path):
     assert bpy.context.scene.lgd.focal == 0.0
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "s.blend"))
     settings = bpy.context.scene.lgd
-    assert (settings.place, settings.focal, settings.timing, settings.boxes[0].first) == ("STRIP", 1234.0, "REAL", 7)
+    assert (settings.place, settings.focal, settings.timing, settings.boxes[0].first) == (
+        "STRIP",
+        1234.0,
+        "REAL",
+        7,
+    )
 
 
 def test_scene_rates():
     from lgd_blender_addon.operators.result import nearest_rate
 
-    for fps, wanted in ((29.97002997, (30, 1.001)), (23.976, (24, 1.001)), (25, (25, 1.0)), (59.94, (60, 1.001)), (5, (5, 1.0))):
+    for fps, wanted in (
+        (29.97002997, (30, 1.001)),
+        (23.976, (24, 1.001)),
+        (25, (25, 1.0)),
+        (59.94, (60, 1.001)),
+        (5, (5, 1.0)),
+    ):
         assert nearest_rate(fps) == wanted
     whole, base = nearest_rate(12.5)
     assert abs(whole / base - 12.5) < 1e-9

@@ -67,7 +67,14 @@ def test_strips_that_play_at_their_own_rate(films, rate, scene_rate, back):
     area.type = "SEQUENCE_EDITOR"
     region = next(r for r in area.regions if r.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=area, region=region):
-        bpy.ops.sequencer.movie_strip_add(filepath=path, frame_start=3, channel=1, sound=False, use_framerate=False, adjust_playback_rate=True)
+        bpy.ops.sequencer.movie_strip_add(
+            filepath=path,
+            frame_start=3,
+            channel=1,
+            sound=False,
+            use_framerate=False,
+            adjust_playback_rate=True,
+        )
     strip = list(sequences(bpy.context.scene))[0]
     strip.use_reverse_frames = back
     found = footage.from_strip(bpy.context.scene, strip)

@@ -17,14 +17,24 @@ from lgd_blender_addon.scene.motion import load_motion
 
 
 def plain_footage(start=11, count=40, **changes):
-    values = dict(place="FILE", name="walk", path="/nowhere/walk.mp4", fps=25.0, size=(1280, 720), start=start, table=np.arange(count))
+    values = dict(
+        place="FILE",
+        name="walk",
+        path="/nowhere/walk.mp4",
+        fps=25.0,
+        size=(1280, 720),
+        start=start,
+        table=np.arange(count),
+    )
     return footage.Footage(**{**values, **changes})
 
 
 @pytest.fixture
 def take(tmp_path, default_body):
     motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
-    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    built = result.build(
+        bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False)
+    )
     return motion, built
 
 
@@ -82,7 +92,9 @@ def test_ground_and_world(take, default_body):
     motion, built = take
     bpy.context.scene.frame_set(11)
     pelvis = built.rig.pose.bones["pelvis"].head
-    world = motion.T_world_cam @ np.append(motion.joints[0] if hasattr(motion, "joints") else motion.extra["joints"][0, 0], 1)
+    world = motion.T_world_cam @ np.append(
+        motion.joints[0] if hasattr(motion, "joints") else motion.extra["joints"][0, 0], 1
+    )
     assert np.abs(np.array(pelvis) - world[:3]).max() < 1e-4
     head = built.rig.pose.bones["head"].head
     assert head.z > pelvis.z + 0.3, "gravity points down"
@@ -94,8 +106,12 @@ def test_quality_curves_and_bad_frames(tmp_path, default_body):
     errors[30] = np.nan
     trust = np.ones((40, 24))
     trust[25:28] = 0.1
-    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors, joint_confidence=trust))
-    built = result.build(bpy.context.scene, motion, default_body, plain_footage(start=1), result.Options(show_footage=False))
+    motion = load_motion(
+        write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors, joint_confidence=trust)
+    )
+    built = result.build(
+        bpy.context.scene, motion, default_body, plain_footage(start=1), result.Options(show_footage=False)
+    )
     assert result.bad_frames(built.rig) == [12.0, 26.0]
     curve = keyframes.find_curve(built.rig, '["lgd_reprojection_px"]')
     assert len(curve.keyframe_points) == 39
@@ -111,13 +127,21 @@ def test_solving_again_keeps_shape_and_edited_action(take, tmp_path, default_bod
     other = load_motion(write_motion(tmp_path / "again.npz", default_body, seed=9))
     objects = len(bpy.data.objects)
     again = result.build(
-        bpy.context.scene, other, default_body, plain_footage(), result.Options(rig=built.rig.name, camera=built.camera.name)
+        bpy.context.scene,
+        other,
+        default_body,
+        plain_footage(),
+        result.Options(rig=built.rig.name, camera=built.camera.name),
     )
     assert again.rig == built.rig and again.action != old and built.rig.animation_data.action == again.action
     assert len(bpy.data.objects) == objects
-    assert np.allclose(mesh.get_shape(built.mesh), shape) and rest == [tuple(b.head_local) for b in built.rig.data.bones]
+    assert np.allclose(mesh.get_shape(built.mesh), shape) and rest == [
+        tuple(b.head_local) for b in built.rig.data.bones
+    ]
     assert abs(keyframes.curves(built.rig, old)[0].evaluate(11)) >= 0
-    assert any(abs(p.co.y - 0.123) < 1e-6 for c in keyframes.curves(built.rig, old) for p in c.keyframe_points)
+    assert any(
+        abs(p.co.y - 0.123) < 1e-6 for c in keyframes.curves(built.rig, old) for p in c.keyframe_points
+    )
     bpy.context.scene.frame_set(20)
     pelvis = other.T_world_cam @ np.append(other.extra["joints"][9, 0], 1)
     assert np.abs(np.array(built.rig.pose.bones["pelvis"].head) - pelvis[:3]).max() < 1e-4
@@ -176,7 +200,10 @@ def test_moving_camera(tmp_path, default_body):
     for k in (0, 20, 39):
         scene.frame_set(11 + k)
         world = [built.rig.pose.bones["head"].head, built.rig.pose.bones["neck"].head]
-        assert np.abs(pixels(scene, built.camera, world) - (project[k, :2, :2] / project[k, :2, 2:])).max() < 0.05
+        assert (
+            np.abs(pixels(scene, built.camera, world) - (project[k, :2, :2] / project[k, :2, 2:])).max()
+            < 0.05
+        )
 
 
 def test_scene_camera_for_the_solver(take):
@@ -191,13 +218,17 @@ def test_scene_camera_for_the_solver(take):
 def test_bulk_keys_are_fast(tmp_path, default_body):
     motion = load_motion(write_motion(tmp_path / "m.npz", default_body, frames=3000))
     began = time.perf_counter()
-    built = result.build(bpy.context.scene, motion, default_body, plain_footage(count=3000), result.Options(show_footage=False))
+    built = result.build(
+        bpy.context.scene, motion, default_body, plain_footage(count=3000), result.Options(show_footage=False)
+    )
     whole = time.perf_counter() - began
     quats, location = keyframes.read_pose(built.rig, JOINTS, [11.0])
     take = keyframes.Take("bulk")
     frames = np.arange(3000.0)
     began = time.perf_counter()
-    keyframes.write_pose(take, built.rig, JOINTS, frames, np.repeat(quats, 3000, 0), np.repeat(location, 3000, 0))
+    keyframes.write_pose(
+        take, built.rig, JOINTS, frames, np.repeat(quats, 3000, 0), np.repeat(location, 3000, 0)
+    )
     bulk = time.perf_counter() - began
     built.rig.animation_data.action = None
     began = time.perf_counter()
@@ -208,5 +239,7 @@ def test_bulk_keys_are_fast(tmp_path, default_body):
             if joint == 0:
                 bone.keyframe_insert("location", frame=frame)
     single = (time.perf_counter() - began) * 30
-    print(f"\n{bpy.app.version_string}: 3,000 frames, {built.keys} keys: build {whole:.2f} s, keys alone {bulk:.3f} s, keyframe_insert {single:.1f} s (100 frames x 30)")
+    print(
+        f"\n{bpy.app.version_string}: 3,000 frames, {built.keys} keys: build {whole:.2f} s, keys alone {bulk:.3f} s, keyframe_insert {single:.1f} s (100 frames x 30)"
+    )
     assert bulk < 2.0

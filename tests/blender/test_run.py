@@ -57,12 +57,30 @@ class Script:
         self._tell(job, {"type": "progress", "stage": job.kind, "done": 5, "total": 24})
         if job.request.get("source"):
             people = [[[10.0, 20.0, 0.9]] * 17] * self.people
-            self._tell(job, {"type": "keypoints", "frame": 0, "people": people, "layout": "coco17", "image_size": [1280, 720]})
+            self._tell(
+                job,
+                {
+                    "type": "keypoints",
+                    "frame": 0,
+                    "people": people,
+                    "layout": "coco17",
+                    "image_size": [1280, 720],
+                },
+            )
         if self.hold:
             return []
         self.jobs.pop(0)
         if self.fail and job.kind == "fit":
-            self._tell(job, {"type": "error", "code": self.fail.code, "text": self.fail.text, "hint": self.fail.hint, "action": self.fail.action})
+            self._tell(
+                job,
+                {
+                    "type": "error",
+                    "code": self.fail.code,
+                    "text": self.fail.text,
+                    "hint": self.fail.hint,
+                    "action": self.fail.action,
+                },
+            )
         else:
             self._tell(job, {"type": "result", "value": getattr(self, job.kind)(job.request)})
         return []
@@ -75,7 +93,19 @@ class Script:
     def describe_body(self, request):
         file = self.folder / "body.npz"
         body = self.body
-        data = {k: getattr(body, k) for k in ("v_template", "shapedirs", "weights", "faces", "J_template", "J_shapedirs", "gender", "id")}
+        data = {
+            k: getattr(body, k)
+            for k in (
+                "v_template",
+                "shapedirs",
+                "weights",
+                "faces",
+                "J_template",
+                "J_shapedirs",
+                "gender",
+                "id",
+            )
+        }
         np.savez(file, **data, **({"posedirs": body.posedirs} if body.posedirs is not None else {}))
         return {"file": str(file), "id": body.id, "gender": body.gender}
 
@@ -86,15 +116,33 @@ class Script:
             file, keypoints=np.zeros((self.people, b - a, 17, 2)), confidence=np.ones((self.people, b - a, 17)), layout="coco17",
             image_size=np.array([1280, 720]), fps=25.0,
         )  # fmt: skip
-        return {"keypoints": str(file), "people": PEOPLE[: self.people], "layout": "coco17", "frames": b - a, "fps": 25.0, "image_size": [1280, 720]}
+        return {
+            "keypoints": str(file),
+            "people": PEOPLE[: self.people],
+            "layout": "coco17",
+            "frames": b - a,
+            "fps": 25.0,
+            "image_size": [1280, 720],
+        }
 
     def fit(self, request):
-        a, b = request["source"]["frames"] if "source" in request else request["frames"]
+        a, b = request["source"]["frames"] if "source" in request else request.get("frames", (0, 24))
         people = range(self.people) if request["person"] == "all" else [request["person"]]
         changes = {"betas": np.array(request["betas"])} if request.get("betas") else {}
         motions, traces = [], []
         for n in people:
-            motions.append(str(write_motion(self.folder / f"motion{len(self.asked)}_{n}.npz", self.body, b - a, seed=len(self.asked) * 10 + n, person_id=n, **changes)))
+            motions.append(
+                str(
+                    write_motion(
+                        self.folder / f"motion{len(self.asked)}_{n}.npz",
+                        self.body,
+                        b - a,
+                        seed=len(self.asked) * 10 + n,
+                        person_id=n,
+                        **changes,
+                    )
+                )
+            )
             steps = np.load(motions[-1])
             traces.append(str(self.folder / f"trace{len(self.asked)}_{n}.npz"))
             np.savez(
@@ -128,7 +176,10 @@ def script(addon, tmp_path, monkeypatch, film):
 
 
 def names():
-    return {kind: set(getattr(bpy.data, kind).keys()) for kind in ("objects", "actions", "meshes", "armatures", "cameras", "collections")}
+    return {
+        kind: set(getattr(bpy.data, kind).keys())
+        for kind in ("objects", "actions", "meshes", "armatures", "cameras", "collections")
+    }
 
 
 def test_one_click(script):
@@ -157,7 +208,9 @@ def test_again_keeps_the_rig_and_asks_for_its_shape(script):
         assert np.abs(camera["T_world_cam"] - stored.T_world_cam).max() < 1e-5
     assert rig.animation_data.action != first and first.name in bpy.data.actions
     bpy.ops.lgd.new_shape()
-    assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2 and "betas" not in script.asked[-1][1]
+    assert (
+        len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2 and "betas" not in script.asked[-1][1]
+    )
 
 
 def test_one_undo_step(script):
@@ -255,7 +308,9 @@ def test_several_people(script):
     assert {r.lgd.person for r in rigs} == {0, 1} and any("person 2" in r.name for r in rigs)
     show.people[0].use = False
     bpy.ops.lgd.fit_keypoints()
-    assert script.asked[-1][1]["person"] == 1 and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
+    assert (
+        script.asked[-1][1]["person"] == 1 and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
+    )
 
 
 def test_overlay_gets_frames_while_detecting(script):
@@ -280,7 +335,10 @@ def test_boxes_go_into_the_request_as_source_frames(script):
     assert bpy.ops.lgd.pick_box(x=30, y=20, w=100, h=200, first=6) == {"FINISHED"}
     assert [(b.first, b.last) for b in scene.lgd.boxes] == [(3, 5), (6, 24)]
     bpy.ops.lgd.detect()
-    assert script.asked[-1][1]["source"]["boxes"] == [[10.0, 20.0, 100.0, 200.0, 2, 5], [30.0, 20.0, 100.0, 200.0, 5, 24]]
+    assert script.asked[-1][1]["source"]["boxes"] == [
+        [10.0, 20.0, 100.0, 200.0, 2, 5],
+        [30.0, 20.0, 100.0, 200.0, 5, 24],
+    ]
     bpy.ops.lgd.clear_boxes()
     assert not bpy.ops.lgd.clear_boxes.poll()
 
@@ -317,7 +375,10 @@ def test_scene_camera_gives_the_world(script):
     scene.lgd.camera = "SCENE"
     bpy.ops.lgd.fit()
     with np.load(script.asked[-1][1]["camera"]) as camera:
-        assert np.allclose(camera["T_world_cam"][:3, 3], (1, 2, 3), atol=1e-6) and camera["cam_K"].shape == (3, 3)
+        assert np.allclose(camera["T_world_cam"][:3, 3], (1, 2, 3), atol=1e-6) and camera["cam_K"].shape == (
+            3,
+            3,
+        )
     assert [o.name for o in bpy.data.objects if o.type == "CAMERA"] == ["mine"]
 
 
@@ -326,7 +387,12 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     bpy.ops.lgd.fit()
     rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
-    assert (scene.render.fps, scene.frame_start, scene.frame_end, scene.render.resolution_x) == (25, 1, 24, 1280)
+    assert (scene.render.fps, scene.frame_start, scene.frame_end, scene.render.resolution_x) == (
+        25,
+        1,
+        24,
+        1280,
+    )
     curve = keyframes.find_curve(rig, f'["{result.ERROR_PROPERTY}"]')
     curve.keyframe_points[9].co.y = 90
     bpy.ops.lgd.next_bad_frame()
@@ -339,11 +405,21 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
     assert bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"), form="MOTION") == {"FINISHED"}
     back = load_motion(tmp_path / "out.npz")
-    apart = axes.matrices(axes.quaternions(back.poses.reshape(-1, 24, 3))) - axes.matrices(axes.quaternions(stored.poses.reshape(-1, 24, 3)))
-    assert np.abs(apart).max() < 1e-5 and np.abs(back.trans - stored.trans).max() < 1e-5 and np.allclose(back.frame_times, stored.frame_times)
+    apart = axes.matrices(axes.quaternions(back.poses.reshape(-1, 24, 3))) - axes.matrices(
+        axes.quaternions(stored.poses.reshape(-1, 24, 3))
+    )
+    assert (
+        np.abs(apart).max() < 1e-5
+        and np.abs(back.trans - stored.trans).max() < 1e-5
+        and np.allclose(back.frame_times, stored.frame_times)
+    )
     bpy.ops.lgd.export_motion(filepath=str(tmp_path / "amass.npz"), form="AMASS")
     with np.load(tmp_path / "amass.npz") as amass:
-        assert amass["poses"].shape == (24, 156) and amass["betas"].shape == (16,) and amass["trans"].dtype.kind == "f"
+        assert (
+            amass["poses"].shape == (24, 156)
+            and amass["betas"].shape == (16,)
+            and amass["trans"].dtype.kind == "f"
+        )
     assert bpy.ops.lgd.import_motion(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
     other = next(o for o in bpy.data.objects if o.type == "ARMATURE" and o != rig)
     scene.frame_set(7)
@@ -367,3 +443,11 @@ def test_official_body_with_correctives(script):
     for mode in ("BAKED", "OFF", "LIVE"):
         assert bpy.ops.lgd.correctives(mode=mode) == {"FINISHED"}
         assert correctives.get_mode(skin) == mode
+
+
+def test_keypoints_without_footage(script, tmp_path):
+    settings = bpy.context.scene.lgd
+    settings.path, settings.keypoints = "", script.detect({"source": {"frames": [0, 24]}})["keypoints"]
+    assert not bpy.ops.lgd.fit.poll() and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert rig.name == "Body-neutral_keypoints" and rig.animation_data.action.frame_start == 1
