@@ -176,9 +176,9 @@ class VideoNet(nn.Module):
         state = self.first(x, obs, known) if start is None else start
         if body.betas is not None:
             state.betas = body.betas
+        states = [state]
         if perturb is not None:
             state = perturb(state)
-        states = [state]
         for k in range(self.config.steps if steps is None else steps):
             x, state = self.advance(x, state, k, obs, body, known, static, blind)
             states.append(state)

@@ -37,13 +37,13 @@ class Plan:
 
 
 PLANS = {
-    # Single frames first (most poses a second), then time, then the learned steps (fitting.md 7.7).
+    # Single frames first (most poses a second), then the learned steps on single frames, then on clips.
     "video": Plan(
         "video", "video",
         (
-            Phase(2600, 1024, 1, 0, 1.2e-3, 4e-4, check_every=650),
-            Phase(1800, 20, 48, 0, 8e-4, 3e-4, check_every=600),
-            Phase(4200, 16, 48, 3, 6e-4, 1e-5, perturbed=0.3, check_every=600),
+            Phase(1600, 1024, 1, 0, 1.2e-3, 4e-4, check_every=400),
+            Phase(800, 768, 1, 3, 8e-4, 4e-4, perturbed=0.3, check_every=200),
+            Phase(3400, 24, 32, 3, 7e-4, 1e-5, perturbed=0.3, check_every=400),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.

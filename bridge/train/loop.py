@@ -114,6 +114,7 @@ class Run:
         """Train through the remaining phases."""
         while self.phase < len(self.plan.phases):
             self._train(self.plan.phases[self.phase])
+            self.export(self.folder / f"phase{self.phase}.pt", {})
             self.phase, self.iteration = self.phase + 1, 0
             self.optimiser = self._optimiser()
             self.save()

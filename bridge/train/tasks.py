@@ -76,8 +76,6 @@ class VideoTask:
             batch = synthesize(windows, self.sets, TRAIN, gen)
             disturb = bad_starts(phase, gen) if phase.perturbed else None
         states, body, obs = self.run(net, batch, phase.steps, disturb)
-        if disturb is not None:  # the disturbed start itself is no estimate of the network's
-            states = states[1:]
         with torch.no_grad():
             target = target_of(batch, obs)
         return video_loss(states, body, obs, target, batch)
