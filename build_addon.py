@@ -24,7 +24,9 @@ ADDON = ROOT / "lgd_blender_addon"
 BRIDGE = ROOT / "bridge"
 # What the worker does not run in a user's hands.
 LEFT_OUT = ("bridge/train/", "bridge/body/sculpt/", "bridge/body/build_default", "__pycache__/", "LOG")
-SUFFIXES = (".py", ".toml", ".npz", ".json", ".txt", ".md", ".blend")
+SUFFIXES = (".py", ".toml", ".npz", ".json", ".txt", ".md")
+WEIGHTS = "bridge/lgd/weights/"
+WEIGHT_SUFFIXES = (".pt", ".npz", ".json")
 NAMES = ("NOTICE", "LICENSE")  # files without a suffix
 REQUIRED = (
     "__init__.py",
@@ -64,13 +66,12 @@ def contents() -> dict[str, Path]:
 def faults(names: list[str], weights: bool = True) -> list[str]:
     """What is wrong with a zip's list of names, in sentences; `weights`: whether it must hold some."""
     wrong = [f"{name} is missing." for name in REQUIRED if name not in names]
-    if weights and not any(
-        name.startswith("bridge/lgd/weights/") and name.endswith(".npz") for name in names
-    ):
-        wrong.append("The weights are missing (bridge/lgd/weights/*.npz).")
+    if weights and not any(name.startswith(WEIGHTS) and name.endswith((".pt", ".npz")) for name in names):
+        wrong.append(f"The weights are missing ({WEIGHTS}).")
     for name in names:
         path = Path(name)
-        if path.suffix not in SUFFIXES and path.name not in NAMES:
+        suffixes = WEIGHT_SUFFIXES if name.startswith(WEIGHTS) else SUFFIXES
+        if path.suffix not in suffixes and path.name not in NAMES:
             wrong.append(f"{name} does not belong in the zip.")
         if any(part in name for part in LEFT_OUT) or path.parts[0] in ("torch", "tests", "tools", "demo"):
             wrong.append(f"{name} must stay out of the zip.")

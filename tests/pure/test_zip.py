@@ -44,14 +44,14 @@ def test_names(addon):
     "name", ["bridge/train/loop.py", "bridge/body/build_default.py", "notes.pt", "x.pyc", "tests/test_a.py"]
 )
 def test_what_does_not_belong_is_found(name):
-    names = [*build_addon.REQUIRED, "bridge/lgd/weights/video.npz"]
+    names = [*build_addon.REQUIRED, "bridge/lgd/weights/video.pt"]
     assert not build_addon.faults(names)
     assert build_addon.faults([*names, name])
 
 
 @pytest.mark.parametrize("name", build_addon.REQUIRED)
 def test_what_is_missing_is_found(name):
-    names = [*build_addon.REQUIRED, "bridge/lgd/weights/video.npz"]
+    names = [*build_addon.REQUIRED, "bridge/lgd/weights/video.pt"]
     names.remove(name)
     assert any(name in sentence for sentence in build_addon.faults(names))
 
