@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what a mode found to a Motion: kinematics, the world, contacts, and all the fields of the result."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from .. import camera, contact
+from ..body.landmarks import sole_offsets
+from ..body.smpl import BodyModel
+from ..keypoints.formats import LAYOUTS, to_internal
+from ..keypoints.tracks import Keypoints
+from ..motion import Motion
+from ..places import version
+from ..rotations import log_so3
+from .checkpoint import weights_name
+from .resample import RATE, mean_rate
+
+
+@dataclass
+class Found:
+    """What a mode found, F frames of the source. pelvis (F, 3) m; contacts (F, 4) or None: by height and speed;
+    up (3) of the camera frame; doubt (F, 24) m or None."""
+
+    rotations: torch.Tensor
+    pelvis: np.ndarray
+    betas: torch.Tensor
+    contacts: np.ndarray | None
+    up: np.ndarray
+    world_confidence: float
+    joint_confidence: np.ndarray
+    doubt: np.ndarray | None
+    focal_source: str
+    cam_K: np.ndarray
+
+
+def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """(F) mean distance in px over the points seen, NaN where none is."""
+    error = np.linalg.norm(camera.project(landmarks, cam_K) - points, axis=-1)
+    seen = confidence > 0
+    total = np.where(seen, error, 0).sum(-1)
+    return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
+
+
+def _soles(data: dict, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """Sole points (F, 4, 3) m, camera axes and origin of `posed_joints`."""
+    offsets, directions, parents = sole_offsets(data)
+    local = offsets + directions @ betas
+    return posed_joints[:, parents] + np.einsum("fjab,jb->fja", world[:, parents], local)
+
+
+def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, model: BodyModel, data: dict, found: Found, slow: bool) -> Motion:
+    """Kinematics, world, contacts and all the fields of a Motion."""
+    times = np.asarray(keypoints.times(), float)
+    betas = found.betas.to(model.device)
+    posed = model.shaped(betas, keypoints.layout).posed(found.rotations.to(model.device))
+    relative, frames_world = posed.joints.cpu().numpy().astype(float), posed.world.cpu().numpy().astype(float)
+    landmarks = posed.points.cpu().numpy().astype(float)
+    shape = found.betas.cpu().numpy().astype(float)
+    pelvis = found.pelvis
+    soles = _soles(data, relative, frames_world, shape)
+    seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
+    world, given = T_world_cam, T_world_cam is not None
+    if found.contacts is not None and found.contacts.any() and (not given or np.ndim(world) == 2):
+        depth_doubt = np.clip(found.doubt[:, 0:1] * 0 + 0.02 * pelvis[:, 2:3], 0.02, 1)
+        doubt = np.concatenate((depth_doubt / 4, depth_doubt / 4, depth_doubt), -1)
+        rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
+        pelvis = contact.anchor_root(pelvis, soles, found.contacts, doubt, slip=0.004 / rate)
+    if given:
+        world = np.asarray(world, float)
+    else:
+        turn = contact.world_from_up(found.up)
+        heights = (soles + pelvis[:, None]) @ turn.T
+        touching = found.contacts if found.contacts is not None else np.zeros((len(pelvis), 4))
+        ground = contact.ground_height(heights, touching, seen)
+        first = int(np.argmax(seen))
+        world = np.eye(4)
+        world[:3, :3] = turn
+        start = turn @ pelvis[first]
+        world[:3, 3] = -np.array([start[0], start[1], ground])
+    contacts = found.contacts
+    if contacts is None:
+        turn = np.broadcast_to(world, (len(pelvis), 4, 4))
+        placed = np.einsum("fab,fkb->fka", turn[:, :3, :3], soles + pelvis[:, None]) + turn[:, None, :3, 3]
+        contacts = np.zeros((len(pelvis), 4)) if slow else contact.contacts_by_height(placed, times)
+    rest = model.rest_joints(betas).cpu().numpy()[0]
+    landmarks = landmarks + pelvis[:, None]
+    points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
+    return Motion(
+        poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
+        cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
+        world_confidence=1.0 if given else found.world_confidence, mocap_framerate=mean_rate(times),
+        frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),
+        reprojection_px=reprojection_px(landmarks, points, confidence, found.cam_K),
+        joint_confidence=found.joint_confidence, contacts=contacts, keypoints=keypoints.keypoints[0],
+        confidence=keypoints.confidence[0], layout=keypoints.layout, image_size=np.asarray(keypoints.image_size),
+        person_id=int(keypoints.person_ids[0]) if keypoints.person_ids is not None else 0,
+        keypoints_3d=_layout_points(landmarks, keypoints.layout), mode=mode, weights=weights_name(mode),
+        bridge_version=version(),
+    )  # fmt: skip
+
+
+def _layout_points(landmarks: np.ndarray, layout: str) -> np.ndarray:
+    """Internal points (F, 30, 3) in the layout's own order (F, K, 3); NaN for what the body has no landmark for."""
+    internal = LAYOUTS[layout].internal
+    out = landmarks[:, np.maximum(internal, 0)].copy()
+    out[:, internal < 0] = np.nan
+    return out

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fitter on keypoints projected from known motion, with the weights that ship."""
+
+import numpy as np
+import pytest
+import torch
+
+from bridge import camera, contact
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
+from bridge.keypoints.formats import LAYOUTS
+from bridge.keypoints.tracks import Keypoints
+from bridge.lgd.checkpoint import available_weights, load_network
+from bridge.lgd.fitter import FitOptions, fit
+from bridge.lgd.resample import to_rate
+from bridge.lgd.solve_video import CHUNK, chunks
+from bridge.motion import Motion
+from bridge.rotations import exp_so3
+from bridge.train.metrics import pa_mpjpe
+
+SIZE, FOCAL = (1280, 720), 1100.0
+LIMBS = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
+
+
+def waving(frames: int = 60, fps: float = 30.0, layout: str = "coco17", depth: float = 4.0):
+    """A standing body that waves and squats a little, seen by a level camera: Keypoints and joints (F, 24, 3) m."""
+    model = BodyModel(load_body())
+    t = torch.arange(frames) / fps
+    pose = torch.zeros(frames, 24, 3)
+    pose[:, 0, 0] = torch.pi  # camera axes: y down
+    pose[:, 16, 2], pose[:, 17, 2] = -1.1, 1.1
+    pose[:, 18, 1] = -0.8 - 0.5 * torch.sin(3 * t)
+    pose[:, 1, 0] = pose[:, 2, 0] = -0.4 - 0.3 * torch.sin(2 * t)
+    pose[:, 4, 0] = pose[:, 5, 0] = 0.8 + 0.6 * torch.sin(2 * t)
+    posed = model.shaped(torch.zeros(10), layout).posed(exp_so3(pose), torch.tensor([0.1, 0.0, depth]))
+    pixels = camera.project(posed.points.numpy(), camera.camera_matrix(FOCAL, *SIZE))
+    internal = LAYOUTS[layout].internal
+    points = pixels[:, np.maximum(internal, 0)]
+    confidence = np.where(internal >= 0, 0.9, 0.0)[None].repeat(frames, 0)
+    return Keypoints(points[None], confidence[None], layout, SIZE, fps=fps), posed.joints
+
+
+def pa(motion: Motion, joints: torch.Tensor) -> float:
+    return float(pa_mpjpe(torch.as_tensor(motion.joints).float()[:, LIMBS], joints[:, LIMBS]).mean())
+
+
+@pytest.mark.parametrize("mode", ["video", "paper"])
+def test_recovers_a_known_motion(mode):
+    keypoints, joints = waving()
+    motion, _ = fit(keypoints, FitOptions(mode=mode, focal=FOCAL))
+    assert pa(motion, joints) < (60 if mode == "video" else 80)
+    assert np.nanmedian(motion.reprojection_px) < 20
+    assert motion.focal_source == "given" and motion.mode == mode
+    depth = motion.joints[:, 0, 2]
+    assert abs(np.median(depth) - 4.0) < 0.6
+
+
+def test_steps_lower_the_reprojection_error_and_the_trace_keeps_each():
+    keypoints, _ = waving()
+    motion, trace = fit(keypoints, FitOptions(mode="paper", focal=FOCAL, trace=True))
+    errors = trace["reprojection"].mean(1)
+    assert trace["poses"].shape == (4, 60, 72) and trace["trans"].shape == (4, 60, 3)
+    assert errors[3] < errors[0]
+    assert np.allclose(trace["poses"][-1], motion.poses, atol=1e-4)
+    assert motion.betas_per_frame.shape == (60, 10)
+
+
+def test_same_input_gives_equal_arrays():
+    keypoints, _ = waving(20)
+    a, _ = fit(keypoints, FitOptions())
+    b, _ = fit(keypoints, FitOptions())
+    for name in ("poses", "trans", "betas", "joints", "contacts"):
+        assert np.array_equal(getattr(a, name), getattr(b, name)), name
+
+
+def test_motion_survives_its_file(tmp_path):
+    keypoints, _ = waving(12)
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
+    motion.save(tmp_path / "motion.npz")
+    again = Motion.load(tmp_path / "motion.npz")
+    assert np.allclose(again.poses, motion.poses, atol=1e-6) and again.layout == motion.layout
+    assert again.keypoints_3d.shape == (12, 17, 3)
+    model = BodyModel(load_body())
+    pelvis = model.rest_joints(torch.as_tensor(again.betas))[0] + torch.as_tensor(again.trans)
+    posed = model.shaped(torch.as_tensor(again.betas), "smpl").posed(
+        exp_so3(torch.as_tensor(again.poses).reshape(-1, 24, 3)), pelvis
+    )
+    assert np.abs(posed.joints.numpy() - again.joints).max() < 1e-4
+
+
+def test_world_has_the_feet_on_the_ground_and_up_up():
+    keypoints, _ = waving(90)
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
+    turn, shift = motion.T_world_cam[:3, :3], motion.T_world_cam[:3, 3]
+    joints = motion.joints @ turn.T + shift
+    assert joints[:, 15, 2].mean() - joints[:, 7, 2].mean() > 1.0
+    assert abs(joints[:, [7, 8], 2].min() - 0.07) < 0.12
+    assert np.allclose(joints[0, 0, :2], 0, atol=1e-4)
+    assert abs(turn[0, 2]) < 1e-6 and turn[1, 2] > 0
+
+
+def test_given_shape_and_given_camera_are_kept():
+    keypoints, _ = waving(15)
+    world = np.eye(4)
+    world[:3, :3] = contact.world_from_up(np.array([0.0, -1, 0]))
+    world[:3, 3] = (1, 2, 1.5)
+    betas = np.linspace(-1, 1, 10).astype(np.float32)
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL, T_world_cam=world, betas=betas))
+    assert np.array_equal(motion.T_world_cam, world) and np.allclose(motion.betas, betas)
+    assert motion.world_confidence == 1.0
+
+
+def test_slow_footage_claims_no_contacts_and_keeps_every_frame():
+    keypoints, _ = waving(20, fps=5.0)
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
+    assert motion.frames == 20 and not motion.contacts.any()
+
+
+def test_sixty_frames_a_second_give_every_frame_a_pose():
+    keypoints, joints = waving(120, fps=60.0)
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
+    assert motion.frames == 120
+    assert pa(motion, joints) < 60
+
+
+def test_nothing_seen_is_refused_with_a_sentence():
+    keypoints, _ = waving(5)
+    keypoints.confidence[:] = 0
+    with pytest.raises(LgdError) as caught:
+        fit(keypoints, FitOptions())
+    assert caught.value.code == "no_person"
+
+
+def test_frames_without_a_person_stay_finite_with_zero_confidence():
+    keypoints, _ = waving(60)
+    keypoints.confidence[0, 20:35] = 0
+    for mode in ("video", "paper"):
+        motion, _ = fit(keypoints, FitOptions(mode=mode, focal=FOCAL))
+        assert np.isfinite(motion.poses).all() and np.isfinite(motion.trans).all()
+        assert not motion.joint_confidence[22:33].any() and np.isnan(motion.reprojection_px[25])
+
+
+def test_to_rate_keeps_gaps_and_values():
+    times = np.arange(20) / 10
+    rays = np.zeros((20, 30, 2))
+    rays[:, :, 0] = times[:, None]
+    confidence = np.full((20, 30), 0.8)
+    confidence[8:14] = 0
+    grid, out, seen = to_rate(rays, confidence, times)
+    good = seen[:, 0] > 0
+    assert np.abs(out[good, 0, 0] - grid[good]).max() < 1e-6
+    assert not seen[(grid > 0.85) & (grid < 1.25)].any()
+    assert good[grid < 0.65].all()
+
+
+def test_chunks_cover_long_clips_with_overlap():
+    for frames in (1, CHUNK, CHUNK + 1, 3 * CHUNK + 17):
+        pieces = chunks(frames)
+        assert pieces[0][0] == 0 and pieces[-1][1] == frames
+        assert all(a2 < b1 for (_, b1), (a2, _) in zip(pieces, pieces[1:]))
+
+
+def test_placement_finds_where_a_body_stands():
+    random = np.random.default_rng(0)
+    relative = random.normal(0, 0.5, (7, 12, 3))
+    place = np.array([0.3, -0.2, 4.0])
+    rays = (relative + place)[..., :2] / (relative + place)[..., 2:]
+    assert np.abs(camera.place_by_reprojection(relative, rays, np.ones((7, 12))) - place).max() < 1e-6
+
+
+def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
+    random = np.random.default_rng(1)
+    frames = 90
+    truth = np.stack((np.linspace(0, 1, frames), np.zeros(frames), np.full(frames, 4.0)), -1)
+    feet = np.broadcast_to((-truth)[:, None], (frames, 4, 3)).copy()  # feet at rest at the world's origin
+    noisy = truth + np.cumsum(random.normal(0, 0.01, truth.shape), 0)
+    out = contact.anchor_root(noisy, feet, np.ones((frames, 4)), np.full((frames, 3), 0.1))
+    slip = np.abs(np.diff(out - truth, axis=0)).mean()
+    assert slip < 0.2 * np.abs(np.diff(noisy - truth, axis=0)).mean()
+    free = contact.anchor_root(noisy, feet, np.zeros((frames, 4)), np.full((frames, 3), 0.1))
+    assert np.abs(free - noisy).max() < 1e-6
+
+
+def test_weights_carry_their_configuration():
+    for mode, entry in available_weights().items():
+        assert load_network(mode) is not None and len(entry["hash"]) == 12
