@@ -184,6 +184,7 @@ def draw_settings(layout, context) -> None:
     layout.prop(settings, "camera")
     layout.prop(settings, "gender")
     layout.prop(settings, "correctives")
+    layout.prop(settings, "bone_names")
     layout.operator("lgd.release_worker", icon="UNLINKED")
 
 
@@ -252,6 +253,7 @@ class LGD_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "camera",
             "gender",
             "correctives",
+            "bone_names",
             "trace",
             "bad_pixels",
         )

@@ -149,6 +149,14 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         ),
         default="LIVE",
     )
+    bone_names: EnumProperty(
+        name="Bone Names",
+        description="How the bones of a new rig are called",
+        items=(
+            ("SMPL", "left_hip", "As in SMPL, AMASS and the SMPL-X add-on"),
+            ("MPI", "L_Hip", "As in the plain SMPL add-on and the SMPL FBX files"),
+        ),
+    )
     trace: BoolProperty(
         name="Keep the Steps",
         description="Keep every step of the paper mode, for Play the Descent",

@@ -221,21 +221,28 @@ def _remember_detection(run: Run) -> None:
         scene.lgd.keypoints_first = run.plan.footage.frames[0]
     overlay.load(found["keypoints"], run.plan.footage)
     if show is not None:
-        list_people(show, found["people"])
+        list_people(show, found["people"], run.plan.footage)
         show.summary = f"{len(found['people'])} found in {found['frames']} frames"
 
 
-def list_people(show, people) -> None:
-    """Fill the panel's list of people."""
+def list_people(show, people, footage=None) -> None:
+    """Fill the panel's list of people, with Blender's frames where the footage is known."""
     from ..properties import COLOURS
+    from ..scene.timing import shown_keys
 
+    places = {}
+    if footage is not None:
+        a, b = footage.frames
+        order, times = shown_keys(footage.table, footage.start, a, b - a)
+        places = dict(zip(order.tolist(), times.tolist(), strict=True))
     show.people.clear()
     for entry in people:
         if not entry["seen"]:
             continue
         item = show.people.add()
         item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
-        item.first, item.last = entry["first"] or 0, entry["last"] or 0
+        ends = [round(places.get(entry[end], entry[end])) for end in ("first", "last")]
+        item.first, item.last = sorted(ends)
         item.colour = COLOURS[item.person % len(COLOURS)]
         item.use = item.person == 0
 

@@ -194,6 +194,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     options = result.Options(
         timing=settings.timing,
         correctives=settings.correctives,
+        names=settings.bone_names,
         name=Path(settings.keypoints).stem if found is None else "",
         rig=rig.name if rig is not None else "",
         camera=camera,

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build what was solved, and what one does with it afterwards."""
 
+import traceback
+from contextlib import contextmanager
+
 import bpy
 from bpy.props import BoolProperty, EnumProperty
 
@@ -33,12 +36,38 @@ class LGD_OT_apply_result(bpy.types.Operator):
             apply(scene, run)
         except LgdError as error:
             run.error = error
-            return complain(self, error)
-        return {"FINISHED"}
+        except Exception as error:  # noqa: BLE001 (a defect of ours must reach the panel, not only the console)
+            traceback.print_exc()
+            run.error = LgdError(
+                "internal",
+                f"Building the result failed ({type(error).__name__}: {error}).",
+                "See the console.",
+            )
+        return complain(self, run.error) if run.error else {"FINISHED"}
+
+
+@contextmanager
+def _in_scene(scene):
+    """Work in the scene the job was started in, also where the user looks at another one by now."""
+    window = bpy.context.window
+    if window is None or window.scene == scene:
+        yield
+        return
+    before = window.scene
+    window.scene = scene
+    try:
+        yield
+    finally:
+        window.scene = before
 
 
 def apply(scene, run) -> list:
     """Build all takes of a run that is over into a scene. Raises LgdError; then the file is as it was."""
+    with _in_scene(scene):
+        return _apply(scene, run)
+
+
+def _apply(scene, run) -> list:
     body = bodies.load(run.body)
     camera = run.plan.options.camera
     with scene_result._AllOrNothing():

@@ -64,6 +64,9 @@ def build_armature(body: Body, betas, name: str, collection):
     data = bpy.data.armatures.new(name)
     rig = bpy.data.objects.new(name, data)
     collection.objects.link(rig)
+    if rig.name not in bpy.context.view_layer.objects:
+        # The collection is excluded from the view layer, where bones cannot be edited.
+        bpy.context.scene.collection.objects.link(rig)
     with _editing(rig):
         root = data.edit_bones.new(ROOT)
         root.head, root.tail, root.roll, root.use_deform = (0, 0, 0), TAIL, 0.0, False
@@ -79,6 +82,13 @@ def build_armature(body: Body, betas, name: str, collection):
     _lock(rig)
     set_shapes(rig, body.joints(betas))
     return rig
+
+
+def rename_bones(rig) -> None:
+    """Give the bones the names of MPI's "SMPL for Blender" (Pelvis, L_Hip ...); vertex groups and drivers follow."""
+    for joint in JOINTS:
+        if joint in rig.data.bones:
+            rig.data.bones[joint].name = mpi_name(joint)
 
 
 def move_joints(rig, body: Body, betas) -> None:

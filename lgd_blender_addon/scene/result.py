@@ -24,13 +24,14 @@ STORED_PROPERTY = "lgd_motion"
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the name of an armature to animate anew; camera: the name of a camera whose world the motion is in;
-    name: what the take is called where there is no footage; number: which person of the footage, from 0; of how many."""
+    name: what the take is called where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of the footage, from 0; of how many."""
 
     timing: str = "SHOWN"
     correctives: str = "LIVE"
     rig: str = ""
     camera: str = ""
     name: str = ""
+    names: str = "SMPL"
     number: int = 0
     people: int = 1
     show_footage: bool = True
@@ -133,6 +134,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         word = ("SMPL" if body.official else "Body"), f"{body.gender}_{name}"
         rig = armature.build_armature(body, betas, f"{word[0]}-{word[1]}", collection)
         skin = mesh.build_mesh(body, betas, f"{word[0]}-mesh-{word[1]}", rig, collection)
+        if options.names == "MPI":
+            armature.rename_bones(rig)
     else:
         skin = skin_of(rig)
         if skin is None:

@@ -299,6 +299,7 @@ def test_several_people(script):
     assert bpy.ops.lgd.detect() == {"FINISHED"}
     show, settings = bpy.context.window_manager.lgd, bpy.context.scene.lgd
     assert [(p.person, p.use) for p in show.people] == [(0, True), (1, False)]
+    assert [(p.first, p.last) for p in show.people] == [(1, 24), (3, 21)], "Blender's frames"
     assert not any(o.type == "ARMATURE" for o in bpy.data.objects) and settings.keypoints
     show.people[1].use = True
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
@@ -451,3 +452,50 @@ def test_keypoints_without_footage(script, tmp_path):
     assert not bpy.ops.lgd.fit.poll() and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
     assert rig.name == "Body-neutral_keypoints" and rig.animation_data.action.frame_start == 1
+
+
+def test_other_bone_names(script):
+    script.body = synthetic_body()
+    bpy.context.scene.lgd.bone_names = "MPI"
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert {"Pelvis", "L_Hip", "root"} <= set(rig.data.bones.keys())
+    skin = result.skin_of(rig)
+    assert "L_Hip" in skin.vertex_groups and "left_hip" not in skin.vertex_groups
+    assert keyframes.find_curve(rig, 'pose.bones["L_Hip"].rotation_quaternion')
+    bpy.ops.lgd.fit()
+    assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 1
+
+
+def test_another_scene_is_looked_at_when_the_job_ends(script):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    home = bpy.context.scene
+    script.hold = True
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    other = bpy.data.scenes.new("other")
+    if bpy.context.window is None:
+        pytest.skip("this module has no window to switch")
+    bpy.context.window.scene = other
+    script.hold = False
+    pump.finish(run, 20)
+    assert bpy.context.scene == other and not other.objects
+    assert any(o.type == "ARMATURE" for o in home.objects)
+
+
+def test_an_excluded_collection_is_no_obstacle(script):
+    bpy.ops.lgd.fit()
+    layer = bpy.context.view_layer.layer_collection
+    layer.children[0].exclude = True
+    assert bpy.ops.lgd.new_shape() == {"FINISHED"}
+
+
+def test_a_bug_of_ours_is_told(script, monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(result, "_write_quality", broken)
+    with pytest.raises(RuntimeError, match="Building the result failed"):
+        bpy.ops.lgd.fit()
+    assert bpy.context.window_manager.lgd.code == "internal"
