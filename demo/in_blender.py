@@ -21,7 +21,8 @@ from mathutils import Vector
 
 ADDON = "bl_ext.user_default.lgd_blender_addon"
 SHEET = 6  # frames on the contact sheet
-FILM = 60  # frames of the short film
+FILM = 40  # frames of the short film
+SIDE_METRES, SIDE_HEIGHT = 2.4, 1.0  # what the side view shows, and how high its middle is
 LONGEST = 640  # px, the longer side of a rendered picture
 
 
@@ -100,7 +101,7 @@ def look() -> None:
     shading = scene.display.shading
     shading.light, shading.color_type, shading.single_color = "STUDIO", "SINGLE", (0.30, 0.55, 0.85)
     shading.show_cavity = True
-    scene.display.render_aa = "8"
+    scene.display.render_aa = "FXAA"
 
 
 def render(path: Path, frame: float) -> None:
@@ -108,18 +109,26 @@ def render(path: Path, frame: float) -> None:
     scene = bpy.context.scene
     scene.frame_set(int(frame), subframe=frame - int(frame))
     scene.render.filepath = str(path)
-    bpy.ops.render.render(write_still=True)
+    # Blender tells of each picture on standard output.
+    sys.stdout.flush()
+    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    try:
+        bpy.ops.render.render(write_still=True)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(null)
 
 
 def side_camera():
-    """A level camera to the person's left, as wide as a standing person is tall, and the ground as a thin slab."""
+    """A level camera from the world's +X; `preview.py` draws the ground, which it sees edge on."""
     data = bpy.data.cameras.new("side")
-    data.type, data.ortho_scale = "ORTHO", 2.3
+    data.type, data.ortho_scale = "ORTHO", SIDE_METRES
     camera = bpy.data.objects.new("side", data)
-    camera.rotation_euler = (math.radians(84), 0, math.radians(90))
+    camera.rotation_euler = (math.radians(90), 0, math.radians(90))
     bpy.context.scene.collection.objects.link(camera)
-    bpy.ops.mesh.primitive_plane_add(size=40)
-    return camera, bpy.context.object
+    return camera
 
 
 def pictures(run, work: Path) -> list[int]:
@@ -136,14 +145,14 @@ def pictures(run, work: Path) -> list[int]:
     scene.camera = built.camera
     for row in chosen:
         render(work / f"over_{row:05d}.png", built.first + row * step)
-    camera, _ground = side_camera()
+    camera = side_camera()
     scene.camera = camera
     scene.render.resolution_x, scene.render.resolution_y = 480, 480
     for row in chosen:
         frame = built.first + row * step
         scene.frame_set(int(frame), subframe=frame - int(frame))
         pelvis = built.rig.matrix_world @ built.rig.pose.bones["pelvis"].head
-        camera.location = Vector((pelvis.x + 10, pelvis.y, 10 * math.tan(math.radians(6)) + 0.95))
+        camera.location = Vector((pelvis.x + 10, pelvis.y, SIDE_HEIGHT))
         render(work / f"side_{row:05d}.png", frame)
     return chosen
 
@@ -161,7 +170,7 @@ def main() -> None:
     bpy.context.scene.frame_set(int(built.first))
     bpy.ops.file.pack_all()
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "demo.blend"), compress=True)
-    shutil.copy(run.fitted["motions"][0], out / "motion.npz")
+    shutil.copyfile(run.fitted["motions"][0], out / "motion.npz")
     blocks = [
         built.rig,
         built.rig.data,
@@ -196,6 +205,7 @@ def main() -> None:
         "warnings": run.warnings,
         "rows": chosen,
         "sheet": SHEET,
+        "ground": 0.5 + SIDE_HEIGHT / SIDE_METRES,
     }
     (work / "figures.json").write_text(json.dumps(figures))
 

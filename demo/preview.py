@@ -27,10 +27,11 @@ def scaled(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, (width, HEIGHT), interpolation=cv2.INTER_AREA)
 
 
-def row(picture: np.ndarray, body: np.ndarray, side: np.ndarray, text: str) -> np.ndarray:
+def row(picture: np.ndarray, body: np.ndarray, side: np.ndarray, ground: float, text: str) -> np.ndarray:
     """One line: footage, body over it, body from the side."""
     body = cv2.resize(body, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR)
     plain = np.full((*side.shape[:2], 3), BACKGROUND, np.uint8)
+    plain[round(side.shape[0] * ground) :] = BACKGROUND - 60  # below z = 0
     line = np.hstack([scaled(picture), scaled(over(picture, body)), scaled(over(plain, side, 1.0))])
     cv2.putText(line, text, (8, HEIGHT - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(line, text, (8, HEIGHT - 10), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
@@ -50,16 +51,20 @@ def main() -> None:
         if number in rows:
             body = cv2.imread(str(work / f"over_{number:05d}.png"), cv2.IMREAD_UNCHANGED)
             side = cv2.imread(str(work / f"side_{number:05d}.png"), cv2.IMREAD_UNCHANGED)
-            lines.append(row(picture, body, side, f"frame {index}"))
+            lines.append(row(picture, body, side, figures["ground"], f"frame {index}"))
     if len(lines) != len(rows):
         raise SystemExit(f"{len(rows)} pictures were rendered, {len(lines)} frames of footage found")
     chosen = [lines[round(i)] for i in np.linspace(0, len(lines) - 1, min(figures["sheet"], len(lines)))]
-    width = chosen[0].shape[1]
+    width = lines[0].shape[1]
     head = np.full((BAND, width, 3), 255, np.uint8)
     part = (width - HEIGHT) // 2
     for left, text in ((8, "footage"), (part + 8, "solved camera"), (2 * part + 8, "from the side")):
         cv2.putText(head, text, (left, BAND - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (40, 40, 40), 1, cv2.LINE_AA)
-    cv2.imwrite(str(out / "preview.png"), np.vstack([head, *chosen]))
+    columns = 2 if part < HEIGHT else 1  # footage that is higher than wide
+    chosen = chosen[: len(chosen) // columns * columns]
+    high = len(chosen) // columns
+    stacks = [np.vstack([head, *chosen[i * high : (i + 1) * high]]) for i in range(columns)]
+    cv2.imwrite(str(out / "preview.png"), np.hstack(stacks))
     rate = (
         figures["fps"] * (len(rows) - 1) / max(rows[-1] - rows[0], 1)
     )  # the film lasts as long as the footage

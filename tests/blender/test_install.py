@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The built zip as Blender gets it: installs as an extension, registers twice, and leaves nothing when it goes."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import pytest
+
+import build_addon
+
+ADDON = "bl_ext.user_default.lgd_blender_addon"
+
+
+@pytest.fixture(scope="module")
+def addon_zip(tmp_path_factory):
+    return build_addon.build(tmp_path_factory.mktemp("zip"), say=lambda text: None, weights=False)
+
+
+@pytest.fixture
+def installed(addon_zip):
+    """The zip installed and enabled; taken out again afterwards."""
+    done = bpy.ops.extensions.package_install_files(
+        filepath=str(addon_zip), repo="user_default", enable_on_install=True
+    )
+    assert done == {"FINISHED"}
+    yield sys.modules[ADDON]
+    if ADDON in bpy.context.preferences.addons:
+        bpy.ops.preferences.addon_disable(module=ADDON)
+    repository = next(r for r in bpy.context.preferences.extensions.repos if r.module == "user_default")
+    bpy.ops.extensions.package_uninstall(repo_directory=repository.directory, pkg_id="lgd_blender_addon")
+
+
+def traces() -> set[str]:
+    """What the add-on would leave behind if it cleaned up badly."""
+    found = {f"type {name}" for name in dir(bpy.types) if "LGD_" in name}
+    found |= {
+        f"property {kind}"
+        for kind in ("Scene", "WindowManager", "Object")
+        if hasattr(getattr(bpy.types, kind), "lgd")
+    }
+    for name in dir(bpy.app.handlers):
+        entries = getattr(bpy.app.handlers, name)
+        if isinstance(entries, list):
+            found |= {f"handler {name}" for entry in entries if "lgd" in getattr(entry, "__module__", "")}
+    return found
+
+
+def enable() -> float:
+    start = time.perf_counter()
+    assert bpy.ops.preferences.addon_enable(module=ADDON) == {"FINISHED"}
+    return time.perf_counter() - start
+
+
+def test_it_installs_registers_twice_and_goes(installed):
+    from_start = traces()
+    assert "property Scene" in from_start and any(name.startswith("type LGD_OT_fit") for name in from_start)
+    for _ in range(2):
+        assert bpy.ops.preferences.addon_disable(module=ADDON) == {"FINISHED"}
+        assert not traces()
+        seconds = enable()
+        assert traces() == from_start
+    print(f"registration: {seconds * 1000:.0f} ms")
+    assert seconds < 2.0  # the figure that counts is measured on an idle machine
+
+
+def test_its_files_are_where_it_looks_for_them(installed):
+    folder = Path(installed.__file__).parent
+    bridge = sys.modules[f"{ADDON}._bridge"]
+    assert bridge.FOLDER == folder
+    assert (bridge.FOLDER / "bridge" / "body" / "default_body.npz").is_file()
+    assert not (bridge.FOLDER / "bridge" / "train").exists()
+    assert "torch" not in sys.modules
+
+
+def test_preferences_and_user_folder(installed, tmp_path, monkeypatch):
+    monkeypatch.delenv("LGD_HOME", raising=False)
+    monkeypatch.delenv("LGD_PYTHON", raising=False)
+    module = sys.modules[f"{ADDON}.preferences"]
+    preferences = module.get()
+    assert preferences.smplx_choice == "UNDECIDED"  # neither answer is preset
+    folder = module.user_folder()
+    assert Path(installed.__file__).parent not in (folder, *folder.parents)  # never its own folder
+    assert str(folder).startswith(os.environ["BLENDER_USER_RESOURCES"])
+    assert "Set up" in module.missing()
+    preferences.interpreter_mode = "EXISTING"
+    assert "Name the worker's Python" in module.missing()
+    preferences.python_path = str(tmp_path / "none")
+    assert "is not there" in module.missing()
+    preferences.python_path = sys.executable
+    assert module.missing() == ""
+    assert module.worker_python() == sys.executable
+
+
+def test_the_set_up_waits_for_the_answer_and_for_the_network(installed, tmp_path):
+    preferences = sys.modules[f"{ADDON}.preferences"].get()
+    assert not bpy.ops.lgd.setup_environment.poll()
+    preferences.smplx_choice = "WITHOUT"
+    assert bpy.ops.lgd.setup_environment.poll() and bpy.ops.lgd.setup_repair.poll()
+    assert not bpy.ops.lgd.setup_cancel.poll()
+    if not bpy.app.online_access:
+        with pytest.raises(RuntimeError, match="may not go online"):
+            bpy.ops.lgd.setup_environment()
+    preferences.offline_folder = str(tmp_path / "none")
+    with pytest.raises(RuntimeError, match="is not there"):
+        bpy.ops.lgd.setup_environment()
+
+
+def test_set_up_and_check_buttons_for_real(installed, tmp_path, monkeypatch):
+    """An offline folder without wheels: the set-up starts, fails with a sentence, and the check names what is missing."""
+    monkeypatch.setenv("LGD_HOME", str(tmp_path / "home"))
+    preferences = sys.modules[f"{ADDON}.preferences"].get()
+    setup = sys.modules[f"{ADDON}.operators_setup"]
+    preferences.smplx_choice, preferences.offline_folder = "WITHOUT", str(tmp_path)
+    assert bpy.ops.lgd.setup_environment() == {"FINISHED"}
+    wait(setup.pump)
+    report = setup.current().poll()
+    assert report.state.value == "FAILED" and "offline folder" in report.line
+    assert (tmp_path / "home" / "env" / "setup.log").is_file()
+    assert bpy.ops.lgd.setup_log() == {"FINISHED"}
+    preferences.interpreter_mode, preferences.python_path = "EXISTING", sys.executable
+    assert bpy.ops.lgd.setup_check() == {"FINISHED"}
+    wait(setup.pump)
+    sentences = [finding.sentence for finding in setup.findings()]
+    assert any("torch is missing" in sentence for sentence in sentences), sentences
+
+
+def wait(pump, seconds=120):
+    end = time.monotonic() + seconds
+    while pump() and time.monotonic() < end:
+        time.sleep(0.05)
