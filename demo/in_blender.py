@@ -168,8 +168,9 @@ def main() -> None:
     built = run.built[0]
     bpy.ops.lgd.set_scene_rate_and_range()
     bpy.context.scene.frame_set(int(built.first))
-    bpy.ops.file.pack_all()
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "demo.blend"), compress=True)
+    bpy.ops.file.make_paths_relative()  # the footage lies beside it
+    bpy.ops.wm.save_mainfile(compress=True)
     shutil.copyfile(run.fitted["motions"][0], out / "motion.npz")
     blocks = [
         built.rig,

@@ -39,6 +39,9 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
     out.mkdir(parents=True, exist_ok=True)
     addon = build_addon.build()
     footage, origin = (video.resolve(), f"{video.name} (yours)") if video else default_footage(worker)
+    if footage.is_file() and footage.parent != out:
+        shutil.copyfile(footage, out / footage.name)  # beside demo.blend, which shows it behind the camera
+        footage = out / footage.name
     ready = time.time() - began
     print(f"footage: {origin}", flush=True)
     work = Path(tempfile.mkdtemp(prefix="lgd-demo-"))
