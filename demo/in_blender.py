@@ -168,6 +168,7 @@ def main() -> None:
     built = run.built[0]
     bpy.ops.lgd.set_scene_rate_and_range()
     bpy.context.scene.frame_set(int(built.first))
+    bpy.context.preferences.filepaths.save_version = 0  # no demo.blend1
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "demo.blend"), compress=True)
     bpy.ops.file.make_paths_relative()  # the footage lies beside it
     bpy.ops.wm.save_mainfile(compress=True)

@@ -5,7 +5,8 @@
 
 A chroot lies outside the checkout and is kept between runs (LGD_GUI_ROOT, else the user's cache folder). A scenario
 is a Python file that runs inside Blender's window, ends it with `os._exit(0)` when it has passed and with another
-code when not, and takes pictures with `lgd_gui.screenshot(name)`.
+code when not, and takes pictures with `lgd_gui.screenshot(name)`. LGD_PYTHON names the worker's interpreter there
+(the checkout's .venv, shown to the chroot), where that is not the system's own; LGD_GUI_JOB the scenario's folder.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 SUITES = {"trixie": "4.3", "sid": "5.2"}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 PACKAGES = (
@@ -83,11 +85,29 @@ def mirror() -> str:
     return sites[0]
 
 
+def worker_python() -> Path | None:
+    """The checkout's .venv interpreter, if it and its base can be shown to a chroot (not if they are the system's)."""
+    python = ROOT / ".venv" / "bin" / "python"
+    if not python.exists():
+        return None
+    base = Path(os.path.realpath(python)).parents[1]
+    return None if base == Path("/usr") else python
+
+
+def shown_folders() -> list[Path]:
+    """What a chroot sees of this machine at its own place: the worker's Python and its packages, to run real jobs."""
+    python = worker_python()
+    return [ROOT / ".venv", Path(os.path.realpath(python)).parents[1]] if python else []
+
+
 def inside(root: Path, command: str, log, *, pids: bool = True, **variables: str) -> int:
     """Run a shell command in the chroot, with mounts that end with it; returns its exit code."""
+    shown = "".join(
+        f"mkdir -p {root}{path} && mount --bind {path} {root}{path} && " for path in shown_folders()
+    )
     # Without a mount namespace a later removal of the folder would walk into the real /dev.
     script = (
-        f"mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && "
+        f"mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev && {shown}"
         f'exec chroot {root} bash -c "$LGD_COMMAND"'
     )
     flags = ["-m", "-p", "-f", "--kill-child"] if pids else ["-m", "-f", "--kill-child"]
@@ -175,7 +195,10 @@ def run(suite: str, scenario: Path, out: Path, addon: Path | None = None, files=
         # The job's folder stands at / of the chroot; a stable name for the scenarios.
         command = f"rm -rf /job; ln -s /{job.name} /job; {RUN}"
         with open(log_path, "w") as log:
-            code = inside(root, command, log, SCENARIO=scenario.name, LIMIT=str(LIMIT), LGD_SUITE=suite)
+            python = {"LGD_PYTHON": str(worker_python())} if worker_python() else {}
+            code = inside(
+                root, command, log, **python, SCENARIO=scenario.name, LIMIT=str(LIMIT), LGD_SUITE=suite
+            )
         for picture in sorted((job / "out").iterdir()):
             shutil.copy(picture, out / f"{picture.stem}-{SUITES.get(suite, suite)}{picture.suffix}")
     finally:

@@ -2,6 +2,7 @@
 """Runs in Blender's window: it starts, draws, and a picture of it is taken."""
 
 import os
+import subprocess
 import traceback
 
 import bpy
@@ -15,6 +16,11 @@ def steps():
     lgd_gui.screenshot("smoke")
     assert not bpy.app.background
     assert bpy.context.window_manager.windows
+    assert "bl_ext.user_default.lgd_blender_addon" in bpy.context.preferences.addons or not os.path.exists(
+        "/job/addon.zip"
+    )
+    if os.environ.get("LGD_PYTHON"):
+        subprocess.run([os.environ["LGD_PYTHON"], "-I", "-c", "import torch, cv2"], check=True)
     print("Blender", bpy.app.version_string, "has a window")
     yield 0.1
 
