@@ -64,6 +64,7 @@ def build_armature(body: Body, betas, name: str, collection):
     data = bpy.data.armatures.new(name)
     rig = bpy.data.objects.new(name, data)
     collection.objects.link(rig)
+    bpy.context.view_layer.update()
     if rig.name not in bpy.context.view_layer.objects:
         # The collection is excluded from the view layer, where bones cannot be edited.
         bpy.context.scene.collection.objects.link(rig)

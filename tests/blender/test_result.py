@@ -75,7 +75,7 @@ def test_keys_action_and_names(take):
     assert action.name == "walk" and action.use_fake_user and action.use_frame_range
     assert (action.frame_start, action.frame_end) == (11, 50)
     assert built.rig.name == "Body-neutral_walk" and built.mesh.name == "Body-mesh-neutral_walk"
-    assert built.rig.users_collection[0].name == "LGD walk"
+    assert [c.name for c in built.rig.users_collection] == ["LGD walk"]
     found = {(c.data_path, c.array_index): len(c.keyframe_points) for c in keyframes.curves(built.rig)}
     assert sum(1 for path, _ in found if "rotation_quaternion" in path) == 96
     assert {n for (path, _), n in found.items() if "pose.bones" in path} == {40}
