@@ -84,10 +84,10 @@ def check(
                 Finding(package, True, f"{package} {entry['version']} is there{devices}.", needed)
             )
         elif entry["fault"].startswith("ModuleNotFoundError"):
-            text = f"{package} is missing: {purpose} needs it."
+            text = f"{package} is missing: it is needed for {purpose}."
             findings.append(Finding(package, False, text, needed))
         else:
-            text = f"{package} does not load ({entry['fault']}): {purpose} needs it."
+            text = f"{package} does not load ({entry['fault']}); it is needed for {purpose}."
             findings.append(Finding(package, False, text, needed))
     if bridge is not None:
         findings += _files(bridge / "bridge")

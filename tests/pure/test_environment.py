@@ -301,12 +301,12 @@ def test_check_says_what_is_wrong(tmp_path):
 def test_check_names_each_missing_thing(tmp_path):
     modules = {
         "json": ("json", True, "everything"),
-        "no_such_module": ("no-such-package", True, "nothing"),
+        "no_such_module": ("no-such-package", True, "everything"),
         "other": ("other-package", False, "a game"),
     }
     found = {finding.name: finding for finding in environment.check(sys.executable, tmp_path, modules)}
     assert found["json"].ok
-    assert found["no-such-package"].sentence == "no-such-package is missing: nothing needs it."
+    assert found["no-such-package"].sentence == "no-such-package is missing: it is needed for everything."
     assert "default body is missing" in found["body"].sentence
     assert "weights are missing" in found["weights"].sentence
     assert not environment.complete(list(found.values()))
