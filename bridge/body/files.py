@@ -42,7 +42,7 @@ def load_body(path: Path | None = None) -> dict:
     if not ours:
         return _expand(_compact_official(path, content))
     try:
-        if int(arrays["format"]) != 1:
+        if int(arrays["format"].reshape(-1)[0]) != 1:
             raise LgdError(
                 "model_file",
                 f"The body file {path.name} is of a newer version of this add-on.",
@@ -145,7 +145,7 @@ def _expand(arrays: dict) -> dict:
         "kintree_table": np.stack([parents, np.arange(24)]),
         "f": arrays["faces"].astype(np.int64),
         "uv_faces": None if uvs is None else uvs.astype(np.float32) / np.float32(65535),
-        "gender": str(arrays["gender"]),
+        "gender": str(arrays["gender"].reshape(-1)[0]),
         "id": str(arrays["id"]) if "id" in arrays else "",
         "landmark_names": [str(name) for name in arrays.get("landmark_names", ())],
         "landmark_vertices": np.asarray(arrays.get("landmark_vertices", ()), np.int64),
