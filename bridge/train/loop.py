@@ -129,7 +129,7 @@ class Run:
             for group in self.optimiser.param_groups:
                 group["lr"] = rate
             self.net.train()
-            loss, parts = self.task.loss(self.net, self.sampler, phase, gen)
+            loss, parts = self.task.loss(self.net, self.sampler, phase, gen, self.iteration / phase.iterations)
             self.optimiser.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)

@@ -61,22 +61,28 @@ def target_of(batch: Batch, obs: Observation) -> Target:
 
 
 def video_loss(
-    states: list[State], body: ClipBody, obs: Observation, target: Target, batch: Batch
+    states: list[State], body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float = 1.0
 ) -> tuple[Tensor, dict[str, float]]:
-    """Sum over the steps, later ones weighing more. Returns the loss and its parts at the last step."""
+    """Sum over the steps, later ones weighing more. Returns the loss and its parts at the last step.
+
+    motion: share of the terms on motion over time. A network that comes from single frames jitters so much that these
+    terms at full weight would at first pull it away from the poses it knows.
+    """
     total = torch.zeros(())
     parts: dict[str, float] = {}
     last = len(states) - 1
     for k, state in enumerate(states):
         weight = DECAY ** (last - k)
-        terms = _terms(state, body, obs, target, batch)
+        terms = _terms(state, body, obs, target, batch, motion)
         total = total + weight * sum(terms.values())
         if k == last:
             parts = {name: float(value.detach()) for name, value in terms.items()}
     return total / sum(DECAY ** (last - k) for k in range(len(states))), parts
 
 
-def _terms(state: State, body: ClipBody, obs: Observation, target: Target, batch: Batch) -> dict[str, Tensor]:
+def _terms(
+    state: State, body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float
+) -> dict[str, Tensor]:
     posed = body.posed(state, obs)
     size = state.size(obs.size)
     pelvis = state.pelvis(obs.size)
@@ -96,15 +102,15 @@ def _terms(state: State, body: ClipBody, obs: Observation, target: Target, batch
     frames = joints.shape[1]
     if frames > 2:
         velocity = error[:, 1:] - error[:, :-1]
-        terms["velocity"] = 20 * velocity.abs().mean()
-        terms["acceleration"] = 15 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
+        terms["velocity"] = motion * 10 * velocity.abs().mean()
+        terms["acceleration"] = motion * 8 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
         turn = look_at(obs.centre * (-state.focal).exp()[:, None])
         feet = posed.points[:, :, FEET] @ turn
         slip = (feet - target.feet)[:, 1:] - (feet - target.feet)[:, :-1]
         steady = batch.static[:, None, None]
-        terms["feet"] = 4 * (slip.norm(dim=-1) * steady).mean()
+        terms["feet"] = motion * 2 * (slip.norm(dim=-1) * steady).mean()
         still = target.contact[:, 1:, :4] * steady * batch.contact_ok[:, None, None]
-        terms["slide"] = 6 * ((feet[:, 1:] - feet[:, :-1]).norm(dim=-1) * still).mean()
+        terms["slide"] = motion * 4 * ((feet[:, 1:] - feet[:, :-1]).norm(dim=-1) * still).mean()
         touch = torch.nn.functional.binary_cross_entropy_with_logits(state.contact, target.contact, reduction="none")
         terms["contact"] = 0.3 * (touch * batch.contact_ok[:, None, None]).mean()
     return terms

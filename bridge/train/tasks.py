@@ -70,7 +70,10 @@ class VideoTask:
         states = net(obs, body, batch.focal_known, batch.static, family, steps=steps, perturb=perturb)
         return states, body, obs
 
-    def loss(self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator) -> tuple[Tensor, dict]:
+    def loss(
+        self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
+    ) -> tuple[Tensor, dict]:
+        """Loss of one iteration. along: how much of the phase is done, in [0, 1]."""
         with torch.no_grad():
             windows = sampler.draw(phase.batch, phase.frames, gen)
             batch = synthesize(windows, self.sets, TRAIN, gen)
@@ -78,7 +81,7 @@ class VideoTask:
         states, body, obs = self.run(net, batch, phase.steps, disturb)
         with torch.no_grad():
             target = target_of(batch, obs)
-        return video_loss(states, body, obs, target, batch)
+        return video_loss(states, body, obs, target, batch, min(1.0, 0.05 + along / 0.4))
 
     @torch.no_grad()
     def validate(self, net: VideoNet, phase: Phase) -> dict[str, float]:
@@ -142,7 +145,10 @@ class PaperTask:
     def network_config(self) -> dict:
         return {"width": self.plan.width}
 
-    def loss(self, net, sampler: Sampler, phase: Phase, gen: torch.Generator) -> tuple[Tensor, dict]:
+    def loss(
+        self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
+    ) -> tuple[Tensor, dict]:
+        """Loss of one iteration; the paper's does not change along the way."""
         with torch.no_grad():
             batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen)
         return paper_loss(net(batch.keypoints, batch.seen, self.body, steps=phase.steps), batch)
