@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+DEPTH_SMOOTHING = 0.4  # s: depth from one frame's points is too uncertain to be taken alone
+
 
 def assumed_focal(width: float, height: float) -> float:
     """The focal length (px) assumed where none is known: the image's diagonal (WHAM, CLIFF)."""
@@ -63,6 +65,42 @@ def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np
         out[enough] = np.linalg.solve(a[enough], b[enough][..., None])[..., 0]
         out[enough, 2] = np.clip(out[enough, 2], 0.2, 1e3)
         depth = np.maximum(np.nan_to_num(out[:, None, 2] + relative[..., 2], nan=1.0), 0.1)
+    return out
+
+
+def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """A path moved so that the body covers its points, without the jitter of placing every frame alone.
+
+    path: (F, 3) m; relative: (F, K, 3) m points about it; rays: (F, K, 2); confidence: (F, K); times: (F) s. Depth is
+    corrected by the smoothed ratio to the closed-form placement's, then x and y by weighted least squares at that
+    depth. Frames with fewer than two points seen take the correction of their neighbours.
+    """
+    free = place_by_reprojection(relative, rays, confidence)
+    good = np.isfinite(free).all(-1) & (free[:, 2] > 0.3)
+    if not good.any():
+        return path
+    ratio = np.zeros(len(path))
+    ratio[good] = np.log(free[good, 2] / np.maximum(path[good, 2], 0.1)).clip(-0.7, 0.7)
+    weight = good * confidence.sum(-1)
+    smooth = smooth_in_time(ratio[:, None], weight, times, DEPTH_SMOOTHING)[:, 0]
+    out = path * np.exp(smooth)[:, None]
+    depth = np.maximum(out[:, None, 2] + relative[..., 2], 0.1)
+    w = confidence / depth**2
+    total = np.maximum(w.sum(-1, keepdims=True), 1e-12)
+    wanted = ((rays * depth[..., None] - relative[..., :2]) * w[..., None]).sum(1) / total
+    shift = np.where(good[:, None], wanted - out[:, :2], np.nan)
+    out[:, :2] += fill_gaps(shift)
+    return out
+
+
+def smooth_in_time(values: np.ndarray, weights: np.ndarray, times: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian average over time with weights. values: (F, C); weights: (F); times: (F) s; sigma: s."""
+    mean = (values * weights[:, None]).sum(0) / max(weights.sum(), 1e-12)
+    out = np.empty_like(values)
+    low, high = np.searchsorted(times, times - 3 * sigma), np.searchsorted(times, times + 3 * sigma, side="right")
+    for f, (a, b) in enumerate(zip(low, high, strict=True)):
+        kernel = np.exp(-0.5 * ((times[a:b] - times[f]) / sigma) ** 2) * weights[a:b]
+        out[f] = ((values[a:b] * kernel[:, None]).sum(0) + 1e-4 * mean) / (kernel.sum() + 1e-4)
     return out
 
 

@@ -181,8 +181,11 @@ def _solve_video(
     doubt = at(solved.doubt).numpy()
     contacts = at(solved.contact).numpy()[:, :4]
     up, agreement = contact.average_direction(at(solved.up).numpy(), confidence.sum(-1) + 1e-3)
+    relative = model.shaped(solved.betas, keypoints.layout).posed(rotations.to(device)).points.cpu().numpy().astype(float)
+    seen = np.where(confidence > 0.05, confidence, 0)
+    pelvis = camera.settle(at(solved.pelvis).numpy().astype(float), relative, camera.to_rays(points, cam_K), seen, times)
     return Found(
-        rotations=rotations, pelvis=at(solved.pelvis).numpy().astype(float), betas=solved.betas.cpu(),
+        rotations=rotations, pelvis=pelvis, betas=solved.betas.cpu(),
         contacts=np.zeros_like(contacts) if slow else contacts, up=up,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
         joint_confidence=_confidence_of(doubt, confidence), doubt=doubt, focal_source=source, cam_K=cam_K,

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
-from .hypotheses import choose, depth_flipped, mirrored_labels, pick, select, stack, turned
+from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import Observation, look_at, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
@@ -124,7 +124,8 @@ class VideoSolver:
         turn = camera_turn(final, obs)
         joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ turn
         if len(rows) > 1:
-            chosen = choose(joints[:, :, list(LIMBS)], final.doubt).path
+            odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=rays.device)
+            chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], odds).path
         else:
             chosen = torch.zeros(rays.shape[1], dtype=torch.long, device=rays.device)
         state = pick(final, chosen)
