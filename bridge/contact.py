@@ -61,25 +61,28 @@ def anchor_root(
 ) -> np.ndarray:
     """The root's path moved so that feet at rest stay where they are.
 
-    root: (F, 3) m as seen; feet: (F, 4, 3) m about the root, same axes; contact: (F, 4) in [0, 1]; doubt: (F, 3)
-    expected error (m) of each coordinate of the path as seen, in the same axes; slip: m a frame that a foot at rest
-    may move by. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip.
+    root: (F, 3) m as seen, camera axes; feet: (F, 4, 3) m about the root, same axes; contact: (F, 4) in [0, 1];
+    doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at rest may
+    move by. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip. A foot
+    that is seen to move across the image is not at rest, whatever its contact says: what is uncertain is depth.
     """
     frames = len(root)
     if frames < 3:
         return root
-    both = np.minimum(contact[1:], contact[:-1]) ** 2
+    path = _box_mean(root[:, None] + feet, 5)
+    across = np.linalg.norm(path[1:, :, :2] - path[:-1, :, :2], axis=-1)
+    seen_at_rest = 1 / (1 + (across / (2 * slip)) ** 4)
+    both = np.minimum(contact[1:], contact[:-1])
+    both = np.where(both > 0.5, both, 0) * seen_at_rest
     stiff = both.sum(-1) / slip**2
     # A foot at rest asks the root to move by minus the foot's own motion about it.
-    wanted = -(feet[1:] - feet[:-1])
-    pull = (both[..., None] * wanted).sum(1) / slip**2
+    pull = (both[..., None] * -(feet[1:] - feet[:-1])).sum(1) / slip**2
     out = np.empty_like(root)
     for axis in range(3):
-        trust = 1 / np.maximum(doubt[:, axis], 1e-3) ** 2
         # Errors of the path as seen hang together over about a third of a second, so each frame counts a tenth.
-        trust = trust / 10
+        trust = 0.1 / np.maximum(doubt[:, axis], 1e-3) ** 2
         # Between contacts the path follows the seen path's own steps.
-        free = 1 / (0.02**2)
+        free = 1 / 0.02**2
         steps = stiff + free
         aim = pull[:, axis] + free * (root[1:, axis] - root[:-1, axis])
         diagonal = trust.copy()
@@ -93,3 +96,12 @@ def anchor_root(
         band[0, 1:] = -steps
         out[:, axis] = solveh_banded(band, right)
     return out
+
+
+def _box_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """Running mean over `width` frames (odd), shorter at the ends. values: (F, ...)."""
+    half = width // 2
+    total = np.concatenate((np.zeros_like(values[:1]), np.cumsum(values, 0)))
+    at = np.arange(len(values))
+    low, high = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return (total[high] - total[low]) / (high - low).reshape(-1, *([1] * (values.ndim - 1)))

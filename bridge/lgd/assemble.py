@@ -21,7 +21,7 @@ from .resample import RATE, mean_rate
 @dataclass
 class Found:
     """What a mode found, F frames of the source. pelvis (F, 3) m; contacts (F, 4) or None: by height and speed;
-    up (3) of the camera frame; doubt (F, 24) m or None."""
+    up (3) of the camera frame."""
 
     rotations: torch.Tensor
     pelvis: np.ndarray
@@ -30,7 +30,6 @@ class Found:
     up: np.ndarray
     world_confidence: float
     joint_confidence: np.ndarray
-    doubt: np.ndarray | None
     focal_source: str
     cam_K: np.ndarray
 
@@ -63,8 +62,8 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     world, given = T_world_cam, T_world_cam is not None
     if found.contacts is not None and found.contacts.any() and (not given or np.ndim(world) == 2):
-        depth_doubt = np.clip(found.doubt[:, 0:1] * 0 + 0.02 * pelvis[:, 2:3], 0.02, 1)
-        doubt = np.concatenate((depth_doubt / 4, depth_doubt / 4, depth_doubt), -1)
+        # Seen across the image to half a percent of the distance, along the ray to three.
+        doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])
         rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
         pelvis = contact.anchor_root(pelvis, soles, found.contacts, doubt, slip=0.004 / rate)
     if given:

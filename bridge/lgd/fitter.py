@@ -188,7 +188,7 @@ def _solve_video(
         rotations=rotations, pelvis=pelvis, betas=solved.betas.cpu(),
         contacts=np.zeros_like(contacts) if slow else contacts, up=up,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
-        joint_confidence=_confidence_of(doubt, confidence), doubt=doubt, focal_source=source, cam_K=cam_K,
+        joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K,
     )  # fmt: skip
 
 

@@ -20,7 +20,8 @@ PERSON = 1.7  # m that a box of size 1 stands for at log-depth 0
 class Observation:
     """points (B, T, 30, 2) in units of the box, 0 where not seen; confidence (B, T, 30); turn (B, T, 3, 3) camera to
     virtual camera; size (B, T, 1) the box's angular size (tangent); centre (B, T, 2) ray of the box's centre;
-    valid (B, T) at least three points seen."""
+    valid (B, T) at least three points seen; velocity (B, T, 30, 2) motion across the image in boxes a frame, 0 where a
+    neighbour is not seen."""
 
     points: Tensor
     confidence: Tensor
@@ -28,6 +29,7 @@ class Observation:
     size: Tensor
     centre: Tensor
     valid: Tensor
+    velocity: Tensor
 
 
 def smooth_weighted(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
@@ -69,7 +71,18 @@ def observe(rays: Tensor, confidence: Tensor, smooth: float = BOX_SIGMA) -> Obse
     ahead = torch.cat((rays, torch.ones_like(rays[..., :1])), -1) @ turn.transpose(-1, -2)
     points = ahead[..., :2] / ahead[..., 2:].clamp_min(0.05) / size[..., None]
     points = torch.where(seen[..., None], points, torch.zeros_like(points)).clamp(-4, 4)
-    return Observation(points, torch.where(seen, confidence, torch.zeros_like(confidence)), turn, size, centre, valid)
+    confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
+    return Observation(points, confidence, turn, size, centre, valid, _velocity(rays, seen, size))
+
+
+def _velocity(rays: Tensor, seen: Tensor, size: Tensor) -> Tensor:
+    """Central differences over time, where both neighbours are seen."""
+    out = torch.zeros_like(rays)
+    if rays.shape[1] > 2:
+        both = (seen[:, 2:] & seen[:, :-2])[..., None]
+        step = (rays[:, 2:] - rays[:, :-2]) / 2 / size[:, 1:-1, None]
+        out[:, 1:-1] = torch.where(both, step, torch.zeros_like(step)).clamp(-0.2, 0.2)
+    return out
 
 
 def look_at(ray: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def solve_paper(
     up, agreement = contact.average_direction(trunk, weights)
     found = Found(
         rotations=rotations, pelvis=placed, betas=one, contacts=None, up=up, world_confidence=0.3 * agreement,
-        joint_confidence=_carried(confidence), doubt=None, focal_source=source, cam_K=cam_K,
+        joint_confidence=_carried(confidence), focal_source=source, cam_K=cam_K,
     )  # fmt: skip
     trace = None
     if want_trace:

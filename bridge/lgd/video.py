@@ -17,6 +17,7 @@ from .energy import Feedback, feedback
 from .observation import Observation, locate_pelvis, place_pelvis
 
 SCALE = 6.0  # of the points against the other inputs
+SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -111,7 +112,7 @@ class VideoNet(nn.Module):
         super().__init__()
         self.config = config
         w = config.width
-        inputs = 60 + 30 + 30 + 2 + 1 + 1 + 1 + len(FAMILIES)
+        inputs = 60 + 30 + 30 + 2 + 1 + 1 + 1 + len(FAMILIES) + 60
         self.inlet = nn.Sequential(nn.Linear(inputs, w), nn.GELU(), nn.Linear(w, w))
         self.encoder = nn.ModuleList(Block(w, config.kernel, d) for d in config.encoder)
         self.norm = nn.LayerNorm(w)
@@ -139,7 +140,11 @@ class VideoNet(nn.Module):
         seen = (obs.confidence > 0).to(obs.points)
         clip = torch.cat((known[:, None], static[:, None], family), -1)[:, None].expand(count, frames, -1)
         # Scaled so that the points, not the constants, make most of what the first layer sees.
-        x = torch.cat((obs.points.flatten(2) * SCALE, obs.confidence - 0.7, seen - 0.8, obs.centre, obs.size.log() + 1, clip), -1)
+        parts = (
+            obs.points.flatten(2) * SCALE, obs.confidence - 0.7, seen - 0.8, obs.centre, obs.size.log() + 1, clip,
+            obs.velocity.flatten(2) * SPEED_SCALE,
+        )  # fmt: skip
+        x = torch.cat(parts, -1)
         x = self.inlet(x)
         for block in self.encoder:
             x = block(x)

@@ -43,7 +43,7 @@ PLANS = {
         (
             Phase(1600, 1024, 1, 0, 1.2e-3, 4e-4, check_every=400),
             Phase(800, 768, 1, 3, 8e-4, 4e-4, perturbed=0.3, check_every=200),
-            Phase(3000, 32, 24, 3, 3e-4, 5e-6, perturbed=0.25, check_every=300),
+            Phase(1700, 32, 24, 3, 4e-4, 5e-6, perturbed=0.2, check_every=300),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.

@@ -112,5 +112,5 @@ def _terms(
         still = target.contact[:, 1:, :4] * steady * batch.contact_ok[:, None, None]
         terms["slide"] = motion * 4 * ((feet[:, 1:] - feet[:, :-1]).norm(dim=-1) * still).mean()
         touch = torch.nn.functional.binary_cross_entropy_with_logits(state.contact, target.contact, reduction="none")
-        terms["contact"] = 0.3 * (touch * batch.contact_ok[:, None, None]).mean()
+        terms["contact"] = 0.6 * (touch * batch.contact_ok[:, None, None]).mean()
     return terms
