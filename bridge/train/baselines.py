@@ -14,6 +14,7 @@ not 2D ones, and body-models 0.26.2 has forward models only.
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -186,12 +187,10 @@ class Smplify:
 
     def _torso(self, x: Tensor, rows: Tensor) -> Tensor:
         """Reprojection of the torso's points, with a weak hold on the depth guessed from their distances."""
-        square = self._residual(x, rows)[:, TORSO].square().sum(-1)
-        weight = self.frames.confidence[rows][:, TORSO]
-        some = (weight > 0).sum(-1) >= 3
-        all_square = self._residual(x, rows).square().sum(-1)
-        whole = (all_square * self.frames.confidence[rows]).sum(-1)
-        return torch.where(some, (square * weight).sum(-1), whole) + 100 * x[:, 82].square()
+        weight = self.frames.confidence[rows]
+        square = self._residual(x, rows).square().sum(-1) * weight
+        some = (weight[:, TORSO] > 0).sum(-1) >= 3
+        return torch.where(some, square[:, TORSO].sum(-1), square.sum(-1)) + 100 * x[:, 82].square()
 
     def start(self, away: bool) -> Tensor:
         """The mean pose facing the camera, or turned away, with root and place from the torso: (N, 85)."""
@@ -214,6 +213,7 @@ class Smplify:
         x[:, free] = lbfgs(torso, x[:, free], 60, scale=scale).x
         return x
 
+    @cached_property
     def both_starts(self) -> tuple[Tensor, Tensor]:
         """The better start (N, 85) by the torso, and the other one for rows that are seen from the side."""
         every = torch.arange(len(self.frames))
@@ -232,7 +232,7 @@ class Smplify:
 
     def smplify(self) -> Fit:
         """SMPLify: four stages with falling priors, the cheaper of two starts where the person is seen from the side."""
-        first, other = self.both_starts()
+        first, other = self.both_starts
         found = self._stages(first, torch.arange(len(self.frames)))
         again = self.from_the_side().nonzero().squeeze(-1)
         if len(again):
@@ -255,7 +255,7 @@ class Smplify:
     def generic(self, method: str, iterations: int | None, rate: float = 1.0) -> Fit:
         """The last stage's energy from the better start by "lbfgs" or "adam": a number of iterations, or (None) until it
         changes by less than 1e-4. rate: factor on Adam's step sizes."""
-        start, _ = self.both_starts()
+        start, _ = self.both_starts
         energy = lambda y, which: self.energy(y, which, *STAGES[-1])  # noqa: E731
         limit, tolerance = (LIMIT[method], 1e-4) if iterations is None else (iterations, 0.0)
         if method == "lbfgs":

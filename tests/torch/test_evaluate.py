@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`bridge evaluate`: its cases, rows and sections on a small part of the data; needs the shared data (LGD_DATA)."""
+
+import json
+
+import pytest
+import torch
+
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
+from bridge.keypoints.formats import POINT_INDEX
+from bridge.train.data import load_mocap
+from bridge.train.evaluate import main
+from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
+from bridge.train.evaluate.report import text
+from bridge.train.evaluate.rows import Networks, our_rows, predict
+from bridge.train.evaluate.targets import verdicts
+
+
+@pytest.fixture(scope="module")
+def val(lgd_data):
+    return load_mocap(BodyModel(load_body()), lgd_data).of_split("val")
+
+
+@pytest.fixture(scope="module")
+def soles():
+    data = load_body()
+    return Soles(BodyModel(data), data)
+
+
+def test_cameras_are_the_same_under_all_conditions_and_seeded(val, soles):
+    cases = {c: make_cases(val, soles, ("walk",), c, 2, 40, 1) for c in CONDITIONS}
+    first = cases["clean"]
+    assert len(first) == 2 and not torch.equal(first[0].joints, first[1].joints)
+    for found in cases.values():
+        for a, b in zip(first, found, strict=True):
+            assert torch.equal(a.joints, b.joints) and a.layout == b.layout
+    again = make_cases(val, soles, ("walk",), "noise 20%", 2, 40, 1)
+    assert torch.equal(again[0].rays, cases["noise 20%"][0].rays)
+
+
+def test_conditions_are_what_they_say(val, soles):
+    def missing(condition: str) -> float:
+        cases = make_cases(val, soles, ("walk",), condition, 4, None, 3)
+        clean = make_cases(val, soles, ("walk",), "clean", 4, None, 3)
+        gone = [(c.confidence == 0)[:, (k.confidence > 0).any(0)].float().mean() for c, k in zip(cases, clean)]
+        return float(torch.stack(gone).mean())
+
+    assert missing("clean") == 0
+    assert 0.04 < missing("noise 5%") < 0.06 and 0.18 < missing("noise 20%") < 0.22
+    assert missing("spans") > 0.08
+
+
+def test_clean_points_project_the_truth(val, soles):
+    case = make_cases(val, soles, ("walk",), "clean", 1, 20, 1)[0]
+    posed = soles.body.shaped(case.betas, case.layout).posed(case.rotations, case.joints[:, 0])
+    seen = case.confidence > 0
+    seen[:, POINT_INDEX["neck"]] = False  # the one point whose parent joint a mixed batch does not set by layout
+    rays = posed.points[..., :2] / posed.points[..., 2:]
+    assert torch.allclose(rays[seen], case.rays[seen], atol=1e-4)
+    keypoints = case.keypoints()
+    assert keypoints.layout == case.layout and keypoints.frames == 20 and FOCAL > 0
+
+
+def test_rows_go_through_the_fitter_and_blindness_ends_with_its_row(val, soles):
+    networks = Networks(None, None, None, None)
+    case = make_cases(val, soles, ("walk",), "noise 5%", 1, 24, 1)[0]
+    rows = {r.key: r for r in our_rows()}
+    found = {k: predict(rows[k], networks, case, soles) for k in ("paper3", "paper_blind", "video3", "video_blind")}
+    for prediction in found.values():
+        assert prediction.joints.shape == (24, 24, 3) and torch.isfinite(prediction.joints).all()
+        assert prediction.soles.shape == (24, 4, 3)
+    for mode in ("paper", "video"):
+        assert not torch.equal(found[f"{mode}3"].joints, found[f"{mode}_blind"].joints)
+        again = predict(rows[f"{mode}3"], networks, case, soles)
+        assert torch.equal(again.joints, found[f"{mode}3"].joints)
+
+
+def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("LGD_DATA", str(lgd_data))
+    from bridge.train.evaluate import command
+    from bridge.train.evaluate.tables import Scope
+
+    small = Scope(cameras=1, longest=20, most_clips=1, subset=2, single=0, conditions=("clean",))
+    monkeypatch.setattr(command, "QUICK", small)
+    target = tmp_path / "figures.json"
+    threads = torch.get_num_threads()
+    try:
+        code = main([
+            "--quick", "--sections", "table,baselines", "--rows", "paper0,paper3,video3,adam_3", "--threads", "1",
+            "--json", str(target),
+        ])  # fmt: skip
+    finally:
+        torch.set_num_threads(threads)
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "val-plain: PA-MPJPE mm" in out and "Floors:" in out and "same energy, Adam, 3 steps" in out
+    result = json.loads(target.read_text())
+    assert result["table"]["video3"]["clean"]["plain"]["pa"] > 0
+    assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
+    assert [f for f in result["floors"] if f["met"] is None]
+
+
+def test_unknown_rows_are_refused():
+    with pytest.raises(LgdError) as fault:
+        main(["--rows", "nothing"])
+    assert fault.value.code == "bad_input"
+
+
+def test_floors_judge_what_was_measured():
+    figures = {"pa": 27.0, "mpjpe": 50.0, "acc": 5.0}
+    table = {
+        row: {c: {"plain": {**figures, "pa": pa}, "hard": figures} for c in CONDITIONS}
+        for row, pa in (("paper0", 70.0), ("paper3", 56.0), ("paper_blind", 60.0), ("video3", 27.0))
+    }
+    found = {v.asked: v for v in verdicts({"table": table, "stress": {"peak_memory_mb": 3000.0}})}
+    gain = next(v for k, v in found.items() if "step 3 below step 0" in k)
+    assert gain.met and abs(gain.value - 20) < 1e-6
+    assert next(v for k, v in found.items() if k.startswith("memory")).met is False
+    assert next(v for k, v in found.items() if k.startswith("beam")).met is None
+    result = {
+        "quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {},
+    }  # fmt: skip
+    assert "not measured in this run" in text(result)
