@@ -17,9 +17,13 @@ from bridge.keypoints.track import TrackOptions, make_tracks
 from bridge.keypoints.tracks import Keypoints
 from bridge.keypoints.video import Footage, open_footage
 
-# A box smaller than this part of the picture is cut out and shown alone: the person finder works at 224 px and
-# would miss a small person. A larger one is masked, so that the follower goes on unbroken when its range ends.
-_CROP_BELOW = 0.3
+# The person finder works at 224 px and would miss a small person, so the graph is shown a cut round the box, with so
+# much more on each side (part of the longer one), everything outside the box black. When the box's frames end, a
+# window goes along with the person, so much larger than they are; while that lies in the cut, the graph follows on
+# unbroken. Lost, the window grows every so many frames.
+_CUT = 0.75
+_WINDOW = 0.25
+_GROW_AFTER = 10
 # One detector that follows one person may jump to another: such a jump starts a new track.
 _ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0)
 
@@ -40,7 +44,7 @@ def detect(
 
     frames: half-open range of the footage; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
-    last. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
+    last, and from its end on follows the person it showed. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
     detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
     tracking. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
@@ -120,6 +124,23 @@ def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:
     return (x0, y0, x1, y1) if x1 - x0 >= 8 and y1 - y0 >= 8 else None
 
 
+def _around(borders, part: float, width: int, height: int) -> tuple[int, int, int, int]:
+    """Borders moved outwards on each side by a part of the longer one, inside the picture."""
+    x0, y0, x1, y1 = borders
+    more = part * max(x1 - x0, y1 - y0)
+    return (
+        max(int(x0 - more), 0),
+        max(int(y0 - more), 0),
+        min(int(np.ceil(x1 + more)), width),
+        min(int(np.ceil(y1 + more)), height),
+    )
+
+
+def _within(inner, outer) -> bool:
+    """Whether borders lie inside others."""
+    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
 def masked(image: np.ndarray, borders: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
     """The picture with everything outside the borders black."""
     out = np.zeros_like(image)
@@ -138,7 +159,10 @@ class _BlazePose:
 
     def __init__(self):
         self.notes: list[str] = []
-        self._area: tuple[str, tuple[int, int, int, int]] | None = None
+        self._cut: tuple[int, int, int, int] = (0, 0, 0, 0)  # what part of the picture the graph is shown
+        self._box: tuple[int, int, int, int] | None = None  # the last box that held
+        self._window: tuple[int, int, int, int] | None = None  # what goes along with a boxed person
+        self._lost = 0  # frames since the boxed person was seen
         self._pose = None
         try:
             with quiet():
@@ -150,34 +174,49 @@ class _BlazePose:
     def find(self, image: np.ndarray, boxes) -> tuple[np.ndarray, np.ndarray]:
         """Points (D, 33, 2) px and confidence (D, 33) with D 0 or 1."""
         height, width = image.shape[:2]
-        borders = clip_box(boxes[-1], width, height) if boxes else None
+        borders = clip_box(boxes[-1], width, height) if boxes else self._window
         if boxes and borders is None:
             return _nobody(33)
-        area = None
+        left, top, seen, anew = 0, 0, image, False
         if borders is not None:
             x0, y0, x1, y1 = borders
-            small = max((x1 - x0) / width, (y1 - y0) / height) < _CROP_BELOW
-            area = ("crop" if small else "mask", borders)
-        # A new box: look for the person anew. When a masked box ends, following simply goes on.
-        anew = area != self._area and (
-            area is not None or (self._area is not None and self._area[0] == "crop")
-        )
-        self._area = area
-        left, top, seen = 0, 0, image
-        if area is not None and borders is not None:
-            left, top = (borders[0], borders[1]) if area[0] == "crop" else (0, 0)
-            seen = image[y0:y1, x0:x1] if area[0] == "crop" else masked(image, [borders])
+            boxed = borders if boxes else None
+            # The graph remembers places in its cut: another cut, or another box, and it has to look anew.
+            anew = not _within(borders, self._cut) or (boxed is not None and boxed != self._box)
+            if anew:
+                self._cut = _around(borders, _CUT, width, height)
+            self._box = boxed or self._box
+            left, top, right, bottom = self._cut
+            seen = masked(image, [borders])[top:bottom, left:right]
         result: Any = self._process(np.ascontiguousarray(seen[..., ::-1]), anew)
         if result.pose_landmarks is None:
+            self._miss(width, height)
             return _nobody(33)
         raw = np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark], dtype=np.float64)
         # mediapipe counts from the picture's edge, we from the centre of its first pixel.
         points = raw[:, :2] * (seen.shape[1], seen.shape[0]) - 0.5 + (left, top)
         conf = raw[:, 2]
         if borders is not None:
-            inside = (points >= (borders[0], borders[1])) & (points <= (borders[2], borders[3]))
+            inside = (points >= (x0, y0)) & (points <= (x1, y1))
             conf = np.where(inside.all(-1), conf, 0.0)
+            self._follow(points[conf > 0.5], width, height)
         return points[None], conf[None]
+
+    def _follow(self, points: np.ndarray, width: int, height: int) -> None:
+        """Lay the window for the next frame round the points (N, 2) px seen in this one."""
+        if len(points) < 6:
+            self._miss(width, height)
+            return
+        self._lost = 0
+        self._window = _around((*points.min(0), *points.max(0)), _WINDOW, width, height)
+
+    def _miss(self, width: int, height: int) -> None:
+        if self._box is None:
+            return
+        self._window = self._window or self._box
+        self._lost += 1
+        if self._lost % _GROW_AFTER == 0:
+            self._window = _around(self._window, _WINDOW, width, height)
 
     def _process(self, rgb: np.ndarray, anew: bool):
         if self._pose is not None and not anew:

@@ -54,6 +54,17 @@ def test_box_chooses_the_person(lgd_data):
     assert (box[:, 0] > 350).all() and np.ptp(box[:, 0]) < 80
 
 
+def test_a_boxed_person_is_followed_out_of_the_box(lgd_data):
+    needs_mediapipe()
+    path = lgd_data / "footage" / "walk_side.mp4"
+    # The woman who walks to the left; a man on the roof behind her would take the detector over.
+    found = detect(path, frames=(60, 100), boxes=[(1280, 520, 280, 440, 60, 61)])
+    box = found.person(0).boxes()[0]
+    centre = box[:, :2] + box[:, 2:] / 2
+    assert found.seen()[0].mean() > 0.95 and (centre[:, 1] > 600).all()
+    assert 1340 < centre[0, 0] < 1450 and 980 < centre[-1, 0] < 1090
+
+
 def test_cancel(tmp_path):
     needs_mediapipe()
     done = []
