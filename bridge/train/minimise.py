@@ -48,7 +48,9 @@ class _Ends:
         return self.quiet[rows] < PATIENCE
 
 
-def lbfgs(energy: Energy, start: Tensor, limit: int, tolerance: float = 1e-4, scale: Tensor | None = None) -> Minimum:
+def lbfgs(
+    energy: Energy, start: Tensor, limit: int, tolerance: float = 1e-4, scale: Tensor | None = None
+) -> Minimum:
     """L-BFGS with a backtracking (Armijo) line search, row by row (Nocedal & Wright, algorithms 7.4 and 7.5).
 
     start: (N, D); scale: (D) typical size of each coordinate, by which the problem is preconditioned.
@@ -112,7 +114,9 @@ def _two_loops(gradient: Tensor, steps: list[Tensor], changes: list[Tensor]) -> 
     return q
 
 
-def _search(energy: Energy, x: Tensor, rows: Tensor, value: Tensor, direction: Tensor, slope: Tensor, rate: Tensor):
+def _search(
+    energy: Energy, x: Tensor, rows: Tensor, value: Tensor, direction: Tensor, slope: Tensor, rate: Tensor
+):
     """Halve each row's step until its energy falls enough; rows that never fall stay where they are."""
     moved = x + rate[:, None] * direction
     new, gradient = _gradient(energy, moved, rows)

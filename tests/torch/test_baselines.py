@@ -38,7 +38,12 @@ def test_lbfgs_never_climbs_and_says_when_it_did_not_converge():
 
 def test_adam_reaches_a_minimum_and_keeps_the_best_point():
     goal = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
-    found = adam(lambda x, rows: (x - goal[rows]).square().sum(-1) + 1, torch.zeros(2, 2), 2000, torch.tensor([0.05, 0.05]))
+    found = adam(
+        lambda x, rows: (x - goal[rows]).square().sum(-1) + 1,
+        torch.zeros(2, 2),
+        2000,
+        torch.tensor([0.05, 0.05]),
+    )
     assert torch.allclose(found.x, goal, atol=0.1) and found.converged.all()
 
 

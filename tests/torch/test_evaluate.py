@@ -44,7 +44,9 @@ def test_conditions_are_what_they_say(val, soles):
     def missing(condition: str) -> float:
         cases = make_cases(val, soles, ("walk",), condition, 4, None, 3)
         clean = make_cases(val, soles, ("walk",), "clean", 4, None, 3)
-        gone = [(c.confidence == 0)[:, (k.confidence > 0).any(0)].float().mean() for c, k in zip(cases, clean)]
+        gone = [
+            (c.confidence == 0)[:, (k.confidence > 0).any(0)].float().mean() for c, k in zip(cases, clean)
+        ]
         return float(torch.stack(gone).mean())
 
     assert missing("clean") == 0
@@ -56,7 +58,9 @@ def test_clean_points_project_the_truth(val, soles):
     case = make_cases(val, soles, ("walk",), "clean", 1, 20, 1)[0]
     posed = soles.body.shaped(case.betas, case.layout).posed(case.rotations, case.joints[:, 0])
     seen = case.confidence > 0
-    seen[:, POINT_INDEX["neck"]] = False  # the one point whose parent joint a mixed batch does not set by layout
+    seen[:, POINT_INDEX["neck"]] = (
+        False  # the one point whose parent joint a mixed batch does not set by layout
+    )
     rays = posed.points[..., :2] / posed.points[..., 2:]
     assert torch.allclose(rays[seen], case.rays[seen], atol=1e-4)
     keypoints = case.keypoints()
@@ -67,7 +71,9 @@ def test_rows_go_through_the_fitter_and_blindness_ends_with_its_row(val, soles):
     networks = Networks(None, None, None, None)
     case = make_cases(val, soles, ("walk",), "noise 5%", 1, 24, 1)[0]
     rows = {r.key: r for r in our_rows()}
-    found = {k: predict(rows[k], networks, case, soles) for k in ("paper3", "paper_blind", "video3", "video_blind")}
+    found = {
+        k: predict(rows[k], networks, case, soles) for k in ("paper3", "paper_blind", "video3", "video_blind")
+    }
     for prediction in found.values():
         assert prediction.joints.shape == (24, 24, 3) and torch.isfinite(prediction.joints).all()
         assert prediction.soles.shape == (24, 4, 3)

@@ -38,7 +38,9 @@ def test_alignment_never_beats_the_best_of_many_similarities():
     gen = torch.Generator().manual_seed(1)
     for _ in range(200):
         turn = exp_so3(0.2 * torch.randn(3, generator=gen))
-        other = (1 + 0.1 * torch.randn(1, generator=gen)) * predicted @ turn.T + 0.05 * torch.randn(3, generator=gen)
+        other = (1 + 0.1 * torch.randn(1, generator=gen)) * predicted @ turn.T + 0.05 * torch.randn(
+            3, generator=gen
+        )
         assert (other - truth).square().sum() >= aligned - 1e-4
 
 
@@ -124,7 +126,9 @@ def test_glitches_do_not_count(standing):
     bad = case.joints.clone()
     bad[4] *= torch.tensor([3.0, 1.0, 1.0])
     sums = Sums()
-    score(Case(**{**case.__dict__, "ok": ok}), Prediction(bad, case.soles, torch.ones(10, 24), case.betas), sums)
+    score(
+        Case(**{**case.__dict__, "ok": ok}), Prediction(bad, case.soles, torch.ones(10, 24), case.betas), sums
+    )
     assert sums.mean("walk", "pa") < 0.05 and sums.mean("walk", "acc") < 0.05
 
 

@@ -84,7 +84,9 @@ class Soles:
         return posed.joints[:, self.joints] + (posed.world[:, self.joints] @ local[:, :, None]).squeeze(-1)
 
 
-def _clip_batch(mocap: Mocap, clip: int, sets: LandmarkSets, recipe: Recipe, longest: int | None) -> tuple[Batch, slice]:
+def _clip_batch(
+    mocap: Mocap, clip: int, sets: LandmarkSets, recipe: Recipe, longest: int | None
+) -> tuple[Batch, slice]:
     start, length = int(mocap.start[clip]), int(mocap.length[clip])
     rows = slice(start, start + min(length, longest or length))
     trans = mocap.trans[rows]

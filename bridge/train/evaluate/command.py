@@ -30,7 +30,9 @@ SECTIONS = ("table", "times", "baselines", "multiview", "stress")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bridge evaluate", description="Measure the networks and the baselines.")
+    parser = argparse.ArgumentParser(
+        prog="bridge evaluate", description="Measure the networks and the baselines."
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
     parser.add_argument("--quick", action="store_true", help="a small part of everything, in about a minute")
     parser.add_argument("--rows", metavar="A,B,...", help="only these of: " + ", ".join(_names()))
@@ -38,9 +40,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--video-weights", type=Path, metavar="FILE", help="instead of those that ship")
     parser.add_argument("--paper-weights", type=Path, metavar="FILE")
     parser.add_argument("--video-blind-weights", type=Path, metavar="FILE", help="trained without feedback")
-    parser.add_argument("--paper-blind-weights", type=Path, metavar="FILE", help="trained without gradient input")
-    parser.add_argument("--subset", type=int, default=None, metavar="N", help="frames of the baselines' table (600)")
-    parser.add_argument("--prior", type=Path, metavar="FILE", help="keep the baselines' pose prior in this file")
+    parser.add_argument(
+        "--paper-blind-weights", type=Path, metavar="FILE", help="trained without gradient input"
+    )
+    parser.add_argument(
+        "--subset", type=int, default=None, metavar="N", help="frames of the baselines' table (600)"
+    )
+    parser.add_argument(
+        "--prior", type=Path, metavar="FILE", help="keep the baselines' pose prior in this file"
+    )
     parser.add_argument("--threads", type=int, default=2)
     return parser
 
@@ -72,7 +80,11 @@ def _chosen(listed: str | None, known: list[str], what: str) -> list[str]:
     wanted = [w.strip() for w in listed.split(",") if w.strip()]
     odd = [w for w in wanted if w not in known]
     if odd or not wanted:
-        raise LgdError("bad_input", f"There are no such {what}: {', '.join(odd) or 'none named'}.", f"Known: {', '.join(known)}.")
+        raise LgdError(
+            "bad_input",
+            f"There are no such {what}: {', '.join(odd) or 'none named'}.",
+            f"Known: {', '.join(known)}.",
+        )
     return [k for k in known if k in wanted]
 
 

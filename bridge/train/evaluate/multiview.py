@@ -18,11 +18,20 @@ from .rows import Networks
 PARTS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 NAMES = tuple(f"{side}_{part}" for part in PARTS for side in ("left", "right"))  # the order of joints.LIMBS
 SOURCES = {"openpose": ("kp2d", "xyz", "body25b"), "blazepose": ("kp2d_blaze", "xyz_blaze", "blazepose33")}
-SWAP_FAR = 2.0  # a frame counts as wrong where its PA is above so many times the median of the frames never swapped
-BLAZE_SWAPPED = (1, range(41, 62), range(63, 75), (81,))  # camera 2 (index 1): frames in which the detector swaps
+SWAP_FAR = (
+    2.0  # a frame counts as wrong where its PA is above so many times the median of the frames never swapped
+)
+BLAZE_SWAPPED = (
+    1,
+    range(41, 62),
+    range(63, 75),
+    (81,),
+)  # camera 2 (index 1): frames in which the detector swaps
 
 
-def evaluate_multiview(folder: Path, networks: Networks, modes: tuple[str, ...], cameras: tuple[int, ...]) -> dict:
+def evaluate_multiview(
+    folder: Path, networks: Networks, modes: tuple[str, ...], cameras: tuple[int, ...]
+) -> dict:
     """{source: {mode: {"given" | "unknown": {camera: figures, "mean": figures}}}}, mm. Raises LgdError without data."""
     path = folder / "multiview" / "beam_walk.npz"
     if not path.is_file():
@@ -56,7 +65,10 @@ def _one(file, seen: str, truth: str, layout: str, mode: str, known: str, c: int
     rows = [LAYOUTS[layout].names.index(n) for n in NAMES]
     target = torch.as_tensor(file[truth][:, rows] @ file["R"][c].T + file["t"][c].reshape(3)).float()
     out = {}
-    for suffix, found in (("", motion.keypoints_3d[:, rows]), ("_joints", limbs(torch.as_tensor(motion.joints)))):
+    for suffix, found in (
+        ("", motion.keypoints_3d[:, rows]),
+        ("_joints", limbs(torch.as_tensor(motion.joints))),
+    ):
         pa, plain = _errors(torch.as_tensor(found).float(), target)
         out["pa" + suffix], out["mpjpe" + suffix] = float(np.nanmean(pa)), float(np.nanmean(plain))
         if not suffix:

@@ -3,7 +3,12 @@
 
 from .targets import verdicts
 
-_UNITS = {"pa": "PA-MPJPE mm", "mpjpe": "MPJPE mm", "acc": "acceleration error m/s^2", "slide": "sliding mm a frame"}
+_UNITS = {
+    "pa": "PA-MPJPE mm",
+    "mpjpe": "MPJPE mm",
+    "acc": "acceleration error m/s^2",
+    "slide": "sliding mm a frame",
+}
 _TITLE = 34
 
 
@@ -24,7 +29,9 @@ def text(result: dict) -> str:
         parts += _main(result)
     if result.get("times"):
         parts += [f"Time, ms a frame (batch 1; batch {result['batch']})"]
-        parts += [_line(result["titles"][k], [v["ms_1"], v["ms_batch"]]) for k, v in result["times"].items()] + [""]
+        parts += [
+            _line(result["titles"][k], [v["ms_1"], v["ms_batch"]]) for k, v in result["times"].items()
+        ] + [""]
     if result.get("baselines"):
         parts += _baselines(result)
     if result.get("multiview"):
@@ -32,19 +39,31 @@ def text(result: dict) -> str:
     if result.get("stress"):
         parts += ["Stress tests of video mode"]
         for name, value in result["stress"].items():
-            parts.append(f"  {name.replace('_', ' ')}: " + (f"{value:.4g}" if isinstance(value, (int, float)) else str(value)))
+            parts.append(
+                f"  {name.replace('_', ' ')}: "
+                + (f"{value:.4g}" if isinstance(value, (int, float)) else str(value))
+            )
         parts.append("")
     found = verdicts(result)
     met, missed = sum(v.met is True for v in found), sum(v.met is False for v in found)
-    parts += [f"Floors: {met} met, {missed} missed, {len(found) - met - missed} not measured", *(v.line() for v in found)]
+    parts += [
+        f"Floors: {met} met, {missed} missed, {len(found) - met - missed} not measured",
+        *(v.line() for v in found),
+    ]
     return "\n".join(parts) + "\n"
 
 
 def _head(result: dict) -> str:
-    lines = [f"{'Quick look' if result['quick'] else 'Evaluation'}, commit {result['commit'][:10]}, {result['machine']}"]
+    lines = [
+        f"{'Quick look' if result['quick'] else 'Evaluation'}, commit {result['commit'][:10]}, {result['machine']}"
+    ]
     lines += [f"  {mode}: {name}" for mode, name in result["weights"].items()]
     for mode, trained in result["blind_trained"].items():
-        how = "trained without it" if trained else "the same weights with that input zeroed, not trained without it"
+        how = (
+            "trained without it"
+            if trained
+            else "the same weights with that input zeroed, not trained without it"
+        )
         lines.append(f"  {mode} without its feedback: {how}")
     return "\n".join(lines) + "\n"
 
@@ -52,7 +71,11 @@ def _head(result: dict) -> str:
 def _main(result: dict) -> list[str]:
     table, titles, lines = result["table"], result["titles"], []
     conditions = list(next(iter(table.values())))
-    for group, keys in (("plain", ("pa", "mpjpe", "acc")), ("hard", ("pa", "mpjpe", "acc")), ("walk", ("pa", "slide"))):
+    for group, keys in (
+        ("plain", ("pa", "mpjpe", "acc")),
+        ("hard", ("pa", "mpjpe", "acc")),
+        ("walk", ("pa", "slide")),
+    ):
         for key in keys:
             head = f"val-{group}: {_UNITS[key]}"
             lines.append(head.ljust(_TITLE) + "".join(c.rjust(10) for c in conditions))
@@ -67,7 +90,9 @@ def _main(result: dict) -> list[str]:
 def _baselines(result: dict) -> list[str]:
     base = result["baselines"]
     conditions = list(next(iter(base.values()))["pa"])
-    lines = [f"Baselines and our rows on the same {result['subset']} frames (val-plain and val-hard), true focal length"]
+    lines = [
+        f"Baselines and our rows on the same {result['subset']} frames (val-plain and val-hard), true focal length"
+    ]
     for key, group in (("pa", "all"), ("pa", "plain"), ("pa", "hard"), ("mpjpe", "all")):
         lines.append(f"{_UNITS[key]}, {group}".ljust(_TITLE) + "".join(c.rjust(10) for c in conditions))
         lines += [_line(e["title"], [e[key][c][group] for c in conditions]) for e in base.values()]
@@ -79,12 +104,17 @@ def _baselines(result: dict) -> list[str]:
             lines.append(_line(
                 entry["title"], [mean("iterations"), 100 * mean("converged"), mean("px"), entry.get("ms_1"), entry.get("ms_batch")]
             ))  # fmt: skip
-    lines += ["px: of a person 300 px tall. No public fitter of 2D points to SMPL installs from PyPI (see baselines.py).", ""]
+    lines += [
+        "px: of a person 300 px tall. No public fitter of 2D points to SMPL installs from PyPI (see baselines.py).",
+        "",
+    ]
     return lines
 
 
 def _multiview(views: dict) -> list[str]:
-    lines = ["Beam clip, one camera at a time: PA, MPJPE of landmarks; PA, MPJPE of SMPL joints (mm); focal over true"]
+    lines = [
+        "Beam clip, one camera at a time: PA, MPJPE of landmarks; PA, MPJPE of SMPL joints (mm); focal over true"
+    ]
     for source, modes in views.items():
         for mode, kinds in modes.items():
             for known, results in kinds.items():

@@ -60,7 +60,9 @@ class Networks:
     zeroed; `blind_trained` tells which.
     """
 
-    def __init__(self, video: Path | None, paper: Path | None, video_blind: Path | None, paper_blind: Path | None):
+    def __init__(
+        self, video: Path | None, paper: Path | None, video_blind: Path | None, paper_blind: Path | None
+    ):
         self.plain = {"video": load_network("video", path=video), "paper": load_network("paper", path=paper)}
         self.blind_trained = {"video": video_blind is not None, "paper": paper_blind is not None}
         blind_video = load_network("video", path=video_blind or video)

@@ -67,9 +67,7 @@ def start_turned(cases: list[Case], soles: Soles, networks: Networks, usual) -> 
 
     def spin(state: State) -> State:
         rotations = torch.cat((turn @ state.rotations[:, :, :1], state.rotations[:, :, 1:]), 2)
-        return State(
-            rotations, state.tau, state.betas, state.focal, state.contact, state.up, state.doubt
-        )
+        return State(rotations, state.tau, state.betas, state.focal, state.contact, state.up, state.doubt)
 
     with_all, alone = [], []
     for case in cases:
@@ -107,7 +105,11 @@ def swapped(cases: list[Case], soles: Soles, networks: Networks) -> dict:
         count = int((after[span] > 2 * before[span]).sum())
         wrong.append(count)
         worst = max(worst, count)
-    return {"swap_wrong_frames_mean": float(np.mean(wrong)), "swap_wrong_frames_worst": worst, "swap_clips": len(wrong)}
+    return {
+        "swap_wrong_frames_mean": float(np.mean(wrong)),
+        "swap_wrong_frames_worst": worst,
+        "swap_clips": len(wrong),
+    }
 
 
 def _with(case: Case, rays: Tensor, confidence: Tensor) -> Case:
@@ -120,7 +122,9 @@ def wrong_focal(cases: list[Case], soles: Soles, networks: Networks, usual) -> d
     out = {}
     for name, focal in (("half", FOCAL / 2), ("double", FOCAL * 2), ("unknown", None)):
         found = [prediction_of(run_row(VIDEO, networks, c.keypoints(), focal), soles).joints for c in cases]
-        out[f"focal_{name}_pa_change"] = float(np.mean([_pa(c, j) for c, j in zip(cases, found, strict=True)]) - plain)
+        out[f"focal_{name}_pa_change"] = float(
+            np.mean([_pa(c, j) for c, j in zip(cases, found, strict=True)]) - plain
+        )
     return out
 
 
@@ -133,7 +137,9 @@ def unseen(cases: list[Case], soles: Soles, networks: Networks) -> dict:
         first = case.frames // 2 - 7
         confidence = case.confidence.clone()
         confidence[first : first + 15] = 0
-        found = prediction_of(run_row(VIDEO, networks, _with(case, case.rays, confidence).keypoints()), soles).joints
+        found = prediction_of(
+            run_row(VIDEO, networks, _with(case, case.rays, confidence).keypoints()), soles
+        ).joints
         finite &= bool(torch.isfinite(found).all())
         span = slice(first - 1, first + 16)
         for name, root in (("relative", 1.0), ("absolute", 0.0)):
@@ -142,7 +148,11 @@ def unseen(cases: list[Case], soles: Soles, networks: Networks) -> dict:
                 for j in (x - root * x[:, :1] for x in (found, case.joints))
             ]
             worst[name] = max(worst[name], float((step[0] - step[1]).max()) * 1000)
-    return {"unseen_extra_mm_a_frame": worst["relative"], "unseen_extra_mm_a_frame_camera": worst["absolute"], "unseen_finite": finite}
+    return {
+        "unseen_extra_mm_a_frame": worst["relative"],
+        "unseen_extra_mm_a_frame_camera": worst["absolute"],
+        "unseen_finite": finite,
+    }
 
 
 def distances(cases: list[Case], soles: Soles, networks: Networks) -> dict:
@@ -185,7 +195,11 @@ def ranking(cases: list[Case], predictions) -> dict:
     if bad.any() and (~bad).any():
         order = np.argsort(np.argsort(-c, kind="stable"), kind="stable") + 1.0
         auc = float((order[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
-    return {"confidence_spearman": -spearman, "confidence_auc_10cm": auc, "joints_beyond_10cm": float(bad.mean())}
+    return {
+        "confidence_spearman": -spearman,
+        "confidence_auc_10cm": auc,
+        "joints_beyond_10cm": float(bad.mean()),
+    }
 
 
 def speed(case: Case, weights: list[str], quick: bool) -> dict:

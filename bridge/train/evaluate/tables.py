@@ -41,7 +41,7 @@ class Scope:
     conditions: tuple[str, ...] = tuple(CONDITIONS)
 
 
-QUICK = Scope(cameras=1, longest=120, most_clips=2, subset=6, single=0, conditions=("noise 20%",))
+QUICK = Scope(cameras=1, longest=60, most_clips=2, subset=4, single=0, conditions=("noise 20%",))
 
 
 @dataclass
@@ -82,7 +82,9 @@ def main_table(
                 mine[index] = prediction.joints
             kept[condition].joints[row.key] = [mine[i][f] for i, f in chosen]
             table[row.key][condition] = sums.table()
-            note(f"{condition}: {row.title}, {sum(c.frames for c in cases)} frames in {time.time() - started:.0f} s")
+            note(
+                f"{condition}: {row.title}, {sum(c.frames for c in cases)} frames in {time.time() - started:.0f} s"
+            )
         truth = Sums()
         for case in cases:
             if case.frames > 2 and true_contacts(case).any():
@@ -102,7 +104,9 @@ def _subset(cases: list[Case], count: int) -> list[tuple[int, int]]:
     """(case, frame) spread evenly over val-plain and over val-hard, half of them each; the same under every condition."""
     out = []
     for group in ("plain", "hard"):
-        every = [(i, f) for i, c in enumerate(cases) if c.group == group for f in range(c.frames) if bool(c.ok[f])]
+        every = [
+            (i, f) for i, c in enumerate(cases) if c.group == group for f in range(c.frames) if bool(c.ok[f])
+        ]
         wanted = min(count // 2, len(every))
         out += [every[int(i)] for i in torch.linspace(0, len(every) - 1, wanted)]
     return out
@@ -115,7 +119,9 @@ def _keep(soles: Soles, cases: list[Case], chosen: list[tuple[int, int]]) -> Kep
         torch.stack([cases[i].rays[f] for i, f in chosen]), torch.stack([cases[i].confidence[f] for i, f in chosen]),
         sets.offsets[layout], sets.directions[layout], sets.parents,
     )  # fmt: skip
-    return Kept(frames, torch.stack([cases[i].joints[f] for i, f in chosen]), [cases[i].group for i, _ in chosen])
+    return Kept(
+        frames, torch.stack([cases[i].joints[f] for i, f in chosen]), [cases[i].group for i, _ in chosen]
+    )
 
 
 def baseline_table(
@@ -148,7 +154,9 @@ def baseline_table(
     return out
 
 
-def _single(solve: Callable[[Smplify], Fit], soles: Soles, prior: PosePrior, frames: Frames, count: int) -> float:
+def _single(
+    solve: Callable[[Smplify], Fit], soles: Soles, prior: PosePrior, frames: Frames, count: int
+) -> float:
     """ms a frame when each frame is solved alone."""
     some = torch.linspace(0, len(frames) - 1, count).long()
     started = time.perf_counter()
@@ -176,7 +184,9 @@ def _judge(entry: dict, condition: str, joints: Tensor, part: Kept) -> None:
         entry[key][condition] = figures
 
 
-def row_times(mocap: Mocap, soles: Soles, networks: Networks, rows: list[Row], repeats: int) -> dict[str, dict]:
+def row_times(
+    mocap: Mocap, soles: Soles, networks: Networks, rows: list[Row], repeats: int
+) -> dict[str, dict]:
     """ms a frame of every row of ours, at batch 1 and at BATCH frames."""
     case = make_cases(mocap, soles, ("plain",), "noise 20%", 1, 300, 1)[0]
     out = {}
