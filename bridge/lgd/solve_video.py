@@ -10,12 +10,14 @@ from torch import Tensor
 from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
+from ..rotations import resample_linear, resample_rotations
 from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
-from .observation import Observation, look_at, observe
+from .observation import SEEN, Observation, look_at, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
 CHUNK = 4000  # frames solved in one pass; longer clips go in overlapping pieces
 OVERLAP = 128
+FEW = 4  # points: a frame with fewer says nothing of the pose
 
 
 @dataclass
@@ -86,7 +88,7 @@ class VideoSolver:
             parts.append((a, b, self._piece(rays[a:b], confidence[a:b], betas, **options)))
             if on_progress:
                 on_progress(len(pieces) + number + 1 if len(pieces) > 1 else 1, 2 * len(pieces) - (len(pieces) == 1))
-        return _join(parts, frames)
+        return carry_over(_join(parts, frames), (confidence > SEEN).sum(-1) >= FEW)
 
     def _piece(
         self, rays: Tensor, confidence: Tensor, betas: Tensor | None, *, focal_known: bool, static: bool,
@@ -148,6 +150,21 @@ def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[floa
         rotations, pelvis, state.betas[0], torch.nn.functional.normalize(up, dim=-1), state.contact[0].sigmoid(),
         state.doubt[0].exp(), float(state.focal[0, 0]), path, energies,
     )  # fmt: skip
+
+
+def carry_over(solved: Solved, good: Tensor) -> Solved:
+    """Frames in which hardly anything is seen take their pose and place from the frames before and after.
+
+    good: (T) bool. Rotations turn evenly from one side of a gap to the other, the pelvis moves evenly; the ends hold.
+    """
+    if bool(good.all()) or not bool(good.any()):
+        return solved
+    times = torch.arange(len(good), device=good.device, dtype=torch.float64)
+    solved.rotations = resample_rotations(solved.rotations[good], times[good], times)
+    for name in ("pelvis", "up"):
+        setattr(solved, name, resample_linear(getattr(solved, name)[good], times[good], times))
+    solved.contact = solved.contact * good[:, None]
+    return solved
 
 
 def chunks(frames: int) -> list[tuple[int, int]]:

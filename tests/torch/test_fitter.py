@@ -141,6 +141,15 @@ def test_frames_without_a_person_stay_finite_with_zero_confidence():
         assert not motion.joint_confidence[22:33].any() and np.isnan(motion.reprojection_px[25])
 
 
+def test_an_unseen_stretch_is_crossed_evenly():
+    keypoints, joints = waving(90)
+    keypoints.confidence[0, 30:45] = 0
+    motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
+    moved = np.linalg.norm(np.diff(motion.joints, axis=0), axis=-1).max(1)
+    true = np.linalg.norm(np.diff(joints.numpy(), axis=0), axis=-1).max(1)
+    assert (moved[29:45] - true[29:45]).max() < 0.06
+
+
 def test_to_rate_keeps_gaps_and_values():
     times = np.arange(20) / 10
     rays = np.zeros((20, 30, 2))
