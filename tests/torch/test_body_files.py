@@ -59,8 +59,9 @@ def fake_class(monkeypatch, module, name, state):
         parent = ".".join(module.split(".")[:i])
         if parent not in sys.modules:
             monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
-    if not hasattr(sys.modules[module], name):
-        made = type(name, (), {"__module__": module})
+    # A real class of that name (scipy keeps old module names alive) is put aside too: its pickle would be another.
+    if not hasattr(getattr(sys.modules[module], name, None), "made_here"):
+        made = type(name, (), {"__module__": module, "made_here": True})
         monkeypatch.setattr(sys.modules[module], name, made, raising=False)
     thing = getattr(sys.modules[module], name)()
     thing.__dict__.update(state)
