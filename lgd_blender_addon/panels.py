@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Panels: they draw what properties hold, and do nothing else."""
 
+from pathlib import Path
+
+import blf
 import bpy
 from bl_operators.presets import AddPresetBase
 from bpy.app.translations import pgettext_iface as iface
 
 from . import preferences
 from .operators import pump
-from .operators.run import present_rig
+from .operators.request import sequencer_scene
+from .operators.run import no_footage, present_rig
 from .scene import correctives
+from .scene.footage import IMAGE_SUFFIXES
 from .scene.result import CONFIDENCE_PROPERTY, ERROR_PROPERTY, skin_of
 
 TAB = "LGD"
@@ -19,6 +24,7 @@ class LGD_UL_people(bpy.types.UIList):
 
     def draw_item(self, context, layout, data, item, icon, active_data, active_property, index=0, flag=0):
         """One person: tick, colour, number, frames, confidence."""
+        layout.use_property_split = False
         row = layout.row(align=True)
         row.prop(item, "use", text="")
         colour = row.row()
@@ -29,29 +35,40 @@ class LGD_UL_people(bpy.types.UIList):
         row.label(text=f"{item.confidence * 100:.0f} %", translate=False)
 
 
+def _names_images(path: str) -> bool:
+    """Whether a path names images rather than a video, by its name alone (panels read no files)."""
+    suffix = Path(path.rstrip("/\\")).suffix.lower()
+    return bool(path) and (not suffix or suffix in IMAGE_SUFFIXES)
+
+
 def draw_footage(layout, context) -> None:
     """Where the footage is, and which part of it is solved."""
     settings = context.scene.lgd
-    layout.prop(settings, "place")
+    layout.prop(settings, "place", text="From")
     if settings.place == "FILE":
         layout.prop(settings, "path", text="")
-        layout.prop(settings, "image_fps")
+        if _names_images(settings.path):
+            layout.prop(settings, "image_fps")
     elif settings.place == "CLIP":
         layout.prop_search(settings, "clip", bpy.data, "movieclips", text="")
+        shown = not settings.clip and (getattr(context, "edit_movieclip", None) or context.scene.active_clip)
+        if shown:
+            layout.label(text=shown.name, icon="TRACKER", translate=False)
     elif settings.place == "STRIP":
-        editor = (getattr(context, "sequencer_scene", None) or context.scene).sequence_editor
+        editor = sequencer_scene(context).sequence_editor
         strip = editor.active_strip if editor else None
-        if strip is None:
-            layout.label(text="No strip is active in the sequencer", icon="INFO")
-        elif strip.type == "META":
-            layout.label(text="Meta strips cannot be read: open it (Tab)", icon="ERROR")
-        else:
+        if strip is not None and strip.type == "META":
+            _wrap(layout, iface("Meta strips cannot be read: open it (Tab)"), context, "ERROR")
+        elif strip is not None:
             layout.label(text=strip.name, icon="SEQUENCE", translate=False)
+    problem = no_footage(context)
+    if problem:
+        _wrap(layout.column(align=True), iface(problem), context, "INFO")
     layout.prop(settings, "range")
     if settings.range == "CUSTOM":
-        row = layout.row(align=True)
-        row.prop(settings, "first")
-        row.prop(settings, "last")
+        column = layout.column(align=True)
+        column.prop(settings, "first", text="First Frame")
+        column.prop(settings, "last", text="Last")
     layout.prop(settings, "timing")
 
 
@@ -62,18 +79,22 @@ def draw_who(layout, context) -> None:
         layout.template_list(
             "LGD_UL_people", "", show, "people", show, "active_person", rows=min(max(len(show.people), 2), 6)
         )
-    if preferences.detector_file(context) is None:
-        column = layout.column(align=True)
-        column.label(text="The default detector follows one person.", icon="INFO")
-        column.label(text="Several people? Draw a box round the one to solve.")
+    if preferences.detector_file(context) is None and not len(settings.boxes):
+        text = (
+            "The default detector follows one person. Are there several? Draw a box round the one to solve."
+        )
+        _wrap(layout.column(align=True), iface(text), context, "INFO")
     row = layout.row(align=True)
     row.operator("lgd.pick_box", icon="SELECT_SET")
     row.operator("lgd.clear_boxes", text="", icon="X")
-    for box in settings.boxes:
-        row = layout.row(align=True)
-        row.prop(box, "first", text="")
-        row.prop(box, "last", text="")
-        row.label(text=f"{box.w:.0f} x {box.h:.0f} px", translate=False)
+    if len(settings.boxes):
+        column = layout.column(align=True)
+        column.use_property_split = False
+        for box in settings.boxes:
+            row = column.row(align=True)
+            row.prop(box, "first", text="")
+            row.prop(box, "last", text="")
+            row.label(text=f"{box.w:.0f} x {box.h:.0f} px", translate=False)
     layout.prop(settings, "keypoints")
     layout.prop(settings, "show_overlay")
 
@@ -87,19 +108,19 @@ def draw_run(layout, context) -> None:
     column = layout.column(align=True)
     column.scale_y = 1.5
     column.operator("lgd.fit", icon="ARMATURE_DATA")
-    row = layout.row(align=True)
-    row.operator("lgd.detect", icon="VIEWZOOM")
-    row.operator("lgd.fit_keypoints", icon="OUTLINER_OB_ARMATURE")
+    column = layout.column(align=True)
+    column.operator("lgd.detect", icon="VIEWZOOM")
+    column.operator("lgd.fit_keypoints", icon="OUTLINER_OB_ARMATURE")
     problem = preferences.missing(context)
     if problem:
         box = layout.box().column(align=True)
-        _wrap(box, problem, context, "ERROR")
+        _wrap(box, iface(problem), context, "ERROR")
         box.operator("lgd.open_preferences", icon="PREFERENCES")
-    if show.error:
+    elif show.error:
         box = layout.box().column(align=True)
-        _wrap(box, show.error, context, "ERROR")
+        _wrap(box, iface(show.error), context, "ERROR")
         if show.hint:
-            _wrap(box, show.hint, context)
+            _wrap(box, iface(show.hint), context, "BLANK1")
         if show.action and _exists(show.action):
             box.operator(show.action)
     if show.summary:
@@ -108,10 +129,8 @@ def draw_run(layout, context) -> None:
 
 
 def _draw_job(layout, show) -> None:
-    text = pump.line(show)
-    layout.label(text=iface(show.title), translate=False)
-    factor = show.done / show.total if show.total else 0.0
-    layout.progress(factor=factor, text=text)
+    layout.label(text=iface(pump.STAGES.get(show.stage, show.title)), icon="SORTTIME", translate=False)
+    layout.progress(factor=show.done / show.total if show.total else 0.0, text=pump.amount(show))
     layout.operator("lgd.cancel", icon="CANCEL")
     _draw_warnings(layout, show, bpy.context)
 
@@ -130,44 +149,49 @@ def _exists(name: str) -> bool:
 
 def _wrap(layout, text: str, context, icon: str = "NONE") -> None:
     """Lines of a width that the region shows."""
-    width = context.region.width if context.region else 260
-    most = max(int(width / (7 * max(context.preferences.system.ui_scale, 0.5))) - 3, 18)
+    scale = max(context.preferences.system.ui_scale, 0.5)
+    width = (context.region.width if context.region else 260) / scale - (80 if icon != "NONE" else 60)
+    layout.scale_y = 0.8
+    blf.size(0, 11.5)
     line = ""
     for word in [*text.split(), None]:
-        if word is None or len(line) + len(word) + 1 > most and line:
+        longer = f"{line} {word}".strip() if word else line
+        if word is None or (line and blf.dimensions(0, longer)[0] > width):
             layout.label(text=line, icon=icon, translate=False)
             icon, line = "BLANK1" if icon != "NONE" else "NONE", word or ""
         else:
-            line = f"{line} {word}".strip()
-    if line:
-        layout.label(text=line, icon=icon, translate=False)
+            line = longer
 
 
 def draw_result(layout, context) -> None:
     """What one does with a solved rig."""
     rig = present_rig(context)
     if rig is None:
-        layout.label(text="No solved rig is selected", icon="INFO")
-    else:
-        layout.label(text=rig.name, icon="ARMATURE_DATA", translate=False)
-        column = layout.column(align=True)
-        for name, text in ((ERROR_PROPERTY, "Error (px)"), (CONFIDENCE_PROPERTY, "Confidence")):
-            if name in rig:
-                column.prop(rig, f'["{name}"]', text=text)
-    row = layout.row(align=True)
-    row.operator("lgd.next_bad_frame", text="", icon="TRIA_LEFT").back = True
-    row.operator("lgd.next_bad_frame", icon="TRIA_RIGHT").back = False
-    layout.prop(context.scene.lgd, "bad_pixels")
-    skin = skin_of(rig) if rig else None
+        _wrap(layout.column(align=True), iface("Solve footage, or select a solved rig"), context, "INFO")
+        return
+    layout.label(text=rig.name, icon="ARMATURE_DATA", translate=False)
+    column = layout.column(align=True)
+    for name, text in ((ERROR_PROPERTY, "Error (px)"), (CONFIDENCE_PROPERTY, "Confidence")):
+        if name in rig:
+            column.prop(rig, f'["{name}"]', text=text)
+    column = layout.column(align=True)
+    row = column.row(align=True)
+    row.operator("lgd.next_bad_frame", text="Previous", icon="TRIA_LEFT").back = True
+    row.operator("lgd.next_bad_frame", text="Next Bad", icon="TRIA_RIGHT").back = False
+    column.prop(context.scene.lgd, "bad_pixels")
+    skin = skin_of(rig)
     if skin is not None and correctives.has_correctives(skin):
-        row = layout.row(align=True)
+        column = layout.column(align=True)
+        column.label(text="Pose Correctives")
+        row = column.row(align=True)
         mode = correctives.get_mode(skin)
         for name, text in (("OFF", "Off"), ("LIVE", "Live"), ("BAKED", "Baked")):
             row.operator("lgd.correctives", text=text, depress=mode == name).mode = name
-    layout.operator("lgd.set_scene_rate_and_range", icon="SCENE_DATA")
-    layout.operator("lgd.new_shape", icon="MOD_CLOTH")
-    layout.operator("lgd.play_descent", icon="IPO_EASE_OUT")
-    layout.operator("lgd.export_motion", icon="EXPORT")
+    column = layout.column(align=True)
+    column.operator("lgd.set_scene_rate_and_range", icon="SCENE_DATA")
+    column.operator("lgd.new_shape", icon="MOD_CLOTH")
+    column.operator("lgd.play_descent", icon="IPO_EASE_OUT")
+    column.operator("lgd.export_motion", icon="EXPORT")
 
 
 def draw_settings(layout, context) -> None:
@@ -190,8 +214,8 @@ def draw_settings(layout, context) -> None:
 
 SECTIONS = (
     ("footage", "Footage", draw_footage, False),
-    ("who", "Who", draw_who, True),
-    ("settings", "How", draw_settings, True),
+    ("who", "Person", draw_who, True),
+    ("settings", "Options", draw_settings, True),
     ("run", "Solve", draw_run, False),
     ("result", "Result", draw_result, False),
 )

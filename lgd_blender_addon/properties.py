@@ -116,9 +116,9 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         ),
     )
     focal: FloatProperty(
-        name="Focal Length",
+        name="Focal (px)",
         description="The footage's focal length in pixels, where you know it; 0: it is estimated",
-        default=0.0, min=0.0, soft_max=5000.0,
+        default=0.0, min=0.0, soft_max=5000.0, precision=0,
     )  # fmt: skip
     camera: EnumProperty(
         name="Camera",
@@ -163,12 +163,12 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         default=True,
     )
     bad_pixels: FloatProperty(
-        name="Bad from",
-        description="Reprojection error from which a frame counts as bad; 0: three times the take's median",
-        default=0.0, min=0.0, soft_max=100.0,
+        name="Bad (px)",
+        description="Reprojection error in pixels from which a frame counts as bad; 0: three times the take's median",
+        default=0.0, min=0.0, soft_max=100.0, precision=1,
     )  # fmt: skip
     show_overlay: BoolProperty(
-        name="Overlay", description="Draw boxes and skeletons over the footage", default=True
+        name="Show Overlay", description="Draw boxes and skeletons over the footage", default=True
     )
 
 

@@ -11,7 +11,7 @@ from .run import complain, no_footage
 
 
 class LGD_OT_pick_box(bpy.types.Operator):
-    """Draw a box round the person to solve, over the footage in this editor. It holds from this frame to the range's end"""
+    """Draw a box round the person to solve, over the footage in this editor. It holds on this frame; from there the person is followed"""
 
     bl_idname = "lgd.pick_box"
     bl_label = "Draw Box"
@@ -25,7 +25,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
         name="First", description="First frame of the scene for which the box holds; 0: the present one"
     )
     last: IntProperty(
-        name="Last", description="Last frame of the scene for which the box holds; 0: the range's last"
+        name="Last", description="Last frame of the scene for which the box holds; 0: the first"
     )
 
     @classmethod
@@ -52,7 +52,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
                 other.last = first - 1
         box = scene.lgd.boxes.add()
         box.x, box.y, box.w, box.h = self.x, self.y, self.w, self.h
-        box.first, box.last = first, self.last or found.start + len(found.table) - 1
+        box.first, box.last = first, max(self.last or first, first)
         scene.lgd.active_box = len(scene.lgd.boxes) - 1
         return {"FINISHED"}
 

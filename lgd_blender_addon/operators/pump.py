@@ -10,6 +10,7 @@ import traceback
 from dataclasses import replace
 
 import bpy
+from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
 from .._bridge import LgdError
@@ -155,13 +156,31 @@ def _show(run: Run) -> None:
     _status_bar(line(show))
 
 
-def line(show) -> str:
-    """The run in one line: title, stage, frames, remaining time."""
-    parts = [show.title, show.stage]
-    if show.total:
-        parts.append(f"{show.done} / {show.total}")
+STAGES = {
+    "": "Starting the worker",
+    "body": "Reading the body",
+    "load": "Loading the detector",
+    "read": "Reading the keypoints",
+    "detect": "Finding the person",
+    "repair": "Checking the keypoints",
+    "fit": "Solving the motion",
+    "place": "Placing the body",
+}
+"""What the worker's stages are called in the interface."""
+
+
+def amount(show) -> str:
+    """How far the stage is: frames and remaining time."""
+    parts = [f"{show.done} / {show.total}"] if show.total > 1 else []
     if show.remaining >= 0:
-        parts.append(f"{int(show.remaining) // 60}:{int(show.remaining) % 60:02d} left")
+        left = round(show.remaining)
+        parts.append(iface("{:d}:{:02d} left").format(left // 60, left % 60))
+    return "   ".join(parts)
+
+
+def line(show) -> str:
+    """The run in one line: stage, frames, remaining time."""
+    parts = ["LGD:", iface(STAGES.get(show.stage, show.title)), amount(show)]
     return "  ".join(part for part in parts if part)
 
 

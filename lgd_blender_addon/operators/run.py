@@ -143,6 +143,14 @@ class LGD_OT_new_shape(_Starts, bpy.types.Operator):
     bl_label = "New Shape"
     bl_options = {"REGISTER"}
 
+    @classmethod
+    def poll(cls, context):
+        """Grey without a rig to solve anew, too."""
+        if present_rig(context) is None:
+            cls.poll_message_set("Select a rig that was solved")
+            return False
+        return super().poll(context)
+
     def execute(self, context):
         """Start; the pump does the rest."""
         with_keypoints = bool(context.scene.lgd.keypoints)
