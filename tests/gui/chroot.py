@@ -5,7 +5,7 @@
 
 A chroot lies outside the checkout and is kept between runs (LGD_GUI_ROOT, else the user's cache folder). A scenario
 is a Python file that runs inside Blender's window, ends it with `os._exit(0)` when it has passed and with another
-code when not, and takes pictures with `lgd_gui.screenshot(name)`. LGD_PYTHON names the worker's interpreter there
+code when not, and takes pictures with `lgd_gui.screenshot(name)`. A clip lies beside it as footage.mp4. LGD_PYTHON names the worker's interpreter there
 (the checkout's .venv, shown to the chroot), where that is not the system's own; LGD_GUI_JOB the scenario's folder.
 """
 
@@ -174,6 +174,19 @@ def make(suite: str, say=print) -> Path:
     return root
 
 
+def footage() -> Path:
+    """The clip the scenarios solve: the demo's where it was fetched before, else one of the project's own body."""
+    fetched = sorted((ROOT / ".cache" / "footage").glob("*.mp4"))
+    made = root_folder() / "stand_in.mp4"
+    if not fetched and not made.is_file():
+        subprocess.run(
+            [ROOT / ".venv" / "bin" / "python", ROOT / "demo" / "stand_in.py", made],
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    return fetched[0] if fetched else made
+
+
 def run(suite: str, scenario: Path, out: Path, addon: Path | None = None, files=()) -> tuple[int, Path]:
     """Run one scenario in one Blender's window; its pictures and log land in `out`. Returns exit code and log."""
     root = make(suite)
@@ -187,9 +200,12 @@ def run(suite: str, scenario: Path, out: Path, addon: Path | None = None, files=
         (job / "out").mkdir()
         for file in (HERE / "scenarios").glob("*.py"):
             shutil.copy(file, job)
+            if not file.name.startswith("test_"):
+                shutil.copy(file, modules)
         shutil.copy(scenario, job / scenario.name)
         for file in files:
             (shutil.copytree if Path(file).is_dir() else shutil.copy)(file, job / Path(file).name)
+        shutil.copy(footage(), job / "footage.mp4")
         if addon:
             shutil.copy(addon, job / "addon.zip")
         # The job's folder stands at / of the chroot; a stable name for the scenarios.

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs in Blender's window with the real worker: undo, another file and disabling the add-on while a job runs."""
+
+import os
+import statistics
+import time
+
+import addon_utils
+import bpy
+import window as w
+
+
+def steps():
+    yield from w.begin()
+    # How long the add-on takes to register, as Blender does at its start (modules are loaded by then).
+    package = __import__(w.ADDON, fromlist=["register"])
+    times = []
+    for _ in range(7):
+        package.unregister()
+        began = time.perf_counter()
+        package.register()
+        times.append(1000 * (time.perf_counter() - began))
+        yield 0.2
+    print(f"registration: median {statistics.median(times):.1f} ms, longest {max(times):.1f} ms")
+    assert statistics.median(times) < 100
+
+    pump, overlay = w.part("operators.pump"), w.part("overlay")
+    view = w.area_of("VIEW_3D")
+    yield from w.sidebar(view)
+
+    # Undo and redo in the midst of a job: it goes on, and its result comes.
+    w.choose(1, 12)
+    bpy.ops.ed.undo_push(message="Settings")
+    with w.over(view):
+        bpy.ops.mesh.primitive_uv_sphere_add()
+        bpy.ops.ed.undo_push(message="Sphere")
+        assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
+    yield from w.until(lambda: len(overlay.tracks.frames) > 3, 90, "frames")
+    yield from w.press("Z", view, ctrl=True)
+    assert pump.current() is not None and "Sphere" not in bpy.data.objects, list(bpy.data.objects)
+    yield from w.until(lambda: pump.current() is None, 120, "the fit")
+    show = bpy.context.window_manager.lgd
+    assert not show.error, (show.error, show.hint)
+    assert len(bpy.data.armatures) == 1 and show.summary
+    assert len(w.workers()) == 1
+
+    # Another file in the midst of a job: it is cancelled, the new file stays as it is.
+    with w.over(view):
+        assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
+    yield from w.until(lambda: pump.current() and pump.current().job.stage == "detect", 60, "a stage")
+    bpy.ops.wm.save_as_mainfile(filepath="/job/other.blend", copy=True)
+    bpy.ops.wm.read_homefile(app_template="")
+    yield 1.0
+    show = bpy.context.window_manager.lgd
+    assert pump.current() is None and not show.running and not bpy.data.armatures
+    before = w.blocks()
+    yield 6.0
+    assert w.blocks() == before
+    view = w.area_of("VIEW_3D")
+    yield from w.sidebar(view)
+    w.shot("safety_new_file")
+
+    # The next job works; disabling the add-on in its midst ends all, its worker too.
+    w.choose(1, 12)
+    with w.over(view):
+        assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
+    yield from w.until(lambda: len(overlay.tracks.frames) > 1, 90, "frames")
+    began = time.perf_counter()
+    addon_utils.disable(w.ADDON)
+    print(f"disabled in {time.perf_counter() - began:.2f} s")
+    yield from w.until(lambda: not w.workers(), 15, "the worker's end")
+    assert not hasattr(bpy.types.Scene, "lgd")
+    w.shot("safety_disabled")
+    addon_utils.enable(w.ADDON)
+    yield 0.5
+    assert hasattr(bpy.types.Scene, "lgd") and bpy.ops.lgd.detect.poll()
+
+    # Leaving Blender in the midst of a job leaves no process behind: a second Blender in this one's place is looked at.
+    w.choose(1, 12)
+    with w.over(w.area_of("VIEW_3D")):
+        assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
+    yield from w.until(lambda: w.workers(), 30, "a worker")
+    w.part("operators.pump").detach()
+    yield from w.until(lambda: not w.workers(), 15, "the worker's end")
+    assert os.path.exists("/job/other.blend")
+
+
+w.play(steps())
