@@ -34,6 +34,7 @@ class LGD_OT_apply_result(bpy.types.Operator):
         scene = bpy.data.scenes.get(run.plan.scene) or context.scene
         try:
             apply(scene, run)
+            _select(context, run.built)
         except LgdError as error:
             run.error = error
         except Exception as error:  # noqa: BLE001 (a defect of ours must reach the panel, not only the console)
@@ -44,6 +45,20 @@ class LGD_OT_apply_result(bpy.types.Operator):
                 "See the console.",
             )
         return complain(self, run.error) if run.error else {"FINISHED"}
+
+
+def _select(context, built) -> None:
+    """Select the new rigs, unless the user is editing or looks at another scene."""
+    layer = context.view_layer
+    rigs = [b.rig for b in built if b.rig.name in layer.objects]
+    if context.mode != "OBJECT" or not rigs:
+        return
+    for item in layer.objects:
+        if item.select_get():
+            item.select_set(False)
+    for rig in rigs:
+        rig.select_set(True)
+    layer.objects.active = rigs[0]
 
 
 @contextmanager

@@ -49,7 +49,14 @@ fi
 # No exec: as the first process of its namespace, timeout of coreutils 9.10 ends at once with 125.
 timeout -k 10 "$LIMIT" xvfb-run -a -s "-screen 0 1280x800x24" \\
   blender --window-geometry 0 0 1280 800 --enable-event-simulate --python-exit-code 5 --python "/job/$SCENARIO"
-exit $?
+code=$?
+# However Blender ended, its worker must end too.
+for second in $(seq 20); do
+  grep -qsz "run_module('bridg[e]'" /proc/[0-9]*/cmdline || exit $code
+  sleep 1
+done
+echo "A worker outlived Blender by 20 s."
+exit 6
 """
 
 
