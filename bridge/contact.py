@@ -34,16 +34,10 @@ def average_direction(directions: np.ndarray, weights: np.ndarray) -> tuple[np.n
     return mean / max(np.linalg.norm(mean), 1e-9), float(np.clip(np.linalg.norm(mean), 0, 1))
 
 
-def ground_height(soles: np.ndarray, touching: np.ndarray, seen: np.ndarray) -> float:
-    """Height (m) of the ground under sole points (F, 4, 3), z up.
-
-    touching: (F, 4) in [0, 1]; seen: (F) bool. The median of touching points, or, where hardly any touch, the 5th
-    percentile of the lowest point.
-    """
+def ground_height(soles: np.ndarray, seen: np.ndarray) -> float:
+    """Height (m) of the ground under sole points (F, 4, 3), z up: the 5th percentile of the lowest one over the frames
+    seen (F)."""
     heights = soles[..., 2]
-    firm = (touching > 0.5) & seen[:, None]
-    if firm.sum() >= 8:
-        return float(np.median(heights[firm]))
     lowest = heights[seen].min(-1) if seen.any() else heights.min(-1)
     return float(np.percentile(lowest, 5))
 

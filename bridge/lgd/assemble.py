@@ -20,18 +20,18 @@ from .resample import RATE, mean_rate
 
 @dataclass
 class Found:
-    """What a mode found, F frames of the source. pelvis (F, 3) m; contacts (F, 4) or None: by height and speed;
-    up (3) of the camera frame."""
+    """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame; anchored: hold feet that
+    are seen at rest."""
 
     rotations: torch.Tensor
     pelvis: np.ndarray
     betas: torch.Tensor
-    contacts: np.ndarray | None
     up: np.ndarray
     world_confidence: float
     joint_confidence: np.ndarray
     focal_source: str
     cam_K: np.ndarray
+    anchored: bool
 
 
 def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
@@ -49,6 +49,22 @@ def _soles(data: dict, posed_joints: np.ndarray, world: np.ndarray, betas: np.nd
     return posed_joints[:, parents] + np.einsum("fjab,jb->fja", world[:, parents], local)
 
 
+def _in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points (F, K, 3) of the camera frame in the world. world: (4, 4) or (F, 4, 4)."""
+    turn = np.broadcast_to(world, (len(points), 4, 4))
+    return np.einsum("fab,fkb->fka", turn[:, :3, :3], points) + turn[:, None, :3, 3]
+
+
+def _world(up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """T_world_cam (4, 4) of a static camera: gravity along `up`, the ground under the soles, the first pelvis above 0."""
+    world = np.eye(4)
+    world[:3, :3] = contact.world_from_up(up)
+    ground = contact.ground_height((soles + pelvis[:, None]) @ world[:3, :3].T, seen)
+    start = world[:3, :3] @ pelvis[int(np.argmax(seen))]
+    world[:3, 3] = -np.array([start[0], start[1], ground])
+    return world
+
+
 def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, model: BodyModel, data: dict, found: Found, slow: bool) -> Motion:
     """Kinematics, world, contacts and all the fields of a Motion."""
     times = np.asarray(keypoints.times(), float)
@@ -60,36 +76,24 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
     pelvis = found.pelvis
     soles = _soles(data, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
-    world, given = T_world_cam, T_world_cam is not None
-    if found.contacts is not None and found.contacts.any() and (not given or np.ndim(world) == 2):
-        # Seen across the image to half a percent of the distance, along the ray to three.
-        doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])
-        rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
-        pelvis = contact.anchor_root(pelvis, soles, found.contacts, doubt, slip=0.004 / rate)
-    if given:
-        world = np.asarray(world, float)
-    else:
-        turn = contact.world_from_up(found.up)
-        heights = (soles + pelvis[:, None]) @ turn.T
-        touching = found.contacts if found.contacts is not None else np.zeros((len(pelvis), 4))
-        ground = contact.ground_height(heights, touching, seen)
-        first = int(np.argmax(seen))
-        world = np.eye(4)
-        world[:3, :3] = turn
-        start = turn @ pelvis[first]
-        world[:3, 3] = -np.array([start[0], start[1], ground])
-    contacts = found.contacts
-    if contacts is None:
-        turn = np.broadcast_to(world, (len(pelvis), 4, 4))
-        placed = np.einsum("fab,fkb->fka", turn[:, :3, :3], soles + pelvis[:, None]) + turn[:, None, :3, 3]
-        contacts = np.zeros((len(pelvis), 4)) if slow else contact.contacts_by_height(placed, times)
+    world = _world(found.up, pelvis, soles, seen) if T_world_cam is None else np.asarray(T_world_cam, float)
+    contacts = np.zeros((len(pelvis), 4))
+    if not slow:
+        contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
+        if found.anchored and world.ndim == 2:
+            # Seen across the image to half a percent of the distance, along the ray to three.
+            doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])
+            rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
+            pelvis = contact.anchor_root(pelvis, soles, contacts, doubt, slip=0.004 / rate)
+    if T_world_cam is None:
+        world = _world(found.up, pelvis, soles, seen)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     return Motion(
         poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
         cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
-        world_confidence=1.0 if given else found.world_confidence, mocap_framerate=mean_rate(times),
+        world_confidence=found.world_confidence if T_world_cam is None else 1.0, mocap_framerate=mean_rate(times),
         frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),
         reprojection_px=reprojection_px(landmarks, points, confidence, found.cam_K),
         joint_confidence=found.joint_confidence, contacts=contacts, keypoints=keypoints.keypoints[0],

@@ -75,7 +75,7 @@ def fit(
     slow = mean_rate(np.asarray(keypoints.times(), float)) < SLOW
     per_frame, trace = None, None
     if options.mode == "video":
-        found = _solve_video(keypoints, options, model, cam_K, source, progress, stop, slow)
+        found = _solve_video(keypoints, options, model, cam_K, source, progress, stop)
     else:
         steps = 3 if options.steps is None else options.steps
         found, per_frame, trace = solve_paper(
@@ -133,7 +133,7 @@ def _intrinsics(keypoints: Keypoints, options: FitOptions) -> tuple[np.ndarray, 
 
 def _solve_video(
     keypoints: Keypoints, options: FitOptions, model: BodyModel, cam_K: np.ndarray, source: str, progress: Progress,
-    stop: Callable[[], None], slow: bool,
+    stop: Callable[[], None],
 ) -> Found:  # fmt: skip
     """Repair the keypoints, bring them to 30 fps, solve, and bring the result back to the source's frames."""
     device = model.device
@@ -179,14 +179,13 @@ def _solve_video(
         at = lambda x: resample_linear(x.cpu(), old, new)  # noqa: E731
         rotations = resample_rotations(solved.rotations.cpu(), old, new)
     doubt = at(solved.doubt).numpy()
-    contacts = at(solved.contact).numpy()[:, :4]
     up, agreement = contact.average_direction(at(solved.up).numpy(), confidence.sum(-1) + 1e-3)
     relative = model.shaped(solved.betas, keypoints.layout).posed(rotations.to(device)).points.cpu().numpy().astype(float)
     seen = np.where(confidence > 0.05, confidence, 0)
     pelvis = camera.settle(at(solved.pelvis).numpy().astype(float), relative, camera.to_rays(points, cam_K), seen, times)
     return Found(
         rotations=rotations, pelvis=pelvis, betas=solved.betas.cpu(),
-        contacts=np.zeros_like(contacts) if slow else contacts, up=up,
+        up=up, anchored=True,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
         joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K,
     )  # fmt: skip

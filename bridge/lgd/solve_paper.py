@@ -58,7 +58,7 @@ def solve_paper(
     weights = (seen + 1e-3) * (upright if upright.any() else 1)
     up, agreement = contact.average_direction(trunk, weights)
     found = Found(
-        rotations=rotations, pelvis=placed, betas=one, contacts=None, up=up, world_confidence=0.3 * agreement,
+        rotations=rotations, pelvis=placed, betas=one, up=up, anchored=False, world_confidence=0.3 * agreement,
         joint_confidence=_carried(confidence), focal_source=source, cam_K=cam_K,
     )  # fmt: skip
     trace = None

@@ -181,6 +181,31 @@ class Run:
         os.replace(part, path)
 
 
+def blend(first: Path, last: Path, share: float, out: Path) -> None:
+    """Weights between two exports of one run: (1 - share) of `first` and `share` of `last`.
+
+    Inputs that `last` has and `first` did not yet have count as zero in `first`.
+    """
+    a, b = (torch.load(path, weights_only=True) for path in (first, last))
+    weights = {}
+    for name, value in b["weights"].items():
+        other = a["weights"][name].float()
+        if other.shape != value.shape:
+            other = torch.cat((other, other.new_zeros(len(other), value.shape[1] - other.shape[1])), 1)
+        mixed = (1 - share) * other + share * value.float()
+        weights[name] = mixed.half() if value.is_floating_point() else value
+    blended = {**b, "weights": weights, "blend": {"first": first.stem, "last": last.stem, "share": share}, "figures": {}}
+    plan = configs.PLANS[b["plan"]["name"]]
+    body = BodyModel(load_body())
+    mocap = load_mocap(body)
+    task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
+    net = task.network(Sampler(mocap.of_split("train"), body))
+    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+    blended["figures"] = task.validate(net.eval(), plan.phases[-1])
+    torch.save(blended, out)
+    print(json.dumps(blended["figures"]))
+
+
 def main(argv: list[str]) -> int:
     """`bridge train`: arguments after the command's name."""
     parser = argparse.ArgumentParser(prog="bridge train", description=__doc__)
@@ -191,11 +216,18 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--init", type=Path, help="start from exported weights")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
+    parser.add_argument(
+        "--blend", nargs=4, metavar=("FIRST", "LAST", "SHARE", "OUT"), help="write weights between two exports, and stop"
+    )
     options = parser.parse_args(argv)
     _keep_memory(argv)
     torch.set_num_threads(options.threads)
     plan = configs.PLANS[options.plan or options.mode]
     folder = options.out or Path("runs") / plan.name
+    if options.blend is not None:
+        first, last, share, out = options.blend
+        blend(Path(first), Path(last), float(share), Path(out))
+        return 0
     if options.export is not None:
         run = Run(plan, folder, resume=True, init=None)
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]

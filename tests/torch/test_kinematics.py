@@ -32,7 +32,11 @@ def test_joints_and_vertices_equal_smplx(correctives):
     pose, betas = torch.randn(6, 72) * 0.6, torch.randn(10)
     trans = torch.randn(6, 3)
     out = reference(
-        betas=betas.expand(6, -1), global_orient=pose[:, :3], body_pose=pose[:, 3:], transl=trans, return_verts=True
+        betas=betas.expand(6, -1),
+        global_orient=pose[:, :3],
+        body_pose=pose[:, 3:],
+        transl=trans,
+        return_verts=True,
     )
     rotations = exp_so3(pose.unflatten(-1, (24, 3)))
     pelvis = model.rest_joints(betas)[0] + trans
@@ -42,7 +46,9 @@ def test_joints_and_vertices_equal_smplx(correctives):
     surface = {"nose": 24, "right_eye": 25, "left_eye": 26, "right_ear": 27, "left_ear": 28}
     if not correctives:  # landmarks are rigid: they follow the skin where one bone alone moves it
         for name, index in surface.items():
-            assert (posed.points[:, POINT_INDEX[name]] - out.joints[:, index]).norm(dim=-1).max() < 0.012, name
+            assert (posed.points[:, POINT_INDEX[name]] - out.joints[:, index]).norm(dim=-1).max() < 0.012, (
+                name
+            )
 
 
 def test_tree_levels_cover_every_joint_after_its_parent():
@@ -80,7 +86,9 @@ def test_resampling_goes_through_the_samples_and_between_them_evenly():
     times = torch.tensor([0.0, 0.2, 0.4])
     matrices = exp_so3(torch.tensor([[0.0, 0, 0], [0, 1.0, 0], [0, 2.0, 0]]))
     out = resample_rotations(matrices, times, torch.tensor([-1.0, 0.0, 0.1, 0.3, 0.4, 9.0]))
-    expected = exp_so3(torch.tensor([[0.0, 0, 0], [0, 0, 0], [0, 0.5, 0], [0, 1.5, 0], [0, 2.0, 0], [0, 2.0, 0]]))
+    expected = exp_so3(
+        torch.tensor([[0.0, 0, 0], [0, 0, 0], [0, 0.5, 0], [0, 1.5, 0], [0, 2.0, 0], [0, 2.0, 0]])
+    )
     assert (out - expected).abs().max() < 1e-5
     line = resample_linear(torch.tensor([0.0, 2.0, 4.0]), times, torch.tensor([0.1, 0.5]))
     assert torch.allclose(line, torch.tensor([1.0, 4.0]))
