@@ -123,7 +123,7 @@ def draw_run(layout, context) -> None:
             _wrap(box, iface(show.hint), context, "BLANK1")
         if show.action and _exists(show.action):
             box.operator(show.action)
-    if show.summary:
+    if show.summary and (not show.rig or show.rig in bpy.data.objects):
         _wrap(layout.column(align=True), show.summary, context, "CHECKMARK")
     _draw_warnings(layout, show, context)
 

@@ -188,6 +188,7 @@ class LGD_PG_status(bpy.types.PropertyGroup):
     action: StringProperty()
     warnings: StringProperty()
     summary: StringProperty()
+    rig: StringProperty(description="The rig that the summary is about; it may be undone")
     worker: BoolProperty(description="Whether a worker is alive")
     people: CollectionProperty(type=LGD_PG_person)
     active_person: IntProperty()

@@ -65,7 +65,7 @@ def start(plan: Plan) -> Run:
     _run = run
     show = status()
     if show is not None:
-        for name in ("code", "error", "hint", "action", "warnings", "summary", "stage"):
+        for name in ("code", "error", "hint", "action", "warnings", "summary", "rig", "stage"):
             setattr(show, name, "")
         show.running, show.title, show.done, show.total, show.remaining = True, plan.title, 0, 0, -1.0
     if plan.footage is not None and any(

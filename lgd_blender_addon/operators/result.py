@@ -98,6 +98,7 @@ def _apply(scene, run) -> list:
         seconds = run.fitted.get("seconds", {})
         figures = run.fitted.get("figures") or [{}]
         error = figures[0].get("reprojection_px")
+        show.rig = run.built[0].rig.name
         show.summary = (
             f"{run.built[0].rig.name}: frames {run.built[0].first:g} to {run.built[0].last:g}, "
             f"{sum(b.keys for b in run.built)} keys"

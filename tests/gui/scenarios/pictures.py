@@ -7,7 +7,7 @@ import bpy
 import window as w
 
 FRAMES, SHOWN = 48, 22
-COLOURS = 200  # of the palette: keeps a picture of footage below 300 kB
+COLOURS = 256  # of the palette: keeps a picture of footage below 300 kB
 
 
 def cropped(name: str, area) -> None:
@@ -43,8 +43,9 @@ def steps():
     yield from w.show_movie(area)
     yield from w.sidebar(area)
     with w.over(area):
-        bpy.ops.image.view_pan(offset=(0.0, 0.0))
-    w.choose(1, FRAMES)
+        bpy.ops.image.view_pan(offset=(130.0 / area.spaces.active.zoom[0], 0.0))
+    w.choose()
+    scene.lgd.range, scene.frame_end = "SCENE", FRAMES  # fewer rows than Custom
     scene.frame_set(SHOWN)
     yield 1.0
     with w.over(area):
@@ -72,8 +73,8 @@ def steps():
         bpy.ops.lgd.set_scene_rate_and_range()
         bpy.ops.view3d.view_camera()
         bpy.ops.view3d.view_center_camera()
-    space.region_3d.view_camera_zoom = 27
-    space.region_3d.view_camera_offset = (0.19, 0.0)
+    space.region_3d.view_camera_zoom = 2
+    space.region_3d.view_camera_offset = (0.194, 0.0)
     scene.frame_set(SHOWN)
     yield 3.0
     cropped("panel", area)

@@ -59,12 +59,15 @@ def steps():
 
     # The next job works, and becomes one undo step.
     scene.frame_set(1)
+    w.choose(1, 95)  # long enough to find the button
     yield from w.click("lgd.fit", view)
     yield from w.until(lambda: pump.current() is not None, 3, "the second start")
     yield from w.click("lgd.cancel", view)
     yield from w.until(lambda: pump.current() is None, 1, "the cancelled job's end")
     assert w.blocks() == before
     pump.ticks.clear()
+    w.choose(1, FRAMES)
+    bpy.ops.ed.undo_push(message="Settings")
     yield from w.click("lgd.fit", view)
     yield from w.until(lambda: pump.current() is not None, 5, "the third start")
     yield from w.until(lambda: pump.current() is None, 120, "the fit")

@@ -92,14 +92,18 @@ def split(area, factor: float, kind: str, direction: str = "VERTICAL"):
 def sidebar(area, tab: str = "LGD"):
     """Open an editor's sidebar at a tab."""
     area.spaces.active.show_region_ui = True
-    for _ in range(20):
+    held = 0
+    for _ in range(30):
         yield 0.2
+        region = region_of(area, "UI")
         try:
-            region_of(area, "UI").active_panel_category = tab
+            held = held + 1 if region.active_panel_category == tab else 0
+            region.active_panel_category = tab
         except (AttributeError, TypeError):  # not drawn yet
             continue
-        break
-    yield 0.4
+        if held > 2:
+            return
+    raise AssertionError(f"{area.type} shows no tab {tab}")
 
 
 def point(x: int, y: int, kind: str = "MOUSEMOVE", value: str = "NOTHING", **keys):
