@@ -191,6 +191,28 @@ def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
     assert np.abs(free - noisy).max() < 1e-6
 
 
+def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
+    along = np.linspace(0, 3, 200)
+    sloped = np.stack((np.zeros(200), along, 0.1 * along), -1)
+    level = sloped @ contact.level_ground(sloped, np.ones(200)).T
+    assert np.ptp(level[:, 2]) < 0.03
+    jump = np.stack((np.zeros(200), 0.1 * along, np.where(np.arange(200) % 40 < 8, 0.4, 0.0)), -1)
+    assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
+
+
+def test_depth_is_corrected_until_the_feet_stand():
+    random = np.random.default_rng(2)
+    frames, up = 120, np.array([0.0, -0.94, -0.342])
+    truth = np.array([0.0, 0.4, 4.0]) + np.linspace(0, 1, frames)[:, None] * np.cross(up, [1.0, 0, 0])
+    soles = np.repeat((-0.9 * up)[None, None], frames, 0).repeat(4, 1)
+    wander = 0.04 * np.sin(np.arange(frames) / 15)[:, None] + random.normal(0, 0.003, (frames, 1))
+    seen = truth * (1 + wander)
+    out = contact.stand_on_ground(seen, soles, up, None, np.arange(frames) / 30, np.ones(frames, bool))
+    height = lambda path: np.std((path + soles[:, 0]) @ up)  # noqa: E731
+    assert height(out) < 0.8 * height(seen)
+    assert np.abs(np.cross(out, seen)).max() < 1e-9  # along the ray only
+
+
 def test_weights_carry_their_configuration():
     for mode, entry in available_weights().items():
         assert load_network(mode) is not None and len(entry["hash"]) == 12
