@@ -99,9 +99,11 @@ def sidebar(area, tab: str = "LGD"):
         try:
             held = held + 1 if region.active_panel_category == tab else 0
             region.active_panel_category = tab
+            region.tag_redraw()
         except (AttributeError, TypeError):  # not drawn yet
             continue
         if held > 2:
+            yield 0.6
             return
     raise AssertionError(f"{area.type} shows no tab {tab}")
 
