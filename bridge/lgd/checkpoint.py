@@ -41,7 +41,8 @@ def load_network(mode: str, device="cpu", path: Path | None = None):
     from .paper import PaperNet
     from .video import VideoConfig, VideoNet
 
-    weights_name(mode) if path is None else None
+    if path is None:
+        weights_name(mode)  # says so where they are missing
     saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
     config = saved["config"]
     if mode == "video":
@@ -49,7 +50,13 @@ def load_network(mode: str, device="cpu", path: Path | None = None):
         net = VideoNet(VideoConfig(**config))
     else:
         net = PaperNet(config["width"])
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved["weights"].items()})
+    try:
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved["weights"].items()})
+    except RuntimeError as fault:
+        raise LgdError(
+            "setup_incomplete", f"The weights of {mode} mode are of another version than the add-on.",
+            "Install the add-on again.",
+        ) from fault  # fmt: skip
     return net.eval().requires_grad_(False).to(device)
 
 
