@@ -100,8 +100,8 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     """`bridge fit`: write the motion files (and traces) and print their figures."""
     from . import handlers
 
-    target = _target(options.output)
-    trace = _target(options.trace) if options.trace else None
+    target = _target(options.output, options.input, options.camera, options.body)
+    trace = _target(options.trace, options.input, options.camera, options.body, target) if options.trace else None
     request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
     if is_keypoints(options.input):
         if options.box or options.detector:
@@ -158,13 +158,16 @@ def _source(options: argparse.Namespace) -> dict:
     return {"source": source, "detector": options.detector, "device": options.device}
 
 
-def _target(path: Path) -> Path:
+def _target(path: Path, *kept: str | Path | None) -> Path:
+    """Where to write. Raises LgdError for a name that cannot be written, or is one of the files `kept`."""
     if path.suffix.lower() != ".npz":
         raise LgdError("bad_input", f"The output {path} does not end in .npz.", "Choose such a name.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise LgdError(
             "bad_input", f"The output {path} cannot be written: its folder is not there, or it is a folder."
         )
+    if any(other and Path(other).resolve() == path.resolve() for other in kept):
+        raise LgdError("bad_input", f"The output {path} is also a file that is read or written.", "Choose another name.")
     return path
 
 

@@ -261,3 +261,16 @@ def test_ctrl_c(tmp_path):
     assert process.returncode == 130 and out == "" and "Traceback" not in err
     assert "Cancelled" in err
     assert [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
+
+
+def test_an_output_never_replaces_an_input(tmp_path):
+    """`fit k.npz -o k.npz` is refused before anything is read, whatever way the name is spelled."""
+    from bridge.commands import _target
+    from bridge.errors import LgdError
+
+    file = tmp_path / "k.npz"
+    file.write_bytes(b"kept")
+    with pytest.raises(LgdError) as caught:
+        _target(tmp_path / "." / "k.npz", str(file))
+    assert caught.value.code == "bad_input" and file.read_bytes() == b"kept"
+    assert _target(tmp_path / "m.npz", str(file)).name == "m.npz"
