@@ -103,8 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length, where it is known")
     fit.add_argument("--camera", metavar="FILE", help=".npz with T_world_cam and perhaps cam_K")
     fit.add_argument("--body", metavar="FILE", help="an SMPL body instead of the default one")
-    fit.add_argument("--steps", type=_count, metavar="N", help="steps of the descent")
-    fit.add_argument("--trace", type=Path, metavar="FILE", help="write every step of the descent")
+    fit.add_argument(
+        "--steps", type=_count, metavar="N",
+        help="learned steps, 0 to 8 (default: as many as the mode was trained with)")  # fmt: skip
+    fit.add_argument("--trace", type=Path, metavar="FILE", help="write every step of the paper mode's descent there")
     for name, text in (("train", "train a network"), ("evaluate", "measure the networks and the baselines")):
         commands.add_parser(name, help=f"{text} (in a checkout)", add_help=False)
     selftest = commands.add_parser("selftest", help="versions, devices, files, and one tiny fit")
@@ -116,7 +118,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_range, metavar="A:B", help="from frame A to before frame B, from 0")
     parser.add_argument("--fps", type=_positive, metavar="R", help="frames a second of a folder of images")
-    parser.add_argument("--box", type=_box, action="append", default=[], metavar="x,y,w,h[@A:B]")
+    parser.add_argument(
+        "--box", type=_box, action="append", default=[], metavar="x,y,w,h[@A:B]",
+        help="left, top, width and height in pixels of a box round the person to take, in the frames from A to before "
+        "B; before and after them the person is followed; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first")
     parser.add_argument("--detector", metavar="FILE.onnx", help="a detector instead of the default one")
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|mps")
@@ -164,8 +170,8 @@ def _positive(text: str) -> float:
 
 
 def _count(text: str) -> int:
-    if not re.fullmatch(r"\d{1,3}", text):
-        raise _invalid(f"{text!r} is no number of steps")
+    if not re.fullmatch(r"[0-8]", text):
+        raise _invalid(f"{text!r} is no number of steps from 0 to 8")
     return int(text)
 
 

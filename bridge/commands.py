@@ -30,17 +30,14 @@ class Console:
         return False
 
     def progress(self, stage: str, done: int, total: int) -> None:
-        """One line that is written over on a terminal, one line a tenth elsewhere."""
-        tenth, now = (10 * done // total if total else 0), time.monotonic()
+        """One line that is written over on a terminal, one line a tenth elsewhere; a stage of one piece by its name."""
+        counted = total > 1
+        tenth, now = (10 * done // total if counted else 0), time.monotonic()
+        text = f"{stage} {done}/{total}" if counted else stage
         if self._live and (stage != self._shown[0] or now - self._shown[2] > 0.1 or done == total):
-            print(
-                f"\r\x1b[K{stage} {done}/{total}" if total else f"\r\x1b[K{stage}",
-                end="",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
         elif not self._live and (stage, tenth) != self._shown[:2]:
-            print(f"{stage} {done}/{total}" if total else stage, file=sys.stderr)
+            print(text, file=sys.stderr)
         else:
             return
         self._shown = (stage, tenth, now)
@@ -117,16 +114,14 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     else:
         request |= _source(options)
     request |= {key: getattr(options, key) for key in ("mode", "focal", "camera", "body", "steps")}
+    if trace is not None and handlers.chosen_mode(request) != "paper":
+        raise LgdError("bad_input", "The video mode keeps no trace.", "Leave out --trace, or use --mode paper.")
     with _Beside(target) as folder:
         task = Console(request)
         result = handlers.fit({**request, "trace": trace is not None, "out": str(folder)}, task)  # type: ignore[arg-type]
         task.clear()
         names = [(Path(file), _numbered(target, file)) for file in result["motions"]]
         if trace is not None:
-            if not result["traces"]:
-                raise LgdError(
-                    "bad_input", "This mode keeps no trace.", "Leave out --trace, or use --mode paper."
-                )
             names += [(Path(file), _numbered(trace, file)) for file in result["traces"]]
         _publish(names)
     for (_, file), figures in zip(names, result["figures"], strict=False):

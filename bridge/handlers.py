@@ -89,9 +89,7 @@ def fit(request: dict, task: Task) -> dict:
     """
     clock, out = Clock(), Path(request["out"])
     written = None
-    body = body_file(request.get("body"))  # what can be wrong is looked at before the long work
-    if request.get("camera"):
-        existing(request["camera"], "bad_input", "The camera's file")
+    body = _checked(request)
     if request.get("source"):
         with clock("detect"):
             keypoints = _detect(request, task, lambda: chosen_mode(request))
@@ -148,6 +146,22 @@ def fit(request: dict, task: Task) -> dict:
 
 
 JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "fit": fit}
+
+
+def _checked(request: dict) -> Path | None:
+    """The body's file; what a request names is looked at before the long work: body, camera, device. Raises LgdError."""
+    body = body_file(request.get("body"))
+    if body is not None:
+        from .body.files import load_body
+
+        load_body(body)
+    if request.get("camera"):
+        read_camera(request["camera"])
+    if request.get("device", "auto") not in ("auto", "cpu"):
+        from .lgd.fitter import pick_device  # takes torch, which the detector would not wait for
+
+        pick_device(request["device"])
+    return body
 
 
 def chosen_mode(request: dict) -> str:

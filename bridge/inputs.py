@@ -56,8 +56,11 @@ def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[i
     return [person]
 
 
-def read_camera(path: str, frames: int):
-    """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError."""
+def read_camera(path: str, frames: int | None = None):
+    """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError.
+
+    frames: F, None where it is not known yet.
+    """
     import numpy as np
 
     hint = "It needs T_world_cam, (4, 4) or one for each frame, and may hold cam_K."
@@ -73,8 +76,10 @@ def read_camera(path: str, frames: int):
     for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
         if array is None:
             continue
-        if array.shape not in ((side, side), (frames, side, side)) or not np.isfinite(array).all():
-            text = f"In the camera's file {name} has the shape {array.shape} for {frames} frames, or is not finite."
+        long = len(array) if frames is None and array.ndim == 3 else frames
+        if array.shape not in ((side, side), (long, side, side)) or not np.isfinite(array).all():
+            given = "" if frames is None else f" for {frames} frames"
+            text = f"In the camera's file {name} has the shape {array.shape}{given}, or is not finite."
             raise LgdError("bad_input", text, hint)
     turn = world[..., :3, :3]
     if np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(3)).max() > 1e-3 or (np.linalg.det(turn) < 0).any():

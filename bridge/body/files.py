@@ -20,7 +20,7 @@ DEFAULT_BODY = Path(__file__).with_name("default_body.npz")
 OFFICIAL_VERTICES = 6890
 SHAPES = 10
 ROOT_PARENT = 4294967295
-HINT = "Choose an SMPL model file (.pkl or .npz, 24 joints), or leave the field empty to use the default body."
+HINT = "Choose an SMPL model file (.pkl or .npz, 24 joints), or name none to use the default body."
 
 
 def load_body(path: Path | None = None) -> dict:

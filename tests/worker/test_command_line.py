@@ -150,6 +150,7 @@ def test_a_pickle_is_not_opened(bridge, tmp_path):
         ["--focal", "-5"],
         ["--focal", "inf"],
         ["--steps", "many"],
+        ["--steps", "9"],
         ["--speed", "3"],
         ["-o", "result.txt"],
         ["-o", "none/motion.npz"],
@@ -167,6 +168,40 @@ def test_a_pickle_is_not_opened(bridge, tmp_path):
 def test_bad_options_of_fit(bridge, tmp_path, options):
     keypoints(tmp_path / "k.npz")
     bad(bridge("fit", "k.npz", *options))
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["--device", "cuda" if sys.platform == "darwin" else "mps"], "offers no"),
+        (["--body", "body.npz"], "name none"),
+        (["--camera", "camera.npz"], "T_world_cam"),
+        (["--trace", "trace.npz", "--mode", "video"], "--mode paper"),
+        (["--steps", "9"], "0 to 8"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_what_can_be_wrong_is_said_before_the_footage_is_looked_at(bridge, tmp_path, monkeypatch, options, word):
+    pytest.importorskip("torch", reason="torch is not installed")
+    from bridge import handlers
+
+    monkeypatch.setattr(handlers, "_detect", lambda *_: pytest.fail("the detection began"))
+    blank_video(tmp_path / "v.mp4", 3)
+    np.savez(tmp_path / "body.npz", a=np.zeros(3))
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(3))
+    code, out, err = bridge("fit", "v.mp4", *options)
+    assert code == 2 and out == "" and word in err and "field" not in err, err
+
+
+def test_progress_off_a_terminal_counts_only_what_has_parts(capsys):
+    from bridge.commands import Console
+
+    console = Console({})
+    for stage, total in (("load", 1), ("detect", 20)):
+        for done in range(total + 1):
+            console.progress(stage, done, total)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "load" and lines[1] == "detect 0/20" and lines[-1] == "detect 20/20" and len(lines) == 12
 
 
 def test_bad_options_of_detect(bridge, tmp_path):
