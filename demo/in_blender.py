@@ -109,15 +109,18 @@ def render(path: Path, frame: float) -> None:
     scene = bpy.context.scene
     scene.frame_set(int(frame), subframe=frame - int(frame))
     scene.render.filepath = str(path)
-    # Blender tells of each picture on standard output.
+    # Blender tells of each picture on standard output, and EGL on standard error that there is no screen.
     sys.stdout.flush()
-    kept, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    sys.stderr.flush()
+    kept, null = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
+    os.dup2(null, 2)
     try:
         bpy.ops.render.render(write_still=True)
     finally:
-        os.dup2(kept, 1)
-        os.close(kept)
+        for number, file in enumerate(kept, 1):
+            os.dup2(file, number)
+            os.close(file)
         os.close(null)
 
 

@@ -139,7 +139,8 @@ def table(figures: dict, origin: str, ready: float, total: float, out: Path) -> 
     rows += [("reprojection, 95 %", f"{figures['reprojection_px_95']:.2f} px")]
     rows += [("keys written", f"{figures['keys']} on {figures['curves']} curves")]
     rows += [("focal length", f"{figures['focal']:.0f} px ({figures['focal_source']})")]
-    rows += [("lowest sole, 5 % to 95 %", "{:+.3f} to {:+.3f} m".format(*figures["lowest"]))]
+    low, high = (100 * metres for metres in figures["lowest"])
+    rows += [("lowest point above ground", f"{low:+.1f} to {high:+.1f} cm in 90 % of the frames (standing: 0)")]
     rows += [("warnings", str(len(figures["warnings"])))]
     rows += [("", text) for text in figures["warnings"]]
     shown = os.path.relpath(out)
