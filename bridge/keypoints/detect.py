@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bridge.errors import LgdError
+from bridge.keypoints.formats import get_layout
 from bridge.keypoints.track import TrackOptions, make_tracks
 from bridge.keypoints.tracks import Keypoints
 from bridge.keypoints.video import Footage, open_footage
@@ -20,7 +21,7 @@ from bridge.keypoints.video import Footage, open_footage
 # The person finder works at 224 px and would miss a small person, so the graph is shown a cut round the box, with so
 # much more on each side (part of the longer one), everything outside the box black. When the box's frames end, a
 # window goes along with the person, so much larger than they are; while that lies in the cut, the graph follows on
-# unbroken. Lost, the window grows every so many frames.
+# unbroken. Lost, the window grows every so many frames. Before the first box's frames the footage is read backwards.
 _CUT = 0.75
 _WINDOW = 0.25
 _GROW_AFTER = 10
@@ -44,9 +45,9 @@ def detect(
 
     frames: half-open range of the footage; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
-    last, and from its end on follows the person it showed. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
+    last, and from its end on, and from the first box's first frame backwards, follows the person it showed. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
     detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
-    tracking. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
+    tracking, in the order in which frames are looked at. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps)
     finder = _BlazePose() if detector is None else _onnx(detector, device)
@@ -54,21 +55,33 @@ def detect(
     areas = [_box(b) for b in boxes]
     if on_start:
         on_start(footage)
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    start = _first_boxed(areas, footage) if isinstance(finder, _BlazePose) else 0
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def look(index: int, image: np.ndarray) -> None:
+        at = index + footage.first
+        points, conf = finder.find(image, [box for box, a, b in areas if a <= at < b])
+        outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
+        conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0))
+        known = index in found  # the frame from which the way back begins
+        found[index] = points.astype(np.float32), conf.astype(np.float32)
+        if on_frame and not known:
+            on_frame(index, len(found), max(footage.count, len(found)), points, conf)
+
+    def go_on() -> None:
+        if should_stop and should_stop():
+            raise LgdError("cancelled", "The detection was cancelled.")
+
     try:
         for index, image in footage:
-            if should_stop and should_stop():
-                raise LgdError("cancelled", "The detection was cancelled.")
-            at = index + footage.first
-            here = [box for box, a, b in areas if a <= at < b]
-            points, conf = finder.find(image, here)
-            outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
-            conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0)).astype(
-                np.float32
-            )
-            found.append((points.astype(np.float32), conf))
-            if on_frame:
-                on_frame(index, len(found), max(footage.count, len(found)), points, conf)
+            go_on()
+            if index >= start:
+                look(index, image)
+        if start and isinstance(finder, _BlazePose):
+            finder.turn()
+            for index, image in footage.backwards(min(start + 1, footage.count)):
+                go_on()
+                look(index, image)
     finally:
         finder.close()
     for note in finder.notes:
@@ -76,7 +89,9 @@ def detect(
             footage.notes.append(note)
     times = footage.frame_times
     options = _ONE_PERSON if detector is None else None
-    keypoints, confidence, ids = make_tracks(found, times, finder.layout, options)
+    nobody = _nobody(len(get_layout(finder.layout).names))
+    whole = [found.get(index, nobody) for index in range(len(times))]
+    keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options)
     if not len(keypoints):
         raise LgdError(
             "no_person",
@@ -115,6 +130,13 @@ def _box(values) -> tuple[tuple[float, float, float, float], float, float]:
             "A box is x, y, width, height in pixels and a range of frames.",
         )
     return (x, y, w, h), a, b
+
+
+def _first_boxed(areas, footage: Footage) -> int:
+    """The first frame (0 = the range's first) on which a box holds; 0 where none does."""
+    end = footage.first + footage.count
+    starts = [max(a - footage.first, 0) for _, a, b in areas if b > footage.first and a < end]
+    return int(min(starts, default=0))
 
 
 def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:
@@ -159,10 +181,7 @@ class _BlazePose:
 
     def __init__(self):
         self.notes: list[str] = []
-        self._cut: tuple[int, int, int, int] = (0, 0, 0, 0)  # what part of the picture the graph is shown
-        self._box: tuple[int, int, int, int] | None = None  # the last box that held
-        self._window: tuple[int, int, int, int] | None = None  # what goes along with a boxed person
-        self._lost = 0  # frames since the boxed person was seen
+        self.turn()
         self._pose = None
         try:
             with quiet():
@@ -170,6 +189,13 @@ class _BlazePose:
         except _IMPORT_FAULTS as error:
             raise _no_mediapipe(error) from None
         self._make = pose.Pose
+
+    def turn(self) -> None:
+        """Forget where the boxed person was: the frames go on elsewhere."""
+        self._cut: tuple[int, int, int, int] = (0, 0, 0, 0)  # what part of the picture the graph is shown
+        self._box: tuple[int, int, int, int] | None = None  # the last box that held
+        self._window: tuple[int, int, int, int] | None = None  # what goes along with a boxed person
+        self._lost = 0  # frames since the boxed person was seen
 
     def find(self, image: np.ndarray, boxes) -> tuple[np.ndarray, np.ndarray]:
         """Points (D, 33, 2) px and confidence (D, 33) with D 0 or 1."""

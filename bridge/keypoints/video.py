@@ -16,6 +16,7 @@ from bridge.keypoints.tracks import DEFAULT_FPS
 IMAGE_SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"]
 )
+HELD_BYTES = 400_000_000  # of pictures while a footage is read backwards
 _READ_HINT = "Check that the file plays in another program, or convert it to an .mp4 (H.264)."
 
 
@@ -81,6 +82,16 @@ class Footage:
         raise NotImplementedError
 
     def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
+        raise NotImplementedError
+
+    def backwards(self, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames before `stop` (from 0 = the range's first), the last one first; holds few of them at a time."""
+        while stop > 0:
+            start = max(stop - max(HELD_BYTES // (3 * self.width * self.height), 1), 0)
+            yield from reversed(list(self._part(start, stop)))
+            stop = start
+
+    def _part(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         raise NotImplementedError
 
 
@@ -150,6 +161,21 @@ class VideoFootage(Footage):
         for _ in self._decode(pictures=False):
             pass
 
+    def _part(self, start: int, stop: int):
+        # From the beginning: a jump to a frame by its number lands elsewhere in many files.
+        capture = _open_capture(self.path)
+        try:
+            for index in range(-self.first, stop):
+                if not capture.grab():
+                    return
+                if index >= start:
+                    good, image = capture.retrieve()
+                    if not good or image is None:
+                        return
+                    yield index, image
+        finally:
+            capture.release()
+
     def __iter__(self):
         return self._decode(pictures=True)
 
@@ -173,7 +199,10 @@ class ImageFootage(Footage):
         return self._rate
 
     def __iter__(self):
-        for index, file in enumerate(self._files):
+        return self._part(0, len(self._files))
+
+    def _part(self, start: int, stop: int):
+        for index, file in enumerate(self._files[start:stop], start):
             image = _read_image(file)
             if image.shape[:2] != (self.height, self.width):
                 raise LgdError(

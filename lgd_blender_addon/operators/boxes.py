@@ -11,7 +11,7 @@ from .run import complain, no_footage
 
 
 class LGD_OT_pick_box(bpy.types.Operator):
-    """Draw a box round the person to solve, over the footage in this editor. It holds on this frame; from there the person is followed"""
+    """Draw a box round the person to solve, over the footage in this editor. It holds on this frame; before and after it the person is followed"""
 
     bl_idname = "lgd.pick_box"
     bl_label = "Draw Box"

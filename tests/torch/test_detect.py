@@ -9,6 +9,7 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge.errors import LgdError
+from bridge.keypoints import video
 from bridge.keypoints.detect import detect
 
 
@@ -63,6 +64,39 @@ def test_a_boxed_person_is_followed_out_of_the_box(lgd_data):
     centre = box[:, :2] + box[:, 2:] / 2
     assert found.seen()[0].mean() > 0.95 and (centre[:, 1] > 600).all()
     assert 1340 < centre[0, 0] < 1450 and 980 < centre[-1, 0] < 1090
+
+
+def test_a_boxed_person_is_followed_backwards_too(lgd_data, monkeypatch):
+    needs_mediapipe()
+    path = lgd_data / "footage" / "walk_side.mp4"
+    monkeypatch.setattr(video, "HELD_BYTES", 3 * 1920 * 1080 * 7)  # read in several pieces
+    calls = []
+    # The same woman, her box drawn at the end of the range: before it the man on the roof would be taken.
+    found = detect(
+        path, frames=(60, 100), boxes=[(880, 520, 280, 440, 99, 100)], on_frame=lambda *c: calls.append(c[:3])
+    )
+    box = found.person(0).boxes()[0]
+    centre = box[:, :2] + box[:, 2:] / 2
+    assert found.seen()[0].mean() > 0.95 and (centre[:, 1] > 600).all()
+    assert 1340 < centre[0, 0] < 1450 and 980 < centre[-1, 0] < 1090
+    assert calls == [(39 - k, k + 1, 40) for k in range(40)]
+
+
+def test_footage_is_read_backwards_whole(tmp_path, monkeypatch):
+    folder = images(tmp_path / "f", 7)
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (160, 120))
+    for level in range(12):
+        writer.write(np.full((120, 160, 3), 20 * level, np.uint8))
+    writer.release()
+    monkeypatch.setattr(video, "HELD_BYTES", 3 * 160 * 120 * 2)
+    for path, brightness in ((folder, 40), (tmp_path / "v.mp4", 20)):
+        footage = video.open_footage(path, (1, 7))
+        forwards = list(footage)
+        back = list(footage.backwards(5))
+        assert [index for index, _ in back] == [4, 3, 2, 1, 0]
+        for index, image in back:
+            assert (image == forwards[index][1]).all()
+            assert abs(float(image.mean()) - min(brightness * (index + 1), 255)) < 6
 
 
 def test_cancel(tmp_path):
