@@ -71,7 +71,7 @@ def test_a_boxed_person_is_followed_backwards_too(lgd_data, monkeypatch):
     path = lgd_data / "footage" / "walk_side.mp4"
     monkeypatch.setattr(video, "HELD_BYTES", 3 * 1920 * 1080 * 7)  # read in several pieces
     calls = []
-    # The same woman, her box drawn at the end of the range: before it the man on the roof would be taken.
+    # The same woman, her box drawn at the end of the range.
     found = detect(
         path, frames=(60, 100), boxes=[(880, 520, 280, 440, 99, 100)], on_frame=lambda *c: calls.append(c[:3])
     )
@@ -80,6 +80,15 @@ def test_a_boxed_person_is_followed_backwards_too(lgd_data, monkeypatch):
     assert found.seen()[0].mean() > 0.95 and (centre[:, 1] > 600).all()
     assert 1340 < centre[0, 0] < 1450 and 980 < centre[-1, 0] < 1090
     assert calls == [(39 - k, k + 1, 40) for k in range(40)]
+
+
+def test_who_stands_free_before_the_box_is_not_taken(lgd_data):
+    needs_mediapipe()
+    path = lgd_data / "footage" / "two_people.mp4"
+    # Free search takes the man on the left (see above); the box shows the one on the right, on the last frame.
+    found = detect(path, frames=(0, 8), boxes=[(380, 370, 480, 800, 7, 8)])
+    box = found.person(0).boxes()[0]
+    assert found.people == 1 and found.seen().all() and (box[:, 0] > 350).all() and np.ptp(box[:, 0]) < 80
 
 
 def test_footage_is_read_backwards_whole(tmp_path, monkeypatch):
