@@ -31,20 +31,22 @@ class Plan:
     seed: int = 1
     video: VideoConfig = field(default_factory=VideoConfig)
     width: int = 512
+    optimiser: str = "adam"  # or muon, for the hidden layers of the video network
 
     def as_dict(self) -> dict:
         return asdict(self)
 
 
 PLANS = {
-    # Single frames first (most poses a second), then the learned steps on single frames, then on clips.
+    # Single frames first (most poses a second), then clips, both without learned steps; then the steps on clips.
     "video": Plan(
         "video", "video",
         (
-            Phase(1600, 1024, 1, 0, 1.2e-3, 4e-4, check_every=400),
-            Phase(800, 768, 1, 3, 8e-4, 4e-4, perturbed=0.3, check_every=200),
-            Phase(1700, 32, 24, 3, 4e-4, 5e-6, perturbed=0.2, check_every=300),
+            Phase(950, 2048, 1, 0, 1.2e-3, 1e-4, check_every=200),
+            Phase(500, 40, 48, 0, 6e-4, 1e-4, check_every=125),
+            Phase(900, 24, 32, 3, 5e-4, 1e-5, perturbed=0.25, check_every=150),
         ),
+        optimiser="muon",
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.
     "paper": Plan("paper", "paper", (Phase(3200, 512, 1, 3, 1e-3, 2e-5, check_every=400),), width=256),

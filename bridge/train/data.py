@@ -30,6 +30,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("LGD_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
 
 
+def shared_mocap(folder: Path | None = None) -> Path:
+    """Where the shared motion capture lies, or should."""
+    return (folder or data_folder()) / "mocap" / "mocap_30fps.npz"
+
+
 @dataclass
 class Mocap:
     """Clips in flat arrays. quats (N, 24, 4) sign-continuous in a clip; trans (N, 3) m hip midpoint, Y up."""
@@ -60,6 +65,17 @@ class Mocap:
     def of_split(self, split: str) -> "Mocap":
         return self.select([i for i, s in enumerate(self.split) if s == split])
 
+    def joined(self, other: "Mocap") -> "Mocap":
+        """The clips of both."""
+        tensors = {n: torch.cat((getattr(self, n), getattr(other, n))) for n in ("quats", "trans", "ok", "length", "grounded")}
+        lists = {n: getattr(self, n) + getattr(other, n) for n in ("subject", "source", "split")}
+        start = torch.cumsum(tensors["length"], 0) - tensors["length"]
+        return Mocap(start=start, **tensors, **lists)
+
+    def validating(self, subjects: tuple[str, ...]) -> "Mocap":
+        """The clips of the given subjects; where there are none, all that are kept from training."""
+        return self.of_subjects(subjects) if set(subjects) & set(self.subject) else self.of_split("val")
+
     def of_subjects(self, subjects: tuple[str, ...]) -> "Mocap":
         return self.select([i for i, s in enumerate(self.subject) if s in subjects])
 
@@ -74,12 +90,18 @@ def continuous_quaternions(matrices: Tensor) -> Tensor:
     return q
 
 
+def leg_length(body: BodyModel) -> float:
+    """Metres hip-knee-ankle of the mean body."""
+    rest = body.joint_template
+    return float((rest[1] - rest[4]).norm() + (rest[4] - rest[7]).norm())
+
+
 def load_mocap(body: BodyModel, folder: Path | None = None) -> Mocap:
     """The shared mocap file, root translation scaled to `body`'s leg length.
 
     Raises LgdError where the file is missing.
     """
-    path = (folder or data_folder()) / "mocap" / "mocap_30fps.npz"
+    path = shared_mocap(folder)
     if not path.is_file():
         raise LgdError(
             "bad_input", f"The training data {path.name} was not found in {path.parent}.",
@@ -89,9 +111,7 @@ def load_mocap(body: BodyModel, folder: Path | None = None) -> Mocap:
     rotations = exp_so3(torch.from_numpy(file["pose_aa"].astype(np.float32)).reshape(-1, 24, 3))
     start, length = torch.from_numpy(file["start"]), torch.from_numpy(file["length"])
     quats = torch.cat([continuous_quaternions(rotations[s : s + n]) for s, n in zip(start.tolist(), length.tolist())])
-    rest = body.joint_template
-    leg = float((rest[1] - rest[4]).norm() + (rest[4] - rest[7]).norm())
-    trans = torch.from_numpy(file["trans"].astype(np.float32)) * (leg / LEG_OF_FILE)
+    trans = torch.from_numpy(file["trans"].astype(np.float32)) * (leg_length(body) / LEG_OF_FILE)
     return Mocap(
         quats, trans, torch.from_numpy(file["ok"]), start, length, torch.from_numpy(file["grounded"]),
         file["subject"].tolist(), file["source"].tolist(), file["split"].tolist(),

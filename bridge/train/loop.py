@@ -7,6 +7,7 @@ an averaged copy of the weights that is validated, kept and exported.
 
 import argparse
 import copy
+import functools
 import json
 import math
 import os
@@ -20,9 +21,14 @@ from torch import nn
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel
+from ..errors import LgdError
 from . import config as configs
-from .data import Sampler, load_mocap
+from .data import Mocap, Sampler, load_mocap, shared_mocap
+from .mocap_files import HELD_OUT, read_folder
+from .muon import Muon
 from .tasks import PaperTask, VideoTask
+
+MUON_RATE = 1.5  # against AdamW's
 
 
 def learning_rate(phase: configs.Phase, iteration: int) -> float:
@@ -62,21 +68,38 @@ def git_commit() -> str:
         return "unknown"
 
 
+def all_mocap(body: BodyModel, folders: list[Path]) -> Mocap:
+    """The shared mocap and what lies in the user's folders; the shared one may be missing where there are folders.
+
+    Raises LgdError where there is nothing to train on, or nothing that is kept from training to validate with.
+    """
+    say = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    parts = [read_folder(folder, body, say) for folder in folders]
+    if not parts or shared_mocap().is_file():
+        parts.append(load_mocap(body))
+    whole = functools.reduce(Mocap.joined, parts)
+    if "val" not in whole.split or "train" not in whole.split:
+        raise LgdError(
+            "bad_input", f"{len(whole.start)} files are too few: every {HELD_OUT}th is kept to validate with.", "Add more."
+        )
+    return whole
+
+
 class Run:
     """One training run in a folder: `last.pt` to resume from, `log.jsonl`, `best.pt` with the averaged weights."""
 
-    def __init__(self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None):
+    def __init__(self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None, data: list[Path] | None = None):
         self.plan, self.folder = plan, folder
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
         body = BodyModel(load_body())
-        mocap = load_mocap(body)
+        mocap = all_mocap(body, data or [])
         self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)
         self.average = Average(self.net)
         self.phase, self.iteration, self.seconds, self.best = 0, 0, 0.0, math.inf
-        self.optimiser = self._optimiser()
+        self.optimisers = self._optimisers()
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
@@ -84,13 +107,19 @@ class Run:
             self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
             self.average = Average(self.net)
 
-    def _optimiser(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.net.parameters(), lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        """AdamW; in video mode Muon for the linear layers between the inputs and the heads."""
+        hidden = [p for p in self.task.hidden(self.net) if self.plan.optimiser == "muon"]
+        taken = {id(p) for p in hidden}
+        rest = [p for p in self.net.parameters() if id(p) not in taken]
+        optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))]
+        return optimisers + ([Muon(hidden, lr=1e-3, weight_decay=1e-4)] if hidden else [])
 
     def _load(self, saved: dict) -> None:
         self.net.load_state_dict(saved["net"])
         self.average.net.load_state_dict(saved["average"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         self.average.count = saved["count"]
         for name in ("phase", "iteration", "seconds", "best"):
             setattr(self, name, saved[name])
@@ -99,7 +128,7 @@ class Run:
         """Write `last.pt` whole or not at all."""
         state = {
             "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
-            "optimiser": self.optimiser.state_dict(), "phase": self.phase, "iteration": self.iteration,
+            "optimisers": [o.state_dict() for o in self.optimisers], "phase": self.phase, "iteration": self.iteration,
             "seconds": self.seconds, "best": self.best,
         }  # fmt: skip
         part = self.folder / "last.part"
@@ -116,7 +145,7 @@ class Run:
             self._train(self.plan.phases[self.phase])
             self.export(self.folder / f"phase{self.phase}.pt", {})
             self.phase, self.iteration = self.phase + 1, 0
-            self.optimiser = self._optimiser()
+            self.optimisers = self._optimisers()
             self.save()
 
     def _train(self, phase: configs.Phase) -> None:
@@ -126,15 +155,17 @@ class Run:
         while self.iteration < phase.iterations:
             gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.iteration)
             rate = learning_rate(phase, self.iteration)
-            for group in self.optimiser.param_groups:
-                group["lr"] = rate
+            for optimiser in self.optimisers:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate * (MUON_RATE if isinstance(optimiser, Muon) else 1)
             self.net.train()
             loss, parts = self.task.loss(self.net, self.sampler, phase, gen, self.iteration / phase.iterations)
-            self.optimiser.zero_grad(set_to_none=True)
+            self.net.zero_grad(set_to_none=True)
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             if torch.isfinite(norm):
-                self.optimiser.step()
+                for optimiser in self.optimisers:
+                    optimiser.step()
                 self.average.take(self.net)
             self.iteration += 1
             self.seconds = time.time() - started
@@ -214,6 +245,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt")
     parser.add_argument("--init", type=Path, help="start from exported weights")
+    parser.add_argument(
+        "--data", type=Path, action="append", metavar="FOLDER",
+        help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
+    )  # fmt: skip
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
     parser.add_argument(
@@ -229,11 +264,11 @@ def main(argv: list[str]) -> int:
         blend(Path(first), Path(last), float(share), Path(out))
         return 0
     if options.export is not None:
-        run = Run(plan, folder, resume=True, init=None)
+        run = Run(plan, folder, resume=True, init=None, data=options.data)
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
         return 0
-    Run(plan, folder, options.resume, options.init).go()
+    Run(plan, folder, options.resume, options.init, options.data).go()
     return 0
 
 

@@ -47,7 +47,7 @@ class VideoTask:
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
         self.families = torch.tensor([FAMILIES.index(FAMILY[name]) for name in self.sets.layouts])
-        self.val = {name: (mocap.of_subjects(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
+        self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
         self._batches: dict[tuple[str, int], Batch] = {}
 
     def network(self, sampler: Sampler) -> VideoNet:
@@ -57,6 +57,11 @@ class VideoTask:
 
     def network_config(self) -> dict:
         return self.plan.video.as_dict()
+
+    def hidden(self, net: VideoNet) -> list[torch.nn.Parameter]:
+        """Weights of the linear layers that lie between the inputs and the heads."""
+        rooms = (net.inlet[2], net.encoder, net.update, net.state_in)
+        return [m.weight for room in rooms for m in room.modules() if isinstance(m, torch.nn.Linear)]
 
     def clip_body(self, layout: Tensor) -> ClipBody:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
@@ -137,13 +142,17 @@ class PaperTask:
     def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
-        self.val = {name: (mocap.of_subjects(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
+        self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
 
     def network(self, sampler: Sampler) -> PaperNet:
         return PaperNet(self.plan.width)
 
     def network_config(self) -> dict:
         return {"width": self.plan.width}
+
+    def hidden(self, net: PaperNet) -> list[torch.nn.Parameter]:
+        """None: the paper trains with Adam alone."""
+        return []
 
     def loss(
         self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
