@@ -42,19 +42,17 @@ class Shaped:
         lead = rotations.shape[:-3]
         rest = self.rest.expand(*lead, 24, 3)
         bones = rest - rest[..., _PARENTS_0, :]
-        world: list[Tensor] = [torch.empty(0)] * 24
-        place: list[Tensor] = [torch.empty(0)] * 24
-        world[0] = rotations[..., 0, :, :]
-        place[0] = torch.zeros_like(rest[..., 0, :]) if pelvis is None else pelvis.expand(*lead, 3)
-        for level in J.LEVELS[1:]:
-            parents = [J.PARENTS[j] for j in level]
-            up = torch.stack([world[p] for p in parents], -3)
-            at = torch.stack([place[p] for p in parents], -2)
-            turned = up @ rotations[..., list(level), :, :]
-            moved = at + (up @ bones[..., list(level), :, None]).squeeze(-1)
-            for i, j in enumerate(level):
-                world[j], place[j] = turned[..., i, :, :], moved[..., i, :]
-        joints, frames = torch.stack(place, -2), torch.stack(world, -3)
+        # [rotation | bone], so that one product turns both; SMPL numbers its joints level by level.
+        local = torch.cat((rotations, bones[..., None]), -1)
+        frame = local[..., :1, :, :3]
+        place = torch.zeros_like(rest[..., :1, :]) if pelvis is None else pelvis.expand(*lead, 3)[..., None, :]
+        frames, places = [frame], [place]
+        for level, above in _LEVELS:
+            turned = frame[..., above, :, :] @ local[..., level, :, :]
+            frame, place = turned[..., :3], place[..., above, :] + turned[..., 3]
+            frames.append(frame)
+            places.append(place)
+        joints, frames = torch.cat(places, -2), torch.cat(frames, -3)
         points = joints[..., self.parents, :] + (
             frames[..., self.parents, :, :] @ self.offsets.expand(*lead, -1, 3)[..., None]
         ).squeeze(-1)
@@ -62,6 +60,20 @@ class Shaped:
 
 
 _PARENTS_0 = [max(p, 0) for p in J.PARENTS]
+
+
+def _levels() -> list[tuple[slice, slice | list[int]]]:
+    """For each level of the tree but the first: its joints, and where their parents stand in the level above, as a slice
+    where they are a run."""
+    out: list[tuple[slice, slice | list[int]]] = []
+    for upper, level in zip(J.LEVELS[:-1], J.LEVELS[1:]):
+        at = [upper.index(J.PARENTS[j]) for j in level]
+        run = at == list(range(at[0], at[0] + len(at)))
+        out.append((slice(level[0], level[-1] + 1), slice(at[0], at[0] + len(at)) if run else at))
+    return out
+
+
+_LEVELS = _levels()
 
 
 def _below() -> np.ndarray:
@@ -83,9 +95,8 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     A turn w of joint j moves a point x of its subtree by (G_j w) x (x - p_j).
     """
     reach = BELOW.to(forces)[:, parents]
-    moment = torch.linalg.cross(points, forces, dim=-1)
-    force_sum = reach @ forces
-    moment_sum = reach @ moment
+    screws = torch.cat((forces, torch.linalg.cross(points, forces, dim=-1)), -1)
+    force_sum, moment_sum = (screws.transpose(-1, -2) @ reach.T).transpose(-1, -2).split(3, -1)
     torque = moment_sum - torch.linalg.cross(posed.joints, force_sum, dim=-1)
     turn = (posed.world.transpose(-1, -2) @ torque[..., None]).squeeze(-1)
     return turn, forces.sum(-2)
@@ -104,7 +115,7 @@ class BodyModel:
         self.id: str = str(data["id"])
         self.gender: str = str(data["gender"])
         self.device = torch.device(device)
-        self._data = data
+        self.data = data
         self._f32 = lambda a: torch.as_tensor(np.ascontiguousarray(a), dtype=torch.float32, device=self.device)
         self.joint_template = self._f32(regressor @ template)
         self.joint_shapes = self._f32(np.einsum("jv,vck->jck", regressor, shapes))
@@ -120,7 +131,7 @@ class BodyModel:
         Returns offsets (30, 3) m, their shape directions (30, 3, 10), and the parent joint of each (30).
         """
         if layout not in self._landmarks:
-            offsets, directions, parents = landmark_offsets(self._data, layout)
+            offsets, directions, parents = landmark_offsets(self.data, layout)
             self._landmarks[layout] = (
                 self._f32(offsets), self._f32(directions), torch.as_tensor(parents, device=self.device)
             )  # fmt: skip
@@ -138,7 +149,7 @@ class BodyModel:
 
         rotations: (F, 24, 3, 3) local; betas: (10); trans: (F, 3) m, smplx's transl.
         """
-        data, f32 = self._data, self._f32
+        data, f32 = self.data, self._f32
         rest = f32(data["v_template"]) + f32(data["shapedirs"])[..., :10] @ betas
         posedirs = np.asarray(data["posedirs"])
         shaped = rest.expand(len(rotations), *rest.shape)

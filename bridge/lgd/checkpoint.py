@@ -57,7 +57,8 @@ def load_network(mode: str, device="cpu", path: Path | None = None):
             "setup_incomplete", f"The weights of {mode} mode are of another version than the add-on.",
             "Install the add-on again.",
         ) from fault  # fmt: skip
-    return net.eval().requires_grad_(False).to(device)
+    net = net.eval().requires_grad_(False).to(device)
+    return net.fuse() if mode == "paper" else net
 
 
 def describe(mode: str) -> dict:

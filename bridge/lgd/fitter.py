@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fit one person's keypoints: `fit(keypoints, options) -> Motion`. Both modes start and end here."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ from .solve_paper import solve_paper
 from .solve_video import VideoSolver
 
 FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate may be
+
+FEW_FRAMES, MOST_THREADS = 16, 4
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -68,6 +71,13 @@ def fit(
         raise LgdError("bad_input", f"{options.steps} steps were asked for.", "Choose 0 to 8 steps.")
     device = pick_device(options.device)
     torch.manual_seed(options.seed)
+    with _threads(keypoints.frames):
+        return _fit(keypoints, options, device, on_progress, should_stop)
+
+
+def _fit(
+    keypoints: Keypoints, options: FitOptions, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+) -> tuple[Motion, dict | None]:  # fmt: skip
     model, data = _body(options.body, str(device))
     cam_K, source = _intrinsics(keypoints, options)
     stop = _stopper(should_stop)
@@ -86,6 +96,17 @@ def fit(
     motion = assemble(keypoints, options.T_world_cam, options.mode, model, data, found, slow)
     motion.betas_per_frame = per_frame
     return motion, trace
+
+
+@contextlib.contextmanager
+def _threads(frames: int) -> Iterator[None]:
+    """Few torch threads within: handing small tensors to others costs more than they save, for one frame all of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, 1 if frames < FEW_FRAMES else MOST_THREADS))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from ..body.smpl import BodyModel, Posed, pull_back
 from ..keypoints.formats import POINT_INDEX
@@ -64,12 +65,23 @@ class Estimate:
     reprojection: Tensor
 
 
-def normalise(points: Tensor, seen: Tensor) -> Tensor:
-    """Box normalisation to [0, 1]. points: (N, 18, 2); seen: (N, 18) bool; points not seen become 0.5."""
+def _box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Corners (N, 1, 2) and longer side (N, 1, 1) of the points seen."""
     far = torch.full_like(points, 1e9)
     low = torch.where(seen[..., None], points, far).amin(-2, keepdim=True)
     high = torch.where(seen[..., None], points, -far).amax(-2, keepdim=True)
-    side = (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+    return low, high, (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+
+
+def _share(hit: Tensor, dim: int) -> Tensor:
+    """Ones over their number along `dim`: several points at an edge share its motion."""
+    hit = hit.float()
+    return hit / hit.sum(dim, keepdim=True).clamp_min(1)
+
+
+def normalise(points: Tensor, seen: Tensor) -> Tensor:
+    """Box normalisation to [0, 1]. points: (N, 18, 2); seen: (N, 18) bool; points not seen become 0.5."""
+    low, high, side = _box(points, seen)
     scaled = (points - (low + high) / 2) / side + 0.5
     return torch.where(seen[..., None] & seen.any(-1)[:, None, None], scaled, torch.full_like(scaled, 0.5))
 
@@ -82,6 +94,14 @@ class PaperNet(nn.Module):
         self.width, self.blind = width, False
         self.pose_first, self.shape_first = _network(36, 72, width), _network(36, 10, width)
         self.pose_update, self.shape_update = _network(180, 72, width), _network(180, 10, width)
+
+    def fuse(self) -> "PaperNet":
+        """For fitting alone: every batch normalisation folded into the layer before it, no dropout."""
+        for layer in self.eval().modules():
+            if isinstance(layer, _Layer):
+                layer[0] = fuse_linear_bn_eval(layer[0], layer[1])
+                del layer[3], layer[1]
+        return self
 
     def forward(
         self, keypoints: Tensor, confidence: Tensor, body: BodyModel, steps: int = 3,
@@ -151,13 +171,19 @@ def reprojection_gradient(theta: Tensor, posed: Posed, x: Tensor, confidence: Te
     """Gradient (N, 72) of each frame's confidence-weighted mean L1 reprojection error with respect to the pose.
 
     The mean runs over the 36 coordinates of a frame: the published code's batch mean times the batch size. The box
-    normalisation is differentiated too (through the 36 projected coordinates only); from there on it is closed form.
+    normalisation is differentiated too.
     """
     points = points18(posed)
-    with torch.enable_grad():
-        pixels = project_fixed(points).requires_grad_()
-        error = ((normalise(pixels, seen) - x).abs() * confidence[..., None]).mean((-1, -2)).sum()
-        (force2,) = torch.autograd.grad(error, pixels)
+    pixels = project_fixed(points)
+    low, high, side = _box(pixels, seen)
+    scaled = (pixels - (low + high) / 2) / side
+    pull = torch.sign(scaled + 0.5 - x) * (confidence * seen / x[0].numel())[..., None]
+    # A point at the box's edge also moves the box's centre, and stretches it along its longer side.
+    at_low, at_high = (_share((pixels == edge) & seen[..., None], -2) for edge in (low, high))
+    longer = _share(high - low == side, -1)
+    shift = (at_low + at_high) * pull.sum(-2, keepdim=True) / 2
+    stretch = (at_high - at_low) * longer * (pull * scaled).sum((-1, -2), keepdim=True)
+    force2 = (pull - shift - stretch) / side
     depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
     force2 = force2 * FOCAL * force2.new_tensor([1.0, -1.0]) / depth
     force = torch.cat((force2, (force2 * points[..., :2]).sum(-1, keepdim=True) / depth), -1)
