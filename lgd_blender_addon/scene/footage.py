@@ -14,6 +14,7 @@ import bpy
 import numpy as np
 
 from .._bridge import LgdError
+from . import strips
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jp2 .bmp .tif .tiff .webp .ppm .pgm .pbm".split())
 
@@ -106,54 +107,29 @@ def _positions(folder: Path, names) -> np.ndarray:
 # -- the sequencer
 
 
-def strips_of(scene) -> list:
-    """All strips of a scene's sequencer, in any version."""
-    editor = scene.sequence_editor
-    if editor is None:
-        return []
-    return list(editor.strips if hasattr(editor, "strips") else editor.sequences)
-
-
 def from_strip(scene, strip) -> Footage:
     """A movie or image strip of the scene's sequencer."""
     if strip is None:
         raise _bad("No strip is active in the sequencer.", "Select the footage's strip.")
-    kinds = {
-        "META": "is a meta strip, which cannot be read: open it (Tab) and select the movie strip inside.",
-        "SPEED": "is a speed effect, which cannot be read: set the speed by the movie strip's retiming.",
-        "SCENE": "is a scene strip: render it to a video first.",
-        "SOUND": "is a sound strip: select the movie strip beside it.",
-        "MOVIECLIP": "is a clip strip: choose the clip in the movie clip editor.",
-    }
-    if strip.type not in ("MOVIE", "IMAGE"):
-        raise _bad(
-            f"The strip {strip.name} "
-            + kinds.get(strip.type, "is neither a movie nor images: select the footage's own strip.")
-        )
-    if _speed_effect(scene, strip):
-        raise _bad(
-            f"The strip {strip.name} is played by a speed effect, which cannot be read.",
-            "Remove the effect, or set the speed by the strip's retiming.",
-        )
-    start, end = strip_span(strip)
+    strips.must_be_plain(scene, strip)
+    start, end = strips.shown_span(strip)
+    if start >= end:
+        raise _bad(f"The strip {strip.name} is shown on no frame.", "Check its handles and its meta strip's.")
     shown = np.arange(start, end)
-    index = strip_frames(scene, strip, shown)
-    fps = 0.0
     if strip.type == "MOVIE":
-        path = str(_existing(strip.filepath))
-        name = Path(strip.filepath).stem
-        fps = float(strip.fps)
-        size = _strip_size(strip)
+        full = _existing(strip.filepath)
+        path, name, fps = str(full), Path(strip.filepath).stem, float(strip.fps)
+        index = strips.strip_frames(scene, strip, shown, _movie_length(full))
     else:
         folder = _existing(strip.directory)
         files = [e.filename for e in strip.elements]
         where = _positions(folder, files)
-        index = where[np.clip(index, 0, len(files) - 1)]
-        path, name, size = str(folder), folder.name, _strip_size(strip)
+        index = where[np.clip(strips.strip_frames(scene, strip, shown, len(files)), 0, len(files) - 1)]
+        path, name, fps = str(folder), folder.name, 0.0
         if len(files) == 1:
             path = str(folder / files[0])
             index = np.zeros_like(index)
-    return Footage("STRIP", name, path, fps, size, start, index.astype(int), strip.name)
+    return Footage("STRIP", name, path, fps, _strip_size(strip), start, index.astype(int), strip.name)
 
 
 def _strip_size(strip) -> tuple[int, int]:
@@ -161,98 +137,17 @@ def _strip_size(strip) -> tuple[int, int]:
     return (int(element.orig_width or 0), int(element.orig_height or 0)) if element is not None else (0, 0)
 
 
-def _of(strip, *names):
-    """A strip's number under the newest of its names (5.1 renamed them)."""
-    return float(getattr(strip, next(name for name in names if hasattr(strip, name))))
-
-
-def strip_span(strip) -> tuple[int, int]:
-    """The Blender frames a strip is shown on, half-open."""
-    return (
-        int(_of(strip, "left_handle", "frame_final_start")),
-        int(_of(strip, "right_handle", "frame_final_end")),
-    )
-
-
-def _speed_effect(scene, strip) -> bool:
-    return any(
-        other.type == "SPEED" and getattr(other, "input_1", None) == strip and not other.mute
-        for other in strips_of(scene)
-    )
-
-
-def strip_frames(scene, strip, frames) -> np.ndarray:
-    """The source frame (0-based, in the file) that a movie or image strip shows on Blender's frames (N,).
-
-    Follows Blender's own arithmetic (SEQ_give_frame_index), including the playback rate that a strip added by
-    the file browser has, which Python is not told and which the strip's length betrays.
-    """
-    frames = np.asarray(frames, dtype=float)
-    length = source_length(strip)
-    offset = int(_of(strip, "content_trim_start", "animation_offset_start"))
-    if strip.type == "IMAGE" and len(strip.elements) == 1:
-        return np.zeros(len(frames), dtype=int)
-    start = _of(strip, "content_start", "frame_start")
-    content_end = strip_span(strip)[1] + _of(strip, "right_handle_offset", "frame_offset_end")
-    keys = list(getattr(strip, "retiming_keys", ()))
-    index = (content_end - 1 - frames) if strip.use_reverse_frames else (frames - start)
-    index = np.maximum(index, 0.0)
-    if keys:
-        if len(keys) > 2:
-            raise _bad(
-                f"The strip {strip.name} is retimed in several pieces, which Blender does not let add-ons read.",
-                "Retime it with one speed, or render it to a video.",
-            )
-        span = content_end - 1 - start
-        if bpy.app.version < (4, 5, 0):
-            # Before 4.5 the keys stand elsewhere than the strip's end; with a playback rate Python gets them scaled.
-            keyed = float(keys[1].timeline_frame - keys[0].timeline_frame)
-            span = min(keyed, keyed / _rate(scene, strip), key=lambda value: abs(value - span))
-        index = np.clip(index / max(span, 1.0), 0.0, 1.0) * (length - 1)
-    else:
-        index = index * playback_rate(scene, strip, length, content_end - start)
-    index = np.clip(index, 0.0, max(length - 1, 0))
-    if strip.strobe > 1:
-        index = index - np.fmod(index, strip.strobe)
-    # Blender rounds half away from zero.
-    return np.floor(index + 0.5).astype(int) + offset
-
-
 _lengths: dict = {}
 
 
-def source_length(strip) -> int:
-    """The number of source frames a strip has left after hard trims (what a strip reports changed in 4.5)."""
-    if strip.type == "IMAGE":
-        return len(strip.elements) - int(
-            _of(strip, "content_trim_start", "animation_offset_start")
-            + _of(strip, "content_trim_end", "animation_offset_end")
-        )
-    path = _existing(strip.filepath)
+def _movie_length(path: Path) -> int:
+    """Blender's number of frames of a movie."""
     key = (str(path), path.stat().st_mtime, path.stat().st_size)
     if key not in _lengths:
         clip = bpy.data.movieclips.load(str(path))
         _lengths[key] = int(clip.frame_duration)
         bpy.data.movieclips.remove(clip)
-    trimmed = _of(strip, "content_trim_start", "animation_offset_start") + _of(
-        strip, "content_trim_end", "animation_offset_end"
-    )
-    return max(_lengths[key] - int(trimmed), 1)
-
-
-def _rate(scene, strip) -> float:
-    fps = float(getattr(strip, "fps", 0.0) or 0.0)
-    return fps / (scene.render.fps / scene.render.fps_base) if fps else 1.0
-
-
-def playback_rate(scene, strip, length: int, shown: float) -> float:
-    """Source frames a timeline frame of a strip without retiming."""
-    if strip.type != "MOVIE" or not strip.fps:
-        return 1.0
-    rate = _rate(scene, strip)
-    if abs(shown - length) < 0.5 and abs(length / rate - length) >= 1.0:
-        return 1.0
-    return rate if abs(shown - length / rate) <= 1.0 and abs(shown - length) >= 0.5 else 1.0
+    return _lengths[key]
 
 
 # -- clips, images, files

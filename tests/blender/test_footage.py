@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from movies import HEIGHT, WIDTH, displayed, make_frames, make_movie, sequences
+from movies import displayed, make_frames, make_movie, sequences
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.scene import footage, timing
@@ -50,37 +50,6 @@ def test_movie_strips(films, rate, change):
     order, times = timing.shown_keys(found.table, found.start, a, b - a)
     for k, time in zip(order, times, strict=True):
         assert found.table[int(time) - found.start] == a + k
-
-
-@pytest.mark.skipif(bpy.app.version >= (5, 0, 0), reason="the module of 5.x crashes in sequencer operators")
-@pytest.mark.parametrize("scene_rate", [(24, 1), (30, 1.001), (60, 1)])
-@pytest.mark.parametrize("rate", [(25, 1), (60, 1.001)])
-@pytest.mark.parametrize("back", [False, True])
-def test_strips_that_play_at_their_own_rate(films, rate, scene_rate, back):
-    path = make_movie(films, 24, rate)
-    set_rate(scene_rate)
-    # A strip added by the operator is scaled to the picture size of that moment.
-    bpy.context.scene.render.resolution_x, bpy.context.scene.render.resolution_y = WIDTH, HEIGHT
-    sequences(bpy.context.scene)
-    window = bpy.context.window
-    area = window.screen.areas[0]
-    area.type = "SEQUENCE_EDITOR"
-    region = next(r for r in area.regions if r.type == "WINDOW")
-    with bpy.context.temp_override(window=window, area=area, region=region):
-        bpy.ops.sequencer.movie_strip_add(
-            filepath=path,
-            frame_start=3,
-            channel=1,
-            sound=False,
-            use_framerate=False,
-            adjust_playback_rate=True,
-        )
-    strip = list(sequences(bpy.context.scene))[0]
-    strip.use_reverse_frames = back
-    found = footage.from_strip(bpy.context.scene, strip)
-    ratio = (rate[0] / rate[1]) / (scene_rate[0] / scene_rate[1])
-    assert abs(len(found.table) - 24 / ratio) <= 1.0
-    check(found, 2)
 
 
 def test_image_strips(films):

@@ -209,6 +209,8 @@ def run(suite: str, scenario: Path, out: Path, addon: Path | None = None, files=
             shutil.copy(file, job)
             if not file.name.startswith("test_"):
                 shutil.copy(file, modules)
+        for name in ("movies.py", "strip_cases.py"):
+            shutil.copy(ROOT / "tests" / "blender" / name, modules)
         shutil.copy(scenario, job / scenario.name)
         for file in files:
             (shutil.copytree if Path(file).is_dir() else shutil.copy)(file, job / Path(file).name)
