@@ -198,7 +198,7 @@ def draw_settings(layout, context) -> None:
     """How it is solved."""
     settings = context.scene.lgd
     row = layout.row(align=True)
-    row.menu("LGD_MT_presets", text="Presets")
+    row.menu("LGD_MT_presets", text=LGD_MT_presets.bl_label)  # the chosen one, which the minus removes
     row.operator("lgd.preset_add", text="", icon="ADD")
     row.operator("lgd.preset_add", text="", icon="REMOVE").remove_active = True
     layout.prop(settings, "mode")

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Everything that Blender must be told of, in one order, and taken back in the reverse one."""
 
+from pathlib import Path
+
 import bpy
 
 from . import operators, operators_setup, overlay, panels, preferences, properties, translations
@@ -15,8 +17,11 @@ CLASSES = (
 )
 
 
+FOLDER = str(Path(__file__).resolve().parent)  # holds `presets/lgd`, where Blender looks for shipped presets
+
+
 def register() -> None:
-    """Register classes, properties, menus, handlers, overlay and translations."""
+    """Register classes, properties, menus, handlers, overlay, translations and shipped presets."""
     for cls in CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
@@ -24,10 +29,12 @@ def register() -> None:
     pump.attach()
     overlay.attach()
     translations.attach()
+    bpy.utils.register_preset_path(FOLDER)
 
 
 def unregister() -> None:
     """End what runs, then take everything back."""
+    bpy.utils.unregister_preset_path(FOLDER)
     operators_setup.unregister()
     pump.detach()
     overlay.detach()

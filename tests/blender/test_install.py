@@ -2,6 +2,7 @@
 """The built zip as Blender gets it: installs as an extension, registers twice, and leaves nothing when it goes."""
 
 import os
+import re
 import sys
 import time
 from pathlib import Path
@@ -131,3 +132,49 @@ def wait(pump, seconds=120):
     end = time.monotonic() + seconds
     while pump() and time.monotonic() < end:
         time.sleep(0.05)
+
+
+SHIPPED = {"Baked_for_Export", "Default", "Fast_Preview", "Phone_Video", "Placed_Camera", "Published_Method"}
+
+
+def presets() -> dict[str, str]:
+    """The presets that Blender's menu lists: name and file."""
+    return {f.stem: str(f) for folder in bpy.utils.preset_paths("lgd") for f in Path(folder).glob("*.py")}
+
+
+def test_shipped_presets_are_found_and_set_what_they_say(installed):
+    listed, settings = presets(), bpy.context.scene.lgd
+    assert set(listed) == SHIPPED
+    kept = {n.partition(".")[2] for n in sys.modules[f"{ADDON}.panels"].LGD_OT_preset_add.preset_values}
+    named = {
+        name: set(re.findall(r"^settings\.(\w+) = ", Path(file).read_text(), re.MULTILINE))
+        for name, file in listed.items()
+    }
+    assert named.pop("Default") == kept  # nothing stays of another preset
+    body = {"gender", "bone_names"}
+    assert all(names == kept - body for names in named.values()), named
+    new = {name: getattr(settings, name) for name in kept}
+    chosen = {}
+    for name in [*sorted(SHIPPED - {"Default"}), "Default"]:
+        # A value that Blender does not know would raise here.
+        done = bpy.ops.script.execute_preset(filepath=listed[name], menu_idname="LGD_MT_presets")
+        assert done == {"FINISHED"} and bpy.types.LGD_MT_presets.bl_label == name.replace("_", " ")
+        chosen[name] = (settings.range, settings.timing, settings.mode, settings.camera, settings.correctives)
+    assert {name: getattr(settings, name) for name in kept} == new
+    assert chosen["Published_Method"][2] == "PAPER" and chosen["Phone_Video"][1] == "REAL"
+    assert chosen["Fast_Preview"][0] == "SCENE" and chosen["Placed_Camera"][3] == "SCENE"
+    assert chosen["Baked_for_Export"][4] == "BAKED" and len(set(chosen.values())) == len(SHIPPED)
+    bpy.ops.preferences.addon_disable(module=ADDON)
+    assert not presets()
+
+
+def test_own_presets_come_and_go_and_shipped_ones_stay(installed):
+    settings = bpy.context.scene.lgd
+    settings.focal = 1234.0
+    assert bpy.ops.lgd.preset_add(name="My Lens") == {"FINISHED"}
+    settings.focal = 0.0
+    bpy.ops.script.execute_preset(filepath=presets()["My_Lens"], menu_idname="LGD_MT_presets")
+    assert settings.focal == 1234.0
+    assert bpy.ops.lgd.preset_add(remove_active=True) == {"FINISHED"} and "My_Lens" not in presets()
+    bpy.ops.script.execute_preset(filepath=presets()["Default"], menu_idname="LGD_MT_presets")
+    assert bpy.ops.lgd.preset_add(remove_active=True) == {"CANCELLED"} and set(presets()) == SHIPPED
