@@ -260,6 +260,7 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
         source["path"],
         frames=tuple(frames) if frames else None,
         fps=source.get("fps"),
+        counted=source.get("counted"),
         boxes=[tuple(box) for box in boxes],
         detector=str(detector) if detector else None,
         device=request.get("device", "auto"),
@@ -284,6 +285,7 @@ def streamed(points, confidence) -> list:
 
 
 def _read(request: dict, task: Task) -> Keypoints:
+    from .counting import shown
     from .keypoints.importers import read_keypoints
 
     task.progress("read", 0, 1)
@@ -293,7 +295,10 @@ def _read(request: dict, task: Task) -> Keypoints:
     if not keypoints.rate_known:
         task.warning("The keypoint file gives no frame rate: 30 frames a second are taken.")
     if request.get("frames"):
-        keypoints = keypoints.cut(*request["frames"])
+        a, b = request["frames"]
+        if request.get("counted"):
+            a, b = shown(keypoints.times(), request["counted"], a, b)
+        keypoints = keypoints.cut(a, b)
     return keypoints
 
 
@@ -304,7 +309,7 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None):
 
     focal, world, betas = request.get("focal"), None, request.get("betas")
     if request.get("camera"):
-        world, cam_K = read_camera(request["camera"], keypoints.frames)
+        world, cam_K = read_camera(request["camera"], keypoints.frames, _places_of(request, keypoints))
         if cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
     options = FitOptions(
@@ -319,6 +324,19 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None):
         trace=bool(request.get("trace")),
     )
     return options, keypoints
+
+
+def _places_of(request: dict, keypoints: Keypoints):
+    """Which of a range's counted frames each picture is (F,); None where pictures are counted."""
+    source = request.get("source") or request
+    if not source.get("counted") or not source.get("frames"):
+        return None
+    import numpy as np
+
+    from .counting import counts
+
+    a, b = source["frames"]
+    return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
 
 
 def _focal(motion: Motion) -> float:

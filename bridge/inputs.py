@@ -56,10 +56,11 @@ def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[i
     return [person]
 
 
-def read_camera(path: str, frames: int | None = None):
+def read_camera(path: str, frames: int | None = None, places=None):
     """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError.
 
-    frames: F, None where it is not known yet.
+    frames: F, None where it is not known yet; places (F,): which of the file's entries each frame has, where it has
+    one for each counted frame of the range.
     """
     import numpy as np
 
@@ -73,6 +74,10 @@ def read_camera(path: str, frames: int | None = None):
         raise LgdError("bad_input", f"The camera's file {path} cannot be read.", hint) from fault
     except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
         raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault
+    if places is not None:
+        world, cam_K = (
+            a[places] if a is not None and a.ndim == 3 and len(a) > max(places) else a for a in (world, cam_K)
+        )
     for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
         if array is None:
             continue

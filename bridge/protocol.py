@@ -25,8 +25,9 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "fit": {
         "source?": (dict, type(None)),
         "keypoints?": _NAME,
-        "frames?": _LIST,  # these two for a keypoint file; a source has its own
+        "frames?": _LIST,  # these three for a keypoint file; a source has its own
         "fps?": (*_NUMBER, type(None)),
+        "counted?": (*_NUMBER, type(None)),
         "person?": (int, str),
         "mode?": _NAME,
         "focal?": (*_NUMBER, type(None)),
@@ -42,7 +43,14 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     },
 }
 JOBS = ("describe_body", "detect", "fit")
-SOURCE = {"path": _TEXT, "frames?": _LIST, "fps?": (*_NUMBER, type(None)), "boxes?": _LIST}
+# counted: the rate at which frames and boxes count a video's frames (counting.py); without it they count its pictures.
+SOURCE = {
+    "path": _TEXT,
+    "frames?": _LIST,
+    "fps?": (*_NUMBER, type(None)),
+    "counted?": (*_NUMBER, type(None)),
+    "boxes?": _LIST,
+}
 EVENTS: dict[str, dict[str, tuple]] = {
     "ready": {"version": _TEXT, "pid": (int,)},
     "progress": {"stage": _TEXT, "done": (int,), "total": (int,)},

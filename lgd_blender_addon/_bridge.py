@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where `bridge/` lies (inside the add-on in the zip, beside it in a checkout), and its two modules used in Blender."""
+"""Where `bridge/` lies (inside the add-on in the zip, beside it in a checkout), and its modules used in Blender."""
 
 import importlib.util
 import sys
@@ -33,4 +33,5 @@ FOLDER = _find()
 """The folder that holds `bridge/`: what the worker's start command puts on its path."""
 protocol = _load("protocol")
 errors = _load("errors")
+counting = _load("counting")
 LgdError = errors.LgdError

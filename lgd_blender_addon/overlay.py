@@ -67,6 +67,7 @@ EDGES = {
     "blazepose33": _BLAZEPOSE,
 }  # fmt: skip
 SEEN = 0.3
+HELD = 4  # frames
 
 
 class Tracks:
@@ -85,7 +86,10 @@ class Tracks:
         place = frame - self.start
         if not 0 <= place < len(self.table):
             return []
-        return self.frames.get(int(self.table[place]), [])
+        source = int(self.table[place])
+        # While the pictures of a variable-rate file come in, one stays until the next.
+        held = range(source, max(source - HELD, -1), -1) if source < max(self.frames, default=0) else [source]
+        return next((self.frames[shown] for shown in held if shown in self.frames), [])
 
 
 tracks = Tracks()
@@ -124,6 +128,15 @@ def load(path: str, footage) -> None:
     joined = np.concatenate([np.nan_to_num(points), confidence[..., None]], -1)[order]
     for frame in range(joined.shape[1]):
         tracks.frames[tracks.first + frame] = joined[:, frame]
+
+
+def times_of(path: str):
+    """The times (F,) s of a keypoint file's frames; None where it has none."""
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            return file["frame_times"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def clear() -> None:

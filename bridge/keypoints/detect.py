@@ -34,6 +34,7 @@ def detect(
     *,
     frames: tuple[int, int] | None = None,
     fps: float | None = None,
+    counted: float | None = None,
     boxes: Sequence[Sequence[float | None]] = (),
     detector: str | Path | Sequence[str | Path] | None = None,
     device: str = "auto",
@@ -43,45 +44,57 @@ def detect(
 ) -> Keypoints:
     """Keypoints of the people in a video, a folder of images or an image, as whole tracks.
 
-    frames: half-open range of the footage; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
+    frames: half-open range of the footage; counted: the rate at which this range and the boxes' count a video's
+    frames (`counting.py`), None: its pictures; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
     last, and from its end on, and from the first box's first frame backwards, follows the person it showed. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
     detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
-    tracking, in the order in which frames are looked at. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
+    tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
-    footage = open_footage(path, frames, fps)
+    footage = open_footage(path, frames, fps, counted)
     finder = _BlazePose() if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
     if on_start:
         on_start(footage)
-    start = _first_boxed(areas, footage) if isinstance(finder, _BlazePose) else 0
+    begin = (frames[0] or 0) if frames else 0
+    waits = isinstance(finder, _BlazePose) and bool(areas)  # for the first box
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def look(index: int, image: np.ndarray) -> None:
-        at = index + footage.first
-        points, conf = finder.find(image, [box for box, a, b in areas if a <= at < b])
+    def look(index: int, image: np.ndarray, here: list) -> None:
+        points, conf = finder.find(image, here)
         outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
         conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0))
         known = index in found  # the frame from which the way back begins
         found[index] = points.astype(np.float32), conf.astype(np.float32)
         if on_frame and not known:
-            on_frame(index, len(found), max(footage.count, len(found)), points, conf)
+            total = max(footage.count, len(found))
+            on_frame(footage.number(index) - begin, len(found), total, points, conf)
+
+    def boxed(index: int) -> list:
+        # A box on counts that show an earlier picture still holds for the next one.
+        at, before = footage.number(index), footage.number(index - 1) if index else -1
+        return [box for box, a, b in areas if a <= at < b or before < a < b <= at]
 
     def go_on() -> None:
         if should_stop and should_stop():
             raise LgdError("cancelled", "The detection was cancelled.")
 
+    skipped = 0
     try:
         for index, image in footage:
             go_on()
-            if index >= start:
-                look(index, image)
-        if start and isinstance(finder, _BlazePose):
+            here = boxed(index)
+            waits = waits and not here
+            if waits:
+                skipped = index + 1
+            else:
+                look(index, image, here)
+        if skipped and isinstance(finder, _BlazePose):
             finder.turn()
-            for index, image in footage.backwards(min(start + 1, footage.count)):
+            for index, image in footage.backwards(min(skipped + 1, footage.count)):
                 go_on()
-                look(index, image)
+                look(index, image, boxed(index))
     finally:
         finder.close()
     for note in finder.notes:
@@ -130,13 +143,6 @@ def _box(values) -> tuple[tuple[float, float, float, float], float, float]:
             "A box is x, y, width, height in pixels and a range of frames.",
         )
     return (x, y, w, h), a, b
-
-
-def _first_boxed(areas, footage: Footage) -> int:
-    """The first frame (0 = the range's first) on which a box holds; 0 where none does."""
-    end = footage.first + footage.count
-    starts = [max(a - footage.first, 0) for _, a, b in areas if b > footage.first and a < end]
-    return int(min(starts, default=0))
 
 
 def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:

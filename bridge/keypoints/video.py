@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bridge.counting import counts, shown
 from bridge.errors import LgdError
 from bridge.keypoints.tracks import DEFAULT_FPS
 
@@ -75,6 +76,10 @@ class Footage:
         times = self.frame_times
         return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else self._nominal()
 
+    def number(self, index: int) -> int:
+        """A frame's place in the counting that the range was given in."""
+        return self.first + index
+
     def _nominal(self) -> float:
         return DEFAULT_FPS
 
@@ -98,7 +103,7 @@ class Footage:
 class VideoFootage(Footage):
     """A video file, decoded by OpenCV; times are the file's own time stamps."""
 
-    def __init__(self, path: Path, frames: tuple[int, int] | None):
+    def __init__(self, path: Path, frames: tuple[int, int] | None, counted: float | None = None):
         capture = _open_capture(path)
         try:
             cv2 = _cv2()
@@ -110,9 +115,34 @@ class VideoFootage(Footage):
         if not good or image is None:
             raise LgdError("bad_input", f"No frame of the video {path.name} can be decoded.", _READ_HINT)
         self._rate = rate if 0.01 <= rate <= 1000 else DEFAULT_FPS
-        a, b = _range(frames, header or None)
+        self._counted = counted if counted and frames is not None else 0.0  # a counting of the range's own
+        self._numbers: list[int] = []
+        self._start, self._stop = _range(frames, None if self._counted else header or None)
+        a, b = self._start, self._stop
+        if self._counted:
+            a, b = self._shown_at(path, a) if a else 0, None
         self._last = b
         super().__init__(path, "video", image.shape[1], image.shape[0], a, max((b or header) - a, 0))
+
+    def _shown_at(self, path: Path, count: int) -> int:
+        """The picture that is shown on a count."""
+        capture, stamps = _open_capture(path), []
+        try:
+            while capture.grab():
+                stamps.append(capture.get(_cv2().CAP_PROP_POS_MSEC) / 1000.0)
+                if self._count_of(stamps) > count:
+                    break
+        finally:
+            capture.release()
+        return shown(np.array(stamps) - stamps[0], self._counted, count, count + 1)[0]
+
+    def _count_of(self, stamps: list[float]) -> int:
+        """The first count of the last picture, by the times s of those up to it."""
+        return int(counts(np.array(stamps[-50:]) - stamps[0], self._counted)[-1])
+
+    def number(self, index: int) -> int:
+        """A frame's place in the counting that the range was given in."""
+        return max(self._numbers[index], self._start) if self._counted else self.first + index
 
     def _nominal(self) -> float:
         return self._rate
@@ -121,6 +151,7 @@ class VideoFootage(Footage):
         cv2 = _cv2()
         capture = _open_capture(self.path)
         stamps: list[float] = []
+        numbers: list[int] = []
         index = 0
         try:
             while self._last is None or index < self._last:
@@ -128,6 +159,13 @@ class VideoFootage(Footage):
                 if not capture.grab():
                     break
                 stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
+                if self._counted:
+                    number = self._count_of(stamps)
+                    if self._stop is not None and number >= self._stop:
+                        break
+                    if wanted:
+                        numbers.append(number)
+                    self._numbers = numbers
                 if wanted:
                     image = None
                     if pictures:
@@ -146,12 +184,10 @@ class VideoFootage(Footage):
             capture.release()
         done = index - self.first
         if done < 1:
-            raise LgdError(
-                "bad_input",
-                f"The video {self.path.name} has only {index} frames; the range starts at {self.first}.",
-                "Choose an earlier range.",
-            )
-        if self._last is not None and index < self._last or index < 0.9 * (self.first + self.count):
+            raise _too_short(self.path, index, self.first)
+        # How many pictures a range of counts holds is not known before.
+        short = self._last is not None and index < self._last or index < 0.9 * (self.first + self.count)
+        if short and not self._counted:
             expected = self._last or self.first + self.count
             self.notes.append(f"The video ends after {index} of {expected} frames: the file may be damaged.")
         self.count = done
@@ -215,12 +251,15 @@ class ImageFootage(Footage):
 
 
 def open_footage(
-    path: str | Path, frames: tuple[int, int] | None = None, fps: float | None = None
+    path: str | Path,
+    frames: tuple[int, int] | None = None,
+    fps: float | None = None,
+    counted: float | None = None,
 ) -> Footage:
     """A video file, a folder of images or one image as Footage.
 
     frames (a, b): half-open range, either may be None; fps: the rate of a folder of images (a video's own times
-    win). Raises LgdError (bad_input) with a sentence for whatever cannot be read.
+    win); counted: the range counts a video's frames at this rate as Blender does, not its pictures. Raises LgdError (bad_input) with a sentence for whatever cannot be read.
     """
     path = Path(path).expanduser()
     if fps is not None and not (np.isfinite(fps) and 0 < fps <= 100000):
@@ -252,7 +291,12 @@ def open_footage(
         raise LgdError("bad_input", f"The file {path.name} is empty.", _READ_HINT)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFootage(path, [path], "image", frames, fps)
-    return VideoFootage(path, frames)
+    return VideoFootage(path, frames, counted)
+
+
+def _too_short(path: Path, have: int, start: int) -> LgdError:
+    text = f"The video {path.name} has only {have} frames; the range starts at {start}."
+    return LgdError("bad_input", text, "Choose an earlier range.")
 
 
 def _open_folder(path: Path, frames, fps) -> Footage:

@@ -14,6 +14,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
 from .._bridge import LgdError
+from ..scene.timing import decoded
 from . import bodies
 from .request import Plan
 
@@ -238,9 +239,10 @@ def _remember_detection(run: Run) -> None:
         scene.lgd.keypoints = found["keypoints"]
         scene.lgd.keypoints_source = run.plan.footage.path
         scene.lgd.keypoints_first = run.plan.footage.frames[0]
-    overlay.load(found["keypoints"], run.plan.footage)
+    shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
+    overlay.load(found["keypoints"], shown)
     if show is not None:
-        list_people(show, found["people"], run.plan.footage)
+        list_people(show, found["people"], shown)
         show.summary = f"{len(found['people'])} found in {found['frames']} frames"
 
 

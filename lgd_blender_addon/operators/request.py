@@ -72,7 +72,12 @@ def source_of(context, found: places.Footage) -> dict:
         except LgdError:
             continue  # the box holds for a part that is not solved
         boxes.append([box.x, box.y, box.w, box.h, max(first, a), min(last, b)])
-    return {"path": found.path, "frames": [a, b], "fps": fps, "boxes": boxes}
+    return {"path": found.path, "frames": [a, b], "fps": fps, "counted": counted(found), "boxes": boxes}
+
+
+def counted(found: places.Footage) -> float | None:
+    """The rate at which Blender counts a movie's frames; None for images."""
+    return None if found.is_folder else found.fps or None
 
 
 def body_path(context) -> str | None:
@@ -188,7 +193,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
                 "bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints."
             )
         request["keypoints"] = path
-        request["frames"] = None if found is None else _keypoint_frames(settings, found)
+        request |= {} if found is None else _keypoint_frames(settings, found)
     else:
         request["source"] = source_of(context, found)
     options = result.Options(
@@ -204,13 +209,16 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     return Plan(title, context.scene.name, found, options, requests, people, keep_betas=rig is not None)
 
 
-def _keypoint_frames(settings, found: places.Footage):
+def _keypoint_frames(settings, found: places.Footage) -> dict:
     """Which of the keypoints' frames belong to the range: detected ones start at the range they were detected in."""
     a, b = found.frames
-    first = settings.keypoints_first if settings.keypoints_source == found.path else 0
+    detected = settings.keypoints_source == found.path
+    first = settings.keypoints_first if detected else 0
     if a < first:
         raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")
-    return [a - first, b - first]
+    if detected and counted(found):
+        return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected
+    return {"frames": [a - first, b - first]}
 
 
 def plan_detect(context) -> Plan:

@@ -119,7 +119,7 @@ def from_strip(scene, strip) -> Footage:
     if strip.type == "MOVIE":
         full = _existing(strip.filepath)
         path, name, fps = str(full), Path(strip.filepath).stem, float(strip.fps)
-        index = strips.strip_frames(scene, strip, shown, _movie_length(full))
+        index = strips.strip_frames(scene, strip, shown, _movie(full)[0])
     else:
         folder = _existing(strip.directory)
         files = [e.filename for e in strip.elements]
@@ -137,17 +137,17 @@ def _strip_size(strip) -> tuple[int, int]:
     return (int(element.orig_width or 0), int(element.orig_height or 0)) if element is not None else (0, 0)
 
 
-_lengths: dict = {}
+_movies: dict = {}
 
 
-def _movie_length(path: Path) -> int:
-    """Blender's number of frames of a movie."""
+def _movie(path: Path) -> tuple[int, float]:
+    """Blender's number of frames of a movie, and the rate it counts them at."""
     key = (str(path), path.stat().st_mtime, path.stat().st_size)
-    if key not in _lengths:
+    if key not in _movies:
         clip = bpy.data.movieclips.load(str(path))
-        _lengths[key] = int(clip.frame_duration)
+        _movies[key] = int(clip.frame_duration), float(clip.fps)
         bpy.data.movieclips.remove(clip)
-    return _lengths[key]
+    return _movies[key]
 
 
 # -- clips, images, files
@@ -201,7 +201,8 @@ def from_image(image, user) -> Footage:
     shown = np.arange(1, count + 1) + int(user.frame_offset)
     if image.source == "MOVIE":
         return Footage(
-            "CAMERA", name, str(path), 0.0, size, int(user.frame_start), np.maximum(shown - 1, -1), image.name
+            "CAMERA", name, str(path), _movie(path)[1], size, int(user.frame_start), np.maximum(shown - 1, -1),
+            image.name,
         )
     match = re.match(r"^(.*?)(\d+)(\D*)$", path.name)
     number = int(match.group(2)) if match else 1

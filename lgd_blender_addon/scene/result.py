@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import bpy
 import numpy as np
 
-from .._bridge import LgdError
+from .._bridge import LgdError, counting
 from . import armature, correctives, mesh, timing
 from .axes import camera_to_rig
 from .body import Body
@@ -180,7 +180,10 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str):
         start = footage.start + (int(shown[0]) if len(shown) else 0)
         rate = scene.render.fps / scene.render.fps_base
         order, times = timing.real_keys(motion.frame_times, rate, start)
-        frames, sources = timing.picture_steps(order, times, first)
+        numbers = first + np.arange(motion.frames)
+        if footage.fps:
+            numbers = counting.counts(motion.frame_times, footage.fps)
+        frames, sources = timing.picture_steps(order, times, numbers)
     else:
         order, times = timing.shown_keys(table, footage.start, first, motion.frames)
         seen = footage.table >= 0

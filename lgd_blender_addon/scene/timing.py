@@ -1,22 +1,35 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where in Blender's time each solved frame lies (numpy only): as the footage is shown, or in real time."""
 
+from dataclasses import replace
+
 import numpy as np
+
+from .._bridge import counting
 
 
 def decoded_table(table, fps: float, frame_times, first: int):
-    """The table of a footage with Blender's frame numbers turned into decoded frames, for variable-rate files.
+    """The table of a footage with Blender's frame numbers turned into decoded pictures, for variable-rate files.
 
-    Blender counts frames of a file by time x rate; the worker counts pictures. frame_times (F,) s are those of the
-    decoded frames from `first` on. Where the file's rate is steady the table comes back unchanged.
+    Blender counts frames of a file at one rate; the worker counts pictures. frame_times (F,) s are those of the
+    solved pictures, numbered from `first` on. Where the rate is steady the table comes back unchanged.
     """
-    times = np.asarray(frame_times, dtype=float)
-    if not fps or len(times) < 2 or np.abs(times - (first + np.arange(len(times))) / fps).max() < 0.5 / fps:
-        return np.asarray(table)
     table = np.asarray(table)
-    found = np.searchsorted(times, table / fps + 0.05 / fps, side="right") - 1
-    late = table / fps > times[-1] + 1.5 * np.median(np.diff(times))
+    if not fps or not len(frame_times):
+        return table
+    numbers = counting.counts(frame_times, fps)
+    found = np.searchsorted(numbers, table, side="right") - 1
+    step = np.median(np.diff(numbers)) if len(numbers) > 1 else np.inf
+    late = table > numbers[-1] + 1.5 * max(step, 1)
     return np.where((table < 0) | (found < 0) | late, -1, first + np.maximum(found, 0))
+
+
+def decoded(footage, frame_times):
+    """A Footage with its table so turned; frame_times None: as it is."""
+    if frame_times is None:
+        return footage
+    table = decoded_table(footage.table, footage.fps, frame_times, footage.frames[0])
+    return replace(footage, table=table)
 
 
 def shown_keys(table, start: int, first: int, count: int):
@@ -63,8 +76,11 @@ def real_keys(frame_times, rate: float, start: float):
     return np.arange(len(times)), start + (times - times[0]) * rate
 
 
-def picture_steps(order, times, first: int):
-    """Which source frame the background shows on each whole Blender frame of the take: frames (N,), sources (N,)."""
+def picture_steps(order, times, numbers):
+    """Which source frame the background shows on each whole Blender frame of the take: frames (N,), sources (N,).
+
+    numbers (F,): Blender's frame number, in the file, of each solved picture.
+    """
     frames = np.arange(int(np.floor(times[0])), int(np.ceil(times[-1])) + 1)
     last = np.clip(np.searchsorted(times, frames + 1e-4, side="right") - 1, 0, len(times) - 1)
-    return frames, first + np.asarray(order)[last]
+    return frames, np.asarray(numbers)[np.asarray(order)[last]]

@@ -45,9 +45,14 @@ def sequences(scene):
     return editor.strips if hasattr(editor, "strips") else editor.sequences
 
 
-def make_movie(folder, count: int, fps) -> str:
+def make_plain(folder, count: int, fps) -> str:
+    """Such a movie without B-frames, whose pictures lie in the file in the order of time."""
+    return make_movie(folder, count, fps, "MPEG4")
+
+
+def make_movie(folder, count: int, fps, codec: str = "H264") -> str:
     """An mp4 of `count` such pictures at fps = (rate, base)."""
-    path = Path(folder) / f"movie_{fps[0]}_{fps[1]}_{count}.mp4"
+    path = Path(folder) / f"movie_{codec}_{fps[0]}_{fps[1]}_{count}.mp4"
     if path.exists():
         return str(path)
     frames = make_frames(folder, count)
@@ -55,10 +60,10 @@ def make_movie(folder, count: int, fps) -> str:
     _plain(scene, fps)
     if bpy.app.version >= (5, 0, 0):
         scene.render.image_settings.media_type = "VIDEO"
-    return _encode(scene, frames, count, path)
+    return _encode(scene, frames, count, path, codec)
 
 
-def _encode(scene, frames, count, path) -> str:
+def _encode(scene, frames, count, path, codec) -> str:
     files = sorted(f.name for f in frames.iterdir())
     strip = sequences(scene).new_image("frames", str(frames / files[0]), 1, 1)
     for name in files[1:]:
@@ -67,7 +72,7 @@ def _encode(scene, frames, count, path) -> str:
     render = scene.render
     render.image_settings.file_format = "FFMPEG"
     render.ffmpeg.format = "MPEG4"
-    render.ffmpeg.codec = "H264"
+    render.ffmpeg.codec = codec
     render.ffmpeg.constant_rate_factor = "HIGH"
     render.filepath = str(path)
     render.use_file_extension = False

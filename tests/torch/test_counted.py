@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ranges and boxes of a variable-rate file in Blender's counting, as the worker reads them."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import variable_rate  # noqa: E402
+
+from bridge.counting import counts, shown  # noqa: E402
+from bridge.errors import LgdError  # noqa: E402
+from bridge.inputs import read_camera  # noqa: E402
+from bridge.keypoints import detect as detection  # noqa: E402
+from bridge.keypoints.video import open_footage  # noqa: E402
+
+SECONDS = [3 / 30 if k in (5, 9) else 0.3 / 30 if k == 14 else 1 / 30 for k in range(24)]
+TIMES = np.concatenate([[0.0], np.cumsum(SECONDS)[:-1]])
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    writer = cv2.VideoWriter(str(folder / "plain.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30.0, (160, 120))
+    for k in range(24):
+        writer.write(np.full((120, 160, 3), 10 * k, np.uint8))
+    writer.release()
+    return variable_rate.retime(folder / "plain.mp4", folder / "variable.mp4", SECONDS)
+
+
+def pictures(footage):
+    """Which pictures a footage gives, by their brightness."""
+    return [round(float(image.mean()) / 10) for _, image in footage]
+
+
+def test_every_range_gives_the_pictures_that_are_shown(film):
+    last = int(counts(TIMES, 30.0)[-1])
+    on = [int(np.flatnonzero(TIMES <= k / 30 + 1e-4)[-1]) for k in range(last + 1)]  # shown on each count
+    assert on[5:9] == [5, 5, 5, 6] and 14 in on
+    for a in range(0, last, 3):
+        for b in range(a + 1, last + 2, 5):
+            footage = open_footage(film, (a, b), counted=30.0)
+            got = pictures(footage)
+            # Those between the first and the last that are shown, also the one that comes too fast to be.
+            assert got == list(range(on[a], got[-1] + 1)) and got[-1] in (on[b - 1], on[b - 1] + 1)
+            assert (got[0], got[-1] + 1) == shown(TIMES, 30.0, a, b)
+            assert np.allclose(footage.frame_times, TIMES[got], atol=1e-4)
+            assert footage.number(0) == a and footage.count == len(got)
+            assert [round(float(i.mean()) / 10) for _, i in footage.backwards(len(got))] == got[::-1]
+
+
+def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
+    asked = []
+
+    class Finder(detection._BlazePose):
+        def __init__(self):
+            self.notes = []
+            self.turn()
+
+        def find(self, image, boxes):
+            asked.append((round(float(image.mean()) / 10), len(boxes)))
+            return np.full((1, 33, 2), 60.0) + np.arange(66).reshape(1, 33, 2) % 7, np.ones((1, 33))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(detection, "_BlazePose", Finder)
+    told = []
+    # Count 6 shows picture 5, as counts 5 and 7 do.
+    detection.detect(
+        film, frames=(2, 14), counted=30.0, boxes=[(0, 0, 100, 100, 6, 7)], on_frame=lambda *c: told.append(c[0])
+    )
+    assert asked == [(6, 1), (7, 0), (8, 0), (9, 0), (6, 1), (5, 0), (4, 0), (3, 0), (2, 0)]
+    assert told == [6, 7, 8, 9, 3, 2, 1, 0]  # counted from the range's begin
+
+
+def test_a_moving_camera_has_an_entry_for_each_count(tmp_path):
+    worlds = np.tile(np.eye(4), (12, 1, 1))
+    worlds[:, 0, 3] = np.arange(12)
+    np.savez(tmp_path / "camera.npz", T_world_cam=worlds)
+    places = np.array([0, 1, 4, 11])
+    world, cam_K = read_camera(str(tmp_path / "camera.npz"), 4, places)
+    assert world[:, 0, 3].tolist() == [0, 1, 4, 11] and cam_K is None
+    with pytest.raises(LgdError):
+        read_camera(str(tmp_path / "camera.npz"), 4)
