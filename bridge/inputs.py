@@ -75,9 +75,11 @@ def read_camera(path: str, frames: int | None = None, places=None):
     except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
         raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault
     if places is not None:
-        world, cam_K = (
-            a[places] if a is not None and a.ndim == 3 and len(a) > max(places) else a for a in (world, cam_K)
-        )
+
+        def picked(array):
+            return array[places] if array.ndim == 3 and len(array) > max(places) else array
+
+        world, cam_K = picked(world), cam_K if cam_K is None else picked(cam_K)
     for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
         if array is None:
             continue
