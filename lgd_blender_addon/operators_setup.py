@@ -136,7 +136,10 @@ class LGD_OT_setup_cancel(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         """Only while one runs."""
-        return bool(_setup and not _setup.over)
+        if _setup and not _setup.over:
+            return True
+        cls.poll_message_set("No set-up runs")
+        return False
 
     def execute(self, context):
         """Ask it to end."""
@@ -176,7 +179,10 @@ class LGD_OT_setup_log(bpy.types.Operator):
     @classmethod
     def poll(cls, context):
         """Only where there is one."""
-        return (preferences.environment_folder() / "setup.log").is_file()
+        if (preferences.environment_folder() / "setup.log").is_file():
+            return True
+        cls.poll_message_set("Nothing was set up yet, so there is no log")
+        return False
 
     def execute(self, context):
         """Load the log as a text."""

@@ -84,17 +84,17 @@ def draw_who(layout, context) -> None:
             "The default detector follows one person. Are there several? Draw a box round the one to solve."
         )
         _wrap(layout.column(align=True), iface(text), context, "INFO")
-    row = layout.row(align=True)
-    row.operator("lgd.pick_box", icon="SELECT_SET")
-    row.operator("lgd.clear_boxes", text="", icon="X")
+    layout.operator("lgd.pick_box", icon="SELECT_SET")
     if len(settings.boxes):
         column = layout.column(align=True)
         column.use_property_split = False
-        for box in settings.boxes:
+        column.label(text="Boxes: first and last frame, size in px")
+        for index, box in enumerate(settings.boxes):
             row = column.row(align=True)
             row.prop(box, "first", text="")
             row.prop(box, "last", text="")
-            row.label(text=f"{box.w:.0f} x {box.h:.0f} px", translate=False)
+            row.label(text=f" {box.w:.0f} x {box.h:.0f}", translate=False)
+            row.operator("lgd.clear_boxes", text="", icon="X").index = index
     layout.prop(settings, "keypoints")
     layout.prop(settings, "show_overlay")
 

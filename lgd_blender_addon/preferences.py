@@ -98,9 +98,9 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         description="What the fit runs on",
         items=(
             ("AUTO", "Automatic", "The graphics card where torch can use it, else the CPU"),
-            ("CPU", "CPU", ""),
-            ("CUDA", "CUDA or ROCm", ""),
-            ("MPS", "MPS", ""),
+            ("CPU", "CPU", "The processor: works everywhere"),
+            ("CUDA", "CUDA or ROCm", "A graphics card of NVIDIA or AMD"),
+            ("MPS", "MPS", "The graphics of Apple's own chips"),
         ),
     )
     smplx_choice: EnumProperty(

@@ -22,13 +22,20 @@ COLOURS = (
 )  # fmt: skip
 
 
+CORRECTIVES = (
+    ("OFF", "Off", "None: the fastest playback"),
+    ("LIVE", "Live", "Follow the bones, also while you edit the pose"),
+    ("BAKED", "Baked", "Keys on every frame: for export"),
+)
+
+
 class LGD_PG_box(bpy.types.PropertyGroup):
     """A box drawn round the wanted person, for a range of the footage's frames; px of the upright picture."""
 
-    x: FloatProperty(name="X")
-    y: FloatProperty(name="Y")
-    w: FloatProperty(name="Width")
-    h: FloatProperty(name="Height")
+    x: FloatProperty(name="X", description="Left border in pixels of the picture")
+    y: FloatProperty(name="Y", description="Upper border in pixels, from the picture's top")
+    w: FloatProperty(name="Width", description="Width in pixels")
+    h: FloatProperty(name="Height", description="Height in pixels")
     first: IntProperty(
         name="First", description="First frame of the scene for which the box holds", default=1
     )
@@ -97,8 +104,8 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
             ),
         ),
     )
-    boxes: CollectionProperty(type=LGD_PG_box)
-    active_box: IntProperty()
+    boxes: CollectionProperty(type=LGD_PG_box, description="Boxes drawn round the person to solve")
+    active_box: IntProperty(description="The box drawn last")
     keypoints: StringProperty(
         name="Keypoints",
         description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",
@@ -142,11 +149,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
     correctives: EnumProperty(
         name="Correctives",
         description="Pose correctives of bodies that have them",
-        items=(
-            ("OFF", "Off", "None: the fastest playback"),
-            ("LIVE", "Live", "Follow the bones, also while you edit the pose"),
-            ("BAKED", "Baked", "Keys on every frame: for export"),
-        ),
+        items=CORRECTIVES,
         default="LIVE",
     )
     bone_names: EnumProperty(

@@ -17,10 +17,10 @@ class LGD_OT_pick_box(bpy.types.Operator):
     bl_label = "Draw Box"
     bl_options = {"REGISTER", "UNDO"}
 
-    x: FloatProperty(name="X")
-    y: FloatProperty(name="Y")
-    w: FloatProperty(name="Width")
-    h: FloatProperty(name="Height")
+    x: FloatProperty(name="X", description="Left border in pixels of the picture")
+    y: FloatProperty(name="Y", description="Upper border in pixels, from the picture's top")
+    w: FloatProperty(name="Width", description="Width in pixels")
+    h: FloatProperty(name="Height", description="Height in pixels")
     first: IntProperty(
         name="First", description="First frame of the scene for which the box holds; 0: the present one"
     )
@@ -125,11 +125,13 @@ def _shown_size(context) -> tuple[int, int]:
 
 
 class LGD_OT_clear_boxes(bpy.types.Operator):
-    """Remove all boxes"""
+    """Remove this box, or all of them"""
 
     bl_idname = "lgd.clear_boxes"
     bl_label = "Clear Boxes"
     bl_options = {"REGISTER", "UNDO"}
+
+    index: IntProperty(name="Box", description="Which box, from 0; -1: all", default=-1, min=-1)
 
     @classmethod
     def poll(cls, context):
@@ -140,8 +142,12 @@ class LGD_OT_clear_boxes(bpy.types.Operator):
         return True
 
     def execute(self, context):
-        """Remove them."""
-        context.scene.lgd.boxes.clear()
+        """Remove one, or all."""
+        boxes = context.scene.lgd.boxes
+        if self.index < 0:
+            boxes.clear()
+        elif self.index < len(boxes):
+            boxes.remove(self.index)
         return {"FINISHED"}
 
 

@@ -66,7 +66,9 @@ class LGD_OT_play_descent(bpy.types.Operator):
     bl_label = "Play the Descent"
     bl_options = {"REGISTER", "UNDO"}
 
-    seconds: FloatProperty(name="Seconds a Step", default=0.7, min=0.05, max=10.0)
+    seconds: FloatProperty(
+        name="Seconds a Step", description="How long each step is shown", default=0.7, min=0.05, max=10.0
+    )
     bake: BoolProperty(
         name="As Keys",
         description="Key the steps in an action of their own, a step every 12 frames, instead",

@@ -9,6 +9,7 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from .. import preferences
 from .._bridge import LgdError
+from ..properties import CORRECTIVES
 from ..scene import footage as places
 from ..scene import result as scene_result
 from ..scene.export import AMASS, MOTION, SMPL, write_motion
@@ -54,6 +55,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     filter_glob: StringProperty(default="*.npz", options={"HIDDEN"})
     timing: EnumProperty(
         name="Keys",
+        description="Where the keys lie",
         items=(
             ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k"),
             ("REAL", "Real Time", "By the motion's own times and the scene's frame rate"),
@@ -61,7 +63,8 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     )
     correctives: EnumProperty(
         name="Correctives",
-        items=(("OFF", "Off", ""), ("LIVE", "Live", ""), ("BAKED", "Baked", "")),
+        description="Pose correctives of bodies that have them",
+        items=CORRECTIVES,
         default="LIVE",
     )
 
@@ -102,6 +105,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
     filter_glob: StringProperty(default="*.npz", options={"HIDDEN"})
     form: EnumProperty(
         name="Form",
+        description="Who is to read the file",
         items=(
             (MOTION, "Motion", "This add-on's motion.npz: camera frame, with the camera"),
             (AMASS, "AMASS", "SMPL+H as in AMASS, 156 columns, Z up: other add-ons read it"),

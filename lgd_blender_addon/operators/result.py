@@ -8,6 +8,7 @@ import bpy
 from bpy.props import BoolProperty, EnumProperty
 
 from .._bridge import LgdError
+from ..properties import CORRECTIVES
 from ..scene import correctives
 from ..scene import result as scene_result
 from ..scene.camera import fit_background
@@ -147,14 +148,7 @@ class LGD_OT_correctives(_OnRig, bpy.types.Operator):
     bl_label = "Pose Correctives"
     bl_options = {"REGISTER", "UNDO"}
 
-    mode: EnumProperty(
-        name="Mode",
-        items=(
-            ("OFF", "Off", "None: the fastest playback"),
-            ("LIVE", "Live", "Follow the bones, also while you edit the pose"),
-            ("BAKED", "Baked", "Keys on every frame: for export"),
-        ),
-    )
+    mode: EnumProperty(name="Mode", description="How the body's surface follows its pose", items=CORRECTIVES)
 
     def execute(self, context):
         """Switch them."""

@@ -66,7 +66,9 @@ def steps():
     yield 1.0
     w.shot("places_sequencer_empty")
     with w.over(view):
-        bpy.ops.sequencer.movie_strip_add(filepath=w.FOOTAGE, frame_start=1, channel=1)
+        add = bpy.ops.sequencer.movie_strip_add
+        still = {"move_strips": False} if "move_strips" in add.get_rna_type().properties else {}  # since 5.0
+        add(filepath=w.FOOTAGE, frame_start=1, channel=1, **still)
     yield 1.0
     with w.over(view):
         bpy.ops.sequencer.view_all()

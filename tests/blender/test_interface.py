@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the interface says: a tooltip on everything that is shown, and a reason on every grey button."""
+
+import sys
+
+import bpy
+import pytest
+
+HIDDEN = {"rna_type", "filepath", "check_existing", "filter_glob", "name", "directory", "files"}
+
+
+def operators() -> list[str]:
+    """The add-on's operators that have a button, such as lgd.fit."""
+    kinds = {name: getattr(bpy.types, name) for name in dir(bpy.types) if name.startswith("LGD_OT_")}
+    return sorted(kind.bl_idname for kind in kinds.values() if "INTERNAL" not in getattr(kind, "bl_options", ()))
+
+
+def function(name: str):
+    return getattr(bpy.ops.lgd, name.partition(".")[2])
+
+
+def bare(owner: str, properties) -> list[str]:
+    """Properties and choices that a pointer over them would find without a word."""
+    found = []
+    for entry in properties:
+        if entry.identifier in HIDDEN or entry.is_hidden:
+            continue
+        if not entry.description.strip():
+            found.append(f"{owner}.{entry.identifier}")
+        if entry.type == "ENUM":
+            items = [i for i in entry.enum_items if not i.description.strip()]
+            found += [f"{owner}.{entry.identifier}: {item.name}" for item in items]
+    return found
+
+
+def test_everything_has_a_tooltip(addon):
+    from lgd_blender_addon import preferences, properties
+
+    wrong = []
+    for name in operators():
+        kind = function(name).get_rna_type()
+        if not kind.description.strip():
+            wrong.append(name)
+        wrong += bare(name, kind.properties)
+    for group in (properties.LGD_PG_settings, properties.LGD_PG_box, preferences.LGD_AddonPreferences):
+        wrong += bare(group.__name__, [e for e in group.bl_rna.properties if e.identifier in group.__annotations__])
+    assert len(operators()) > 20 and not wrong, "\n".join(wrong)
+
+
+def reasons() -> dict[str, str]:
+    """Why each operator is grey now; empty where Blender has nothing to say but its own formula."""
+    found = {}
+    for name in operators():
+        if function(name).poll():
+            continue
+        with pytest.raises(RuntimeError) as caught:
+            function(name)()
+        text = str(caught.value).partition("poll() ")[2].strip()
+        found[name] = "" if "context is incorrect" in text else text
+    return found
+
+
+def test_every_grey_button_says_why(addon, monkeypatch):
+    from lgd_blender_addon.operators import pump
+
+    monkeypatch.setenv("LGD_PYTHON", sys.executable)
+    empty = reasons()
+    assert {"lgd.fit", "lgd.detect", "lgd.pick_box", "lgd.clear_boxes", "lgd.next_bad_frame"} <= set(empty)
+    monkeypatch.setattr(pump, "current", lambda: object())
+    running = reasons()
+    assert "job is running" in running["lgd.fit"].lower()
+    monkeypatch.setattr(pump, "current", lambda: None)
+    monkeypatch.delenv("LGD_PYTHON")
+    bare_machine = reasons()
+    assert bare_machine["lgd.fit"] != empty["lgd.fit"]
+    silent = {name for state in (empty, running, bare_machine) for name, text in state.items() if not text}
+    assert not silent, silent
+
+
+def test_boxes_go_one_by_one(addon):
+    boxes = bpy.context.scene.lgd.boxes
+    for x in range(3):
+        boxes.add().x = x
+    assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in boxes] == [0, 2]
+    assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(boxes)
