@@ -5,7 +5,7 @@ import bpy
 import pytest
 import strip_cases
 
-from lgd_blender_addon.scene import footage, retiming
+from lgd_blender_addon.scene import footage, retiming, strips
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +40,15 @@ def test_a_speed_that_cannot_be_read_is_refused(films, monkeypatch):
     desk.speed(50.0)
     desk.refuse("retimed", strip, "cannot be read")
     assert not desk.faults and len(desk.checked) == 3
+
+
+def test_a_transition_between_speeds_is_refused(films, monkeypatch):
+    """The keys are marked here: the operator that makes a transition needs one chosen with the pointer."""
+    desk = strip_cases.Desk(timeline, footage, films)
+    strip = desk.add()
+    desk.speed(50.0)
+    timing = retiming.read_timing(strip)
+    marked = tuple(retiming.Key(key.index, key.factor, True) for key in timing.keys)
+    monkeypatch.setattr(strips, "read_timing", lambda _: retiming.Timing(marked, timing.rate))
+    desk.refuse("transition", strip, "speed transition")
+    assert not desk.faults and len(marked) > 1
