@@ -56,6 +56,33 @@ def official_body():
     return synthetic_body()
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A movie of 24 pictures at 25 a second, which show their numbers."""
+    from movies import make_movie
+
+    return make_movie(tmp_path_factory.mktemp("films"), 24, (25, 1))
+
+
+@pytest.fixture
+def script(addon, tmp_path, monkeypatch, film):
+    """A scripted worker, and the film chosen as footage."""
+    from models import default_body
+    from scripted import Script
+
+    from lgd_blender_addon import session
+    from lgd_blender_addon.operators import bodies
+
+    monkeypatch.setenv("LGD_PYTHON", sys.executable)
+    monkeypatch.setenv("LGD_HOME", str(tmp_path / "home"))
+    made = Script(tmp_path, default_body())
+    monkeypatch.setattr(session, "get", lambda: made)
+    bodies._described.clear()
+    bpy.context.scene.lgd.place, bpy.context.scene.lgd.path = "FILE", film
+    yield made
+    bodies._described.clear()
+
+
 def pytest_sessionfinish(session, exitstatus):
     global _status
     _status = int(exitstatus)
