@@ -122,7 +122,8 @@ class VideoFootage(Footage):
         if self._counted:
             a, b = self._shown_at(path, a) if a else 0, None
         self._last = b
-        super().__init__(path, "video", image.shape[1], image.shape[0], a, max((b or header) - a, 0))
+        about = (self._stop or header) - self._start  # at most so many, for a range of counts
+        super().__init__(path, "video", image.shape[1], image.shape[0], a, max(about, 0))
 
     def _shown_at(self, path: Path, count: int) -> int:
         """The picture that is shown on a count."""

@@ -43,6 +43,7 @@ def test_every_range_gives_the_pictures_that_are_shown(film):
     for a in range(0, last, 3):
         for b in range(a + 1, last + 2, 5):
             footage = open_footage(film, (a, b), counted=30.0)
+            assert footage.count == b - a  # what progress is told of; the pictures are not known yet
             got = pictures(footage)
             # Those between the first and the last that are shown, also the one that comes too fast to be.
             assert got == list(range(on[a], got[-1] + 1)) and got[-1] in (on[b - 1], on[b - 1] + 1)
