@@ -121,7 +121,7 @@ class VideoFootage(Footage):
         a, b = self._start, self._stop
         if self._counted:
             a, b = self._shown_at(path, a) if a else 0, None
-        self._last = b
+        self._last, self._header = b, header
         about = (self._stop or header) - self._start  # at most so many, for a range of counts
         super().__init__(path, "video", image.shape[1], image.shape[0], a, max(about, 0))
 
@@ -186,10 +186,10 @@ class VideoFootage(Footage):
         done = index - self.first
         if done < 1:
             raise _too_short(self.path, index, self.first)
-        # How many pictures a range of counts holds is not known before.
-        short = self._last is not None and index < self._last or index < 0.9 * (self.first + self.count)
-        if short and not self._counted:
-            expected = self._last or self.first + self.count
+        expected = self._last or (self._header if self._counted else self.first + self.count)
+        if len(stamps) > index:  # a range of counts ended before the file did
+            expected = index
+        if (self._last is not None and index < self._last) or index < 0.9 * expected:
             self.notes.append(f"The video ends after {index} of {expected} frames: the file may be damaged.")
         self.count = done
         self._times = _rising(np.array(stamps[:index]), 1.0 / self._rate)[self.first :]

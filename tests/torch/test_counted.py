@@ -53,6 +53,21 @@ def test_every_range_gives_the_pictures_that_are_shown(film):
             assert [round(float(i.mean()) / 10) for _, i in footage.backwards(len(got))] == got[::-1]
 
 
+def test_a_damaged_file_is_told_of(tmp_path):
+    writer = cv2.VideoWriter(str(tmp_path / "whole.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 25.0, (160, 120))
+    noise = np.random.default_rng(0)
+    for _ in range(40):
+        writer.write(noise.integers(0, 255, (120, 160, 3), np.uint8))
+    writer.release()
+    data = (tmp_path / "whole.avi").read_bytes()
+    (tmp_path / "half.avi").write_bytes(data[: len(data) // 2])
+    for name, rate, told in (("whole", 25.0, 0), ("half", 25.0, 1), ("half", None, 1)):
+        for frames in ((0, 40), (0, 10)):
+            footage = open_footage(tmp_path / f"{name}.avi", frames, counted=rate)
+            list(footage)
+            assert len(footage.notes) == (told if frames == (0, 40) else 0), (name, rate, frames)
+
+
 def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
     asked = []
 
