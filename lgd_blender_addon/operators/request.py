@@ -193,7 +193,9 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
                 "bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints."
             )
         request["keypoints"] = path
-        request |= {} if found is None else _keypoint_frames(settings, found)
+        if found is not None:
+            # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
+            request |= _keypoint_frames(settings, found) | {"fps": found.fps or source_of(context, found)["fps"]}
     else:
         request["source"] = source_of(context, found)
     options = result.Options(

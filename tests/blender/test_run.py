@@ -285,6 +285,18 @@ def test_official_body_with_correctives(script):
         assert correctives.get_mode(skin) == mode
 
 
+def test_foreign_keypoints_take_the_rate_of_their_footage(script, tmp_path):
+    settings = bpy.context.scene.lgd
+    settings.keypoints = script.detect({"source": {"frames": [0, 24]}})["keypoints"]
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    request = script.asked[-1][1]
+    assert request["fps"] == 25.0 and request["frames"] == [0, 24] and "counted" not in request
+    # Detected here, they have times of their own, by which the range is found.
+    assert bpy.ops.lgd.detect() == {"FINISHED"} and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    request = script.asked[-1][1]
+    assert request["counted"] == 25.0 and request["frames"] == [0, 24]
+
+
 def test_keypoints_without_footage(script, tmp_path):
     settings = bpy.context.scene.lgd
     settings.path, settings.keypoints = "", script.detect({"source": {"frames": [0, 24]}})["keypoints"]
