@@ -8,7 +8,9 @@ Laplace density, both for how good a frame is and for how far the joints may jum
 exchanged has the odds they have in training. No weight is set by hand.
 """
 
+import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from .video import State
 
 # A frame's labels are exchanged in one of a hundred (the training recipe: 5 % of the clips, a fifth of their frames).
 EXCHANGED = 0.01
+NEAR = 9  # frames over which a hypothesis must be the likelier one to be worth another step
+Clips = TypeVar("Clips", Observation, State)
 NAMES = ("as seen", "labels exchanged", "turned", "depth flipped")
 
 
@@ -59,10 +63,11 @@ def stack(states: list[State]) -> State:
 
 @dataclass
 class Choice:
-    """path (T) index of the hypothesis chosen in each frame; cost (H, T) nats."""
+    """path (T) index of the hypothesis chosen in each frame; worth: those that a further step may yet bring onto it:
+    on the path, or within the odds of exchanged labels of the likeliest somewhere. The first one always is."""
 
     path: Tensor
-    cost: Tensor
+    worth: list[int]
 
 
 def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Choice:
@@ -92,7 +97,10 @@ def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Choice:
     path[-1] = best.argmin()
     for t in range(frames - 1, 0, -1):
         path[t - 1] = came[t, path[t]]
-    return Choice(torch.as_tensor(path, device=doubt.device), cost)
+    around = torch.nn.functional.avg_pool1d(cost[:, None], NEAR, 1, NEAR // 2, count_include_pad=False)[:, 0]
+    near = (around < around.amin(0) - math.log(EXCHANGED)).any(1)
+    worth = [h for h in range(hypotheses) if h == 0 or bool(near[h]) or h in path]
+    return Choice(torch.as_tensor(path, device=doubt.device), worth)
 
 
 def pick(state: State, path: Tensor) -> State:
@@ -106,6 +114,7 @@ def pick(state: State, path: Tensor) -> State:
     )  # fmt: skip
 
 
-def select(obs: Observation, rows: list[int]) -> Observation:
-    """An observation's clips by index."""
-    return Observation(*(getattr(obs, n)[rows] for n in Observation.__dataclass_fields__))
+def select(clips: Clips, rows: list[int]) -> Clips:
+    """An observation's or a state's clips by index."""
+    values = (getattr(clips, n) for n in clips.__dataclass_fields__)
+    return type(clips)(*(None if v is None else v[rows] for v in values))

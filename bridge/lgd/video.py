@@ -3,7 +3,8 @@
 
 An encoder over time reads the keypoints and gives a first estimate; one update block, shared by all steps, then
 reads the present state, the residual and the gradients of the energies, and predicts the next step. Its step is a
-free part plus a learned multiple of the negative gradient for every parameter.
+free part plus a learned multiple of the negative gradient for every parameter (for turns, of the gradient over its
+curvature: the shape of a Levenberg-Marquardt step, as in Choutas et al. 2022).
 """
 
 from dataclasses import asdict, dataclass
@@ -18,6 +19,9 @@ from .observation import Observation, locate_pelvis, place_pelvis
 
 SCALE = 6.0  # of the points against the other inputs
 SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
+# What brings each part of a step's feedback to the size of the other inputs; a smaller input is learned more slowly.
+RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE = 40.0, 20.0, 8.0, 8.0
+SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -35,28 +39,33 @@ class VideoConfig:
         return asdict(self)
 
 
+def squash(x: Tensor) -> Tensor:
+    """Linear near zero, logarithmic far from it: small residuals stay visible beside large ones."""
+    return x.abs().log1p().copysign(x)
+
+
 class TimeConv(nn.Module):
     """Depthwise convolution over time as shifted sums: on CPUs faster than the library's grouped convolution."""
 
     def __init__(self, width: int, kernel: int, dilation: int):
         super().__init__()
+        # Only the present at first: taps that single frames leave untrained would be noise on the first clips.
         self.weight = nn.Parameter(torch.zeros(kernel, width))
-        nn.init.normal_(self.weight, std=0.02)
         with torch.no_grad():
             self.weight[kernel // 2] = 1
         self.bias = nn.Parameter(torch.zeros(width))
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        half = len(self.weight) // 2
-        frames = x.shape[1]
-        out = x * self.weight[half] + self.bias
-        for tap in range(1, half + 1):
-            shift = tap * self.dilation
-            if shift >= frames:
-                break
-            later, earlier = x[:, shift:] * self.weight[half + tap], x[:, :-shift] * self.weight[half - tap]
-            out = out + nn.functional.pad(later, (0, 0, 0, shift)) + nn.functional.pad(earlier, (0, 0, shift, 0))
+        half, frames = len(self.weight) // 2, x.shape[1]
+        reach = min(half, (frames - 1) // self.dilation)  # taps that lie within the clip
+        edge = reach * self.dilation
+        padded = nn.functional.pad(x, (0, 0, edge, edge)) if edge else x
+        out = torch.addcmul(self.bias, x, self.weight[half])
+        for tap in range(-reach, reach + 1):
+            if tap:
+                first = edge + tap * self.dilation
+                out = torch.addcmul(out, padded[:, first : first + frames], self.weight[half + tap])
         return out
 
 
@@ -106,11 +115,12 @@ class State:
 
 
 class VideoNet(nn.Module):
-    """`forward(obs, ...)` returns the estimates of steps 0..N."""
+    """`forward(obs, ...)` returns the estimates of steps 0..N; `encode`, `first` and `advance` are its parts."""
 
     def __init__(self, config: VideoConfig = VideoConfig()):
         super().__init__()
         self.config = config
+        self.blind = False  # zero the gradients and residuals (the ablation)
         w = config.width
         inputs = 60 + 30 + 30 + 2 + 1 + 1 + 1 + len(FAMILIES) + 60
         self.inlet = nn.Sequential(nn.Linear(inputs, w), nn.GELU(), nn.Linear(w, w))
@@ -119,8 +129,11 @@ class VideoNet(nn.Module):
         self.head = nn.Linear(w, 144 + 3)
         self.head_clip = nn.Linear(w, 10 + 1)
         self.signs = nn.Linear(w, 6 + 3 + 24)
-        state = 144 + 3 + 10 + 1 + 60 + 1 + 72 + 3 + 10 + 1 + 72 + 72 + 3 + 69 + 3
+        state = 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1 + 72 + 72 + 3 + 69 + 3
         self.state_in = nn.Linear(w + state, w)
+        with torch.no_grad():  # what single frames lack (motion) enters as nothing, until learned, and not as noise
+            self.inlet[0].weight[:, -60:] = 0
+            self.state_in.weight[:, w + 377 : w + 524] = 0
         self.stage = nn.Embedding(8, w)
         self.update = nn.ModuleList(Block(w, config.kernel, d) for d in config.update)
         self.update_norm = nn.LayerNorm(w)
@@ -169,13 +182,12 @@ class VideoNet(nn.Module):
     def forward(
         self, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor, family: Tensor,
         steps: int | None = None, start: "State | None" = None, features: Tensor | None = None,
-        perturb=None, blind: bool = False,
+        perturb=None,
     ) -> list[State]:  # fmt: skip
         """Estimates of steps 0..steps.
 
         body: the clip's body and landmarks; start: begin from this estimate instead of the network's own; features:
-        `encode`'s result where it is at hand; perturb: callable on the first estimate (training from bad starts);
-        blind: zero the gradients and residuals (the ablation).
+        `encode`'s result where it is at hand; perturb: callable on the first estimate (training from bad starts).
         """
         x = self.encode(obs, known, static, family) if features is None else features
         state = self.first(x, obs, known) if start is None else start
@@ -185,27 +197,26 @@ class VideoNet(nn.Module):
         if perturb is not None:
             state = perturb(state)
         for k in range(self.config.steps if steps is None else steps):
-            x, state = self.advance(x, state, k, obs, body, known, static, blind)
+            x, state = self.advance(x, state, k, obs, body, known, static)
             states.append(state)
         return states
 
     def advance(
-        self, x: Tensor, state: State, k: int, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor,
-        blind: bool = False,
+        self, x: Tensor, state: State, k: int, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor
     ) -> tuple[Tensor, State]:  # fmt: skip
         """One learned step: features and the next estimate."""
         count, frames = obs.confidence.shape[:2]
         with torch.no_grad():
             back = body.feedback(state, obs, static, self.limits)
-            if blind:
+            if self.blind:
                 back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
         wide = lambda v: v[:, None].expand(count, frames, -1)  # noqa: E731
         now = state.detached()
         parts = (
             self.norm(x), to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
-            (back.residual * (obs.confidence > 0)[..., None]).flatten(2).clamp(-2, 2) * 4, back.energy[..., None] * 10,
-            back.turn, back.place, wide(back.shape), wide(back.focal), back.smooth, back.contact, back.contact_place,
-            back.limits, now.up,
+            squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
+            squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), back.place,
+            wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE, back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
         y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
         for block in self.update:
@@ -213,9 +224,11 @@ class VideoNet(nn.Module):
         z = self.update_norm(y)
         out = self.step(z)
         clip = self.step_clip(self._pool(z, obs))
-        rate = 0.1 * nn.functional.softplus(out[..., 75:] - 3)
-        turn = out[..., :72] - rate[..., :72] * back.turn
-        tau = now.tau + out[..., 72:75] - rate[..., 72:] * back.place
+        rate = nn.functional.softplus(out[..., 75:] - 3)
+        # The explicit part of a turn descends along the gradient over its curvature: a gradient says which way, not how
+        # far, and limbs seen end on have next to none.
+        turn = out[..., :72] - 2 * rate[..., :72] * back.aimed
+        tau = now.tau + out[..., 72:75] - 0.1 * rate[..., 72:] * back.place
         rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
         betas = now.betas + clip[:, :10] - rates[:, :10] * back.shape
         if body.betas is not None:

@@ -105,7 +105,7 @@ def load_mocap(body: BodyModel, folder: Path | None = None) -> Mocap:
     if not path.is_file():
         raise LgdError(
             "bad_input", f"The training data {path.name} was not found in {path.parent}.",
-            "Set LGD_DATA to the folder that holds mocap/mocap_30fps.npz.",
+            "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.",
         )  # fmt: skip
     file = np.load(path, allow_pickle=False)
     rotations = exp_so3(torch.from_numpy(file["pose_aa"].astype(np.float32)).reshape(-1, 24, 3))

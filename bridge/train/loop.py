@@ -28,7 +28,9 @@ from .mocap_files import HELD_OUT, read_folder
 from .muon import Muon
 from .tasks import PaperTask, VideoTask
 
-MUON_RATE = 1.5  # against AdamW's
+# Against the other parameters' rate: of Muon's matrices, and of the convolutions' taps, which start at zero and must
+# come to the size of one.
+MUON_RATE, TAP_RATE = 1.5, 5.0
 
 
 def learning_rate(phase: configs.Phase, iteration: int) -> float:
@@ -108,12 +110,17 @@ class Run:
             self.average = Average(self.net)
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
-        """AdamW; in video mode Muon for the linear layers between the inputs and the heads."""
-        hidden = [p for p in self.task.hidden(self.net) if self.plan.optimiser == "muon"]
-        taken = {id(p) for p in hidden}
-        rest = [p for p in self.net.parameters() if id(p) not in taken]
-        optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(rest, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))]
-        return optimisers + ([Muon(hidden, lr=1e-3, weight_decay=1e-4)] if hidden else [])
+        """AdamW; in video mode Muon for the linear layers between the inputs and the heads. `scale`: of a group's rate."""
+        rooms = self.task.rooms(self.net) if self.plan.optimiser == "muon" else {}
+        hidden, taps = rooms.get("hidden", []), rooms.get("taps", [])
+        taken = {id(p) for p in (*hidden, *taps)}
+        groups = [{"params": [p for p in self.net.parameters() if id(p) not in taken], "scale": 1.0}]
+        if taps:
+            groups.append({"params": taps, "scale": TAP_RATE})
+        optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))]
+        if hidden:
+            optimisers.append(Muon([{"params": hidden, "scale": MUON_RATE}], lr=1e-3, weight_decay=1e-4))
+        return optimisers
 
     def _load(self, saved: dict) -> None:
         self.net.load_state_dict(saved["net"])
@@ -155,9 +162,8 @@ class Run:
         while self.iteration < phase.iterations:
             gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.iteration)
             rate = learning_rate(phase, self.iteration)
-            for optimiser in self.optimisers:
-                for group in optimiser.param_groups:
-                    group["lr"] = rate * (MUON_RATE if isinstance(optimiser, Muon) else 1)
+            for group in (g for optimiser in self.optimisers for g in optimiser.param_groups):
+                group["lr"] = rate * group["scale"]
             self.net.train()
             loss, parts = self.task.loss(self.net, self.sampler, phase, gen, self.iteration / phase.iterations)
             self.net.zero_grad(set_to_none=True)
@@ -173,7 +179,7 @@ class Run:
                 running[name] = 0.98 * running.get(name, value) + 0.02 * value
             if time.time() - shown > 30 or self.iteration == phase.iterations:
                 shown = time.time()
-                frames = self.iteration * phase.batch * phase.frames
+                frames = self.iteration * phase.seen
                 print(
                     f"phase {self.phase} {self.iteration}/{phase.iterations} frames {frames / 1e6:.2f} M "
                     + " ".join(f"{k} {v:.3f}" for k, v in running.items()), file=sys.stderr, flush=True,
@@ -187,7 +193,7 @@ class Run:
     def _check(self, phase: configs.Phase, rate: float, running: dict[str, float]) -> None:
         figures = self.task.validate(self.average.net, phase)
         row = {
-            "phase": self.phase, "iteration": self.iteration, "frames": self.iteration * phase.batch * phase.frames,
+            "phase": self.phase, "iteration": self.iteration, "frames": self.iteration * phase.seen,
             "minutes": round(self.seconds / 60, 1), "rate": rate, "loss": round(running["loss"], 4), **figures,
         }  # fmt: skip
         self.log(**row)

@@ -102,8 +102,8 @@ def _terms(
     frames = joints.shape[1]
     if frames > 2:
         velocity = error[:, 1:] - error[:, :-1]
-        terms["velocity"] = motion * 10 * velocity.abs().mean()
-        terms["acceleration"] = motion * 8 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
+        terms["velocity"] = motion * 12 * velocity.abs().mean()
+        terms["acceleration"] = motion * 10 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
         turn = look_at(obs.centre * (-state.focal).exp()[:, None])
         feet = posed.points[:, :, FEET] @ turn
         slip = (feet - target.feet)[:, 1:] - (feet - target.feet)[:, :-1]
@@ -112,5 +112,5 @@ def _terms(
         still = target.contact[:, 1:, :4] * steady * batch.contact_ok[:, None, None]
         terms["slide"] = motion * 4 * ((feet[:, 1:] - feet[:, :-1]).norm(dim=-1) * still).mean()
         touch = torch.nn.functional.binary_cross_entropy_with_logits(state.contact, target.contact, reduction="none")
-        terms["contact"] = 0.6 * (touch * batch.contact_ok[:, None, None]).mean()
+        terms["contact"] = 1.0 * (touch * batch.contact_ok[:, None, None]).mean()
     return terms

@@ -11,7 +11,7 @@ from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..lgd.observation import observe
 from ..lgd.paper import PaperNet, select_points
-from ..lgd.video import FAMILIES, ClipBody, State, VideoNet
+from ..lgd.video import FAMILIES, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
@@ -58,10 +58,13 @@ class VideoTask:
     def network_config(self) -> dict:
         return self.plan.video.as_dict()
 
-    def hidden(self, net: VideoNet) -> list[torch.nn.Parameter]:
-        """Weights of the linear layers that lie between the inputs and the heads."""
-        rooms = (net.inlet[2], net.encoder, net.update, net.state_in)
-        return [m.weight for room in rooms for m in room.modules() if isinstance(m, torch.nn.Linear)]
+    def rooms(self, net: VideoNet) -> dict[str, list[torch.nn.Parameter]]:
+        """Parameters trained in their own way: "hidden", the linear layers between the inputs and the heads; "taps"."""
+        hidden = [m for room in (net.inlet[2], net.encoder, net.update, net.state_in) for m in room.modules()]
+        return {
+            "hidden": [m.weight for m in hidden if isinstance(m, torch.nn.Linear)],
+            "taps": [m.weight for m in net.modules() if isinstance(m, TimeConv)],
+        }
 
     def clip_body(self, layout: Tensor) -> ClipBody:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
@@ -79,9 +82,16 @@ class VideoTask:
         self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
     ) -> tuple[Tensor, dict]:
         """Loss of one iteration. along: how much of the phase is done, in [0, 1]."""
+        loss, parts = self._loss(net, sampler, phase.batch, phase.frames, phase, gen, along)
+        if phase.singles:
+            loss = (loss + self._loss(net, sampler, phase.singles, 1, phase, gen, along)[0]) / 2
+        return loss, parts
+
+    def _loss(
+        self, net: VideoNet, sampler: Sampler, count: int, frames: int, phase: Phase, gen: torch.Generator, along: float
+    ) -> tuple[Tensor, dict]:  # fmt: skip
         with torch.no_grad():
-            windows = sampler.draw(phase.batch, phase.frames, gen)
-            batch = synthesize(windows, self.sets, TRAIN, gen)
+            batch = synthesize(sampler.draw(count, frames, gen), self.sets, TRAIN, gen)
             disturb = bad_starts(phase, gen) if phase.perturbed else None
         states, body, obs = self.run(net, batch, phase.steps, disturb)
         with torch.no_grad():
@@ -150,9 +160,9 @@ class PaperTask:
     def network_config(self) -> dict:
         return {"width": self.plan.width}
 
-    def hidden(self, net: PaperNet) -> list[torch.nn.Parameter]:
+    def rooms(self, net: PaperNet) -> dict[str, list[torch.nn.Parameter]]:
         """None: the paper trains with Adam alone."""
-        return []
+        return {}
 
     def loss(
         self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0

@@ -6,7 +6,7 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel, pull_back
 from bridge.lgd import paper
-from bridge.lgd.energy import EPS_POINT, feedback
+from bridge.lgd.energy import DAMPING, EPS_POINT, feedback
 from bridge.lgd.observation import PERSON, observe, place_pelvis, project
 from bridge.rotations import exp_so3, from_6d, log_so3, right_jacobian, to_6d
 
@@ -85,6 +85,17 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     assert torch.allclose(back.shape, (expected[2] * PERSON / frames).clamp(-limit, limit), atol=2e-3)
     assert torch.allclose(back.focal, (expected[3] / frames).clamp(-limit, limit), atol=2e-3)
     assert back.turn.abs().max() > 0.01
+
+    # The same gradient over the Gauss-Newton curvature of each joint's own turns, from the whole Jacobian.
+    def seen_points(t):
+        return project(shaped.posed(rotations @ exp_so3(t), pelvis).points, size)[0, 0]
+
+    jacobian = torch.autograd.functional.jacobian(seen_points, torch.zeros(count, frames, 24, 3))[:, :, 0, 0]
+    weight = obs.confidence[0, 0] * seen[0, 0] / (residual[0, 0].square().sum(-1) + EPS_POINT**2).sqrt()
+    curvature = torch.einsum("kcja,kcjb,k->jab", jacobian, jacobian, weight) + DAMPING * torch.eye(3)
+    aimed = torch.linalg.solve(curvature, expected[0][0, 0])
+    assert torch.allclose(back.aimed[0, 0], aimed.flatten().clamp(-limit, limit), atol=2e-3)
+    assert aimed.abs().max() > 0.1
 
 
 def test_paper_gradient_equals_autograd_through_the_box_normalisation():

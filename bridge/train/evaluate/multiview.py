@@ -35,7 +35,7 @@ def evaluate_multiview(
     """{source: {mode: {"given" | "unknown": {camera: figures, "mean": figures}}}}, mm. Raises LgdError without data."""
     path = folder / "multiview" / "beam_walk.npz"
     if not path.is_file():
-        raise LgdError("bad_input", f"{path} is not there.", "Set LGD_DATA to the folder of test data.")
+        raise LgdError("bad_input", f"{path} is not there.", "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.")
     file = np.load(path)
     out: dict = {}
     for source, (seen, truth, layout) in SOURCES.items():

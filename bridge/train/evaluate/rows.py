@@ -21,19 +21,6 @@ from .figures import Prediction
 BATCH = 256  # the common large batch: frames fitted at once
 
 
-class Blind:
-    """A video network whose gradient and residual inputs are zeroed; all else is the network's own."""
-
-    def __init__(self, net):
-        self._net = net
-
-    def __getattr__(self, name):
-        return getattr(self._net, name)
-
-    def __call__(self, *args, **options):
-        return self._net(*args, **options, blind=True)
-
-
 @dataclass(frozen=True)
 class Row:
     """A named way to fit: mode, learned steps, whether its feedback is blinded."""
@@ -67,8 +54,8 @@ class Networks:
         self.blind_trained = {"video": video_blind is not None, "paper": paper_blind is not None}
         blind_video = load_network("video", path=video_blind or video)
         blind_paper = load_network("paper", path=paper_blind or paper)
-        blind_paper.blind = True
-        self.blind = {"video": Blind(blind_video), "paper": blind_paper}
+        blind_video.blind = blind_paper.blind = True
+        self.blind = {"video": blind_video, "paper": blind_paper}
 
     @contextlib.contextmanager
     def used(self, blind: bool = False) -> Iterator[None]:
