@@ -90,12 +90,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=places.version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     detect = commands.add_parser("detect", help="find 2D keypoints in a video or a folder of images")
-    detect.add_argument("input", help="a video, an image or a folder of images")
+    detect.add_argument("input", type=_named, help="a video, an image or a folder of images")
     detect.add_argument("-o", "--output", type=Path, default=Path("keypoints.npz"), metavar="FILE")
     _shared(detect)
     fit = commands.add_parser("fit", help="fit the body to footage or keypoints")
     fit.add_argument(
-        "input", help="a video, a folder of images, or keypoints (.npz, .json, a folder of .json)"
+        "input", type=_named, help="a video, a folder of images, or keypoints (.npz, .json, a folder of .json)"
     )
     fit.add_argument("-o", "--output", type=Path, default=Path("motion.npz"), metavar="FILE")
     _shared(fit)
@@ -130,6 +130,12 @@ def _shared(parser: argparse.ArgumentParser) -> None:
 
 def _invalid(text: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(text)
+
+
+def _named(text: str) -> str:
+    if not text.strip():  # an unset variable of a shell; as a path it would be the folder one stands in
+        raise _invalid("the footage has no name: give a file or a folder")
+    return text
 
 
 def _range(text: str) -> list[int]:

@@ -38,6 +38,10 @@ def install(task: dict) -> None:
     preferences.python_path = task["python"]
 
 
+class Refused(Exception):
+    """The add-on's sentence on why it cannot solve this footage."""
+
+
 def solve(task: dict):
     """Solve the footage; returns the add-on's run, from which the table's figures come."""
     pump = sys.modules[f"{ADDON}.operators.pump"]
@@ -57,17 +61,20 @@ def solve(task: dict):
         first, last = (int(part) for part in task["frames"].split(":"))
         settings.range, settings.first, settings.last = "CUSTOM", first + 1, last
     assert bpy.ops.lgd.fit.poll(), "the button Solve Footage is grey"
-    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    try:
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+    except RuntimeError as refused:  # what Blender would show in a pop-up
+        raise Refused(str(refused).removeprefix("Error: ").strip()) from None
     pump.finish = finish
     return runs[0]
 
 
 def curves_of(block):
-    """The curves of a block's action, in every version."""
+    """The curves that move a block: those of its own slot where the version has slots."""
     data = block.animation_data if block else None
     if not data or not data.action:
         return []
-    if hasattr(data.action, "fcurves"):
+    if not hasattr(data.action, "layers"):
         return list(data.action.fcurves)
     found = []
     for layer in data.action.layers:
@@ -220,6 +227,9 @@ if __name__ == "__main__":
     try:
         main()
         code = 0
+    except Refused as sentence:
+        print(sentence, file=sys.stderr)
+        code = 2
     except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:

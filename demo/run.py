@@ -39,7 +39,8 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
     out.mkdir(parents=True, exist_ok=True)
     addon = build_addon.build()
     footage, origin = (video.resolve(), f"{video.name} (yours)") if video else default_footage(worker)
-    if footage.is_file() and footage.parent != out:
+    copied = footage.is_file() and footage.parent != out
+    if copied:
         shutil.copyfile(footage, out / footage.name)  # beside demo.blend, which shows it behind the camera
         footage = out / footage.name
     ready = time.time() - began
@@ -56,6 +57,10 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
         )
         command = [str(blender), str(ROOT / "demo" / "in_blender.py"), str(work / "task.json")]
         code = subprocess.call(command, env=variables, cwd=work)
+        if code == 2:  # footage that cannot be solved; the sentence stands above
+            if copied:
+                footage.unlink()
+            return 2
         if code:
             print(f"Blender's part of the demo failed with code {code}.")
             keep_logs(work, out)

@@ -68,6 +68,7 @@ def bad(result, *words):
 @pytest.mark.parametrize("command", ["detect", "fit"])
 def test_a_missing_file(bridge, command):
     bad(bridge(command, "none.mp4"), "none.mp4", "does not exist")
+    bad(bridge(command, ""), "no name", "bridge " + command)
 
 
 def test_a_missing_keypoint_file(bridge):
