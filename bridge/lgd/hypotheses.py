@@ -8,8 +8,6 @@ Laplace density, both for how good a frame is and for how far the joints may jum
 exchanged has the odds they have in training. No weight is set by hand.
 """
 
-import math
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -23,9 +21,7 @@ from .video import State
 
 # A frame's labels are exchanged in one of a hundred (the training recipe: 5 % of the clips, a fifth of their frames).
 EXCHANGED = 0.01
-NEAR = 9  # frames over which a hypothesis must be the likelier one to be worth another step
 Clips = TypeVar("Clips", Observation, State)
-NAMES = ("as seen", "labels exchanged", "turned", "depth flipped")
 
 
 def mirrored_labels(rays: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,17 +57,8 @@ def stack(states: list[State]) -> State:
     return State(*(torch.cat([getattr(s, n) for s in states]) for n in names))
 
 
-@dataclass
-class Choice:
-    """path (T) index of the hypothesis chosen in each frame; worth: those that a further step may yet bring onto it:
-    on the path, or within the odds of exchanged labels of the likeliest somewhere. The first one always is."""
-
-    path: Tensor
-    worth: list[int]
-
-
-def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Choice:
-    """The likeliest path through the hypotheses.
+def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Tensor:
+    """The likeliest path (T) through the hypotheses, by index.
 
     joints: (H, T, J, 3) m in the camera's axes, about the pelvis; doubt: (H, T, J) log of the expected error, m;
     odds: (H) prior probability of each hypothesis in a frame, against the others.
@@ -97,10 +84,7 @@ def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Choice:
     path[-1] = best.argmin()
     for t in range(frames - 1, 0, -1):
         path[t - 1] = came[t, path[t]]
-    around = torch.nn.functional.avg_pool1d(cost[:, None], NEAR, 1, NEAR // 2, count_include_pad=False)[:, 0]
-    near = (around < around.amin(0) - math.log(EXCHANGED)).any(1)
-    worth = [h for h in range(hypotheses) if h == 0 or bool(near[h]) or h in path]
-    return Choice(torch.as_tensor(path, device=doubt.device), worth)
+    return torch.as_tensor(path, device=doubt.device)
 
 
 def pick(state: State, path: Tensor) -> State:

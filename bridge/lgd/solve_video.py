@@ -11,7 +11,7 @@ from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..rotations import resample_linear, resample_rotations
-from .hypotheses import EXCHANGED, Choice, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
+from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, look_at, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
@@ -115,39 +115,20 @@ class VideoSolver:
             own = select(first, [0])
             starts, rows = stack([first, turned(own), depth_flipped(own)]), [0, 1, 0, 0]
         obs, features = select(obs, rows), features[rows]
-        final, obs, hypothesis, energies = self._descend(starts, obs, features, betas, focal_known, static, steps)
+        body = self.clip_body(len(rows), betas)
+        known, still = ones.expand(len(rows)) * focal_known, ones.expand(len(rows)) * static
+        states = self.net(
+            obs, body, known, still, self.family.expand(len(rows), -1), steps=steps, start=starts, features=features
+        )
+        energies = [float(s.energy[0].mean()) for s in states if s.energy is not None]
+        final = states[-1]
         chosen = torch.zeros(rays.shape[1], dtype=torch.long, device=rays.device)
-        if len(hypothesis) > 1:
-            chosen = self._choose(final, obs, hypothesis, betas).path
-        state = pick(final, chosen)
-        return _to_camera(state, select(obs, [0]), torch.as_tensor(hypothesis, device=rays.device)[chosen], energies)
-
-    def _descend(
-        self, state: State, obs: Observation, features: Tensor, betas: Tensor | None, focal_known: bool, static: bool,
-        steps: int | None,
-    ) -> tuple[State, Observation, list[int], list[float]]:  # fmt: skip
-        """The learned steps from every hypothesis's start; those that are nowhere likely after the first step end there.
-
-        Returns the last estimate and observation of the hypotheses left, which they are, and the first one's energies.
-        """
-        left = list(range(len(features)))
-        energies: list[float] = []
-        steps = self.net.config.steps if steps is None else steps
-        for k in range(steps):
-            ones = torch.ones(len(left), device=features.device)
-            body = self.clip_body(len(left), betas)
-            features, state = self.net.advance(features, state, k, obs, body, ones * focal_known, ones * static)
-            energies.append(float(state.energy[0].mean()))
-            if k == 0 and len(left) > 1 and steps > 1:
-                left = self._choose(state, obs, left, betas).worth
-                obs, features, state = select(obs, left), features[left], select(state, left)
-        return state, obs, left, energies
-
-    def _choose(self, state: State, obs: Observation, hypotheses: list[int], betas: Tensor | None) -> Choice:
-        posed = self.clip_body(len(hypotheses), betas).posed(state, obs)
-        joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ camera_turn(state, obs)
-        odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=joints.device)[hypotheses]
-        return choose(joints[:, :, list(LIMBS)], state.doubt[..., list(LIMBS)], odds)
+        if len(rows) > 1:
+            posed = body.posed(final, obs)
+            joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ camera_turn(final, obs)
+            odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=rays.device)
+            chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], odds)
+        return _to_camera(pick(final, chosen), select(obs, [0]), chosen, energies)
 
 
 def camera_turn(state: State, obs: Observation) -> Tensor:

@@ -129,11 +129,11 @@ class VideoNet(nn.Module):
         self.head = nn.Linear(w, 144 + 3)
         self.head_clip = nn.Linear(w, 10 + 1)
         self.signs = nn.Linear(w, 6 + 3 + 24)
-        state = 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1 + 72 + 72 + 3 + 69 + 3
-        self.state_in = nn.Linear(w + state, w)
+        before, motion, after = w + 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1, 72 + 72 + 3, 69 + 3
+        self.state_in = nn.Linear(before + motion + after, w)
         with torch.no_grad():  # what single frames lack (motion) enters as nothing, until learned, and not as noise
             self.inlet[0].weight[:, -60:] = 0
-            self.state_in.weight[:, w + 377 : w + 524] = 0
+            self.state_in.weight[:, before : before + motion] = 0
         self.stage = nn.Embedding(8, w)
         self.update = nn.ModuleList(Block(w, config.kernel, d) for d in config.update)
         self.update_norm = nn.LayerNorm(w)
@@ -216,7 +216,8 @@ class VideoNet(nn.Module):
             self.norm(x), to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
             squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
             squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), back.place,
-            wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE, back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
+            wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE,
+            back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
         y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
         for block in self.update:
