@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Training on a folder of one's own files: what is kept to validate, and that a resumed run is the run it goes on from."""
+
+import numpy as np
+import pytest
+import torch
+
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
+from bridge.lgd.video import TimeConv
+from bridge.train import config, loop
+from bridge.train.muon import orthogonalised
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Twenty short AMASS files, and no shared motion capture."""
+    monkeypatch.setenv("LGD_DATA", str(tmp_path / "none"))
+    own = tmp_path / "amass" / "Somebody"
+    own.mkdir(parents=True)
+    for i in range(20):
+        t = np.arange(80)[:, None] / 30
+        poses = 0.3 * np.sin(t * (1 + i / 10) + np.arange(72) + i)
+        np.savez(own / f"{i:02}.npz", poses=poses, trans=np.zeros((80, 3)), mocap_framerate=30.0)
+    return own.parent
+
+
+def test_too_few_files_of_ones_own_leave_nothing_to_validate_with(folder):
+    body = BodyModel(load_body())
+    whole = loop.all_mocap(body, [folder])
+    assert whole.split.count("val") == 1 and whole.split.count("train") == 19
+    next(folder.rglob("*.npz")).unlink()
+    with pytest.raises(LgdError, match="too few"):
+        loop.all_mocap(body, [folder])
+    with pytest.raises(LgdError, match="was not found"):
+        loop.all_mocap(body, [])
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeypatch, optimiser):
+    plan = config.Plan("tiny", "video", config.PLANS["tiny"].phases, optimiser=optimiser)
+    whole = loop.Run(plan, tmp_path / "whole", False, None, [folder])
+    whole.go()
+
+    broken = loop.Run(plan, tmp_path / "broken", False, None, [folder])
+    own, calls = broken.task.loss, iter(range(100))
+
+    def loss(*arguments):
+        if next(calls) == 4:  # one iteration into the second phase
+            broken.save()
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(broken.task, "loss", loss)
+    with pytest.raises(KeyboardInterrupt):
+        broken.go()
+    resumed = loop.Run(plan, tmp_path / "broken", True, None, [folder])
+    assert (resumed.phase, resumed.iteration) == (1, 1)
+    resumed.go()
+    for a, b in zip(whole.net.state_dict().values(), resumed.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    saved = torch.load(tmp_path / "broken" / "best.pt", weights_only=True)
+    assert saved["figures"]["plain_clean_s2"] > 0 and len(saved["commit"]) >= 7
+
+
+def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
+    """Taps and inputs that single frames never train must not disturb the first clips."""
+    plan = config.PLANS["tiny"]
+    net = loop.Run(plan, folder.parent / "run", False, None, [folder]).net
+    taps = [m.weight for m in net.modules() if isinstance(m, TimeConv)]
+    assert taps and all(int((t != 0).any(1).sum()) == 1 for t in taps)
+    points = torch.rand(2, 5, 30, 2) * 0.2
+    from bridge.lgd.observation import observe
+
+    ones, family = torch.ones(2), torch.eye(3)[:2]
+    obs = observe(points, torch.ones(2, 5, 30))
+    assert obs.velocity.abs().max() > 0
+    features = net.encode(obs, ones, ones, family)
+    alone = [net.encode(type(obs)(*(getattr(obs, n)[:, f : f + 1] for n in obs.__dataclass_fields__)), ones, ones, family) for f in range(5)]
+    assert torch.allclose(features, torch.cat(alone, 1), atol=1e-5)
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one():
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonalised(torch.randn(3, 24, 60)))
+    assert values.min() > 0.6 and values.max() < 1.3
