@@ -81,12 +81,47 @@ def _encode(scene, frames, count, path, codec) -> str:
     return str(path)
 
 
+def displayed_as_image(path, frames, duration: int) -> list[int]:
+    """The same of an image datablock of the movie, as it stands behind a camera: shown by a plane that fills the picture."""
+    scene = bpy.data.scenes.new("plane")
+    _plain(scene, (30, 1.0))
+    scene.render.use_sequencer = False
+    scene.render.engine, scene.cycles.samples = "CYCLES", 1
+    mesh = bpy.data.meshes.new("plane")
+    mesh.from_pydata([(-5, -2, 0), (5, -2, 0), (5, 2, 0), (-5, 2, 0)], [], [(0, 1, 2, 3)])
+    mesh.uv_layers.new().data.foreach_set("uv", [0, 0, 1, 0, 1, 1, 0, 1])
+    material = bpy.data.materials.new("film")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    nodes.clear()
+    texture, light, out = (nodes.new(n) for n in ("ShaderNodeTexImage", "ShaderNodeEmission", "ShaderNodeOutputMaterial"))
+    texture.image, texture.interpolation = bpy.data.images.load(str(path)), "Closest"
+    user = texture.image_user
+    user.frame_start, user.frame_duration, user.frame_offset, user.use_auto_refresh = 1, duration, 0, True
+    links.new(texture.outputs[0], light.inputs[0])
+    links.new(light.outputs[0], out.inputs[0])
+    mesh.materials.append(material)
+    scene.collection.objects.link(bpy.data.objects.new("plane", mesh))
+    camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    camera.data.type, camera.data.ortho_scale, camera.location = "ORTHO", 10, (0, 0, 3)
+    scene.collection.objects.link(camera)
+    scene.camera, before = camera, bpy.context.window.scene
+    bpy.context.window.scene = scene  # images follow the frames of the scene in the window alone
+    try:
+        return displayed(scene, frames)
+    finally:
+        bpy.context.window.scene = before
+        bpy.data.images.remove(texture.image)
+        bpy.data.scenes.remove(scene)
+
+
 def displayed(scene, frames, folder="/tmp") -> list[int]:
     """The numbers of the pictures that the scene's sequencer shows on the given frames."""
     import tempfile
 
-    fps = scene.render.fps, scene.render.fps_base
+    fps, sequencer = (scene.render.fps, scene.render.fps_base), scene.render.use_sequencer
     _plain(scene, fps)
+    scene.render.use_sequencer = sequencer
     out = []
     target = Path(tempfile.mkdtemp()) / "shown.png"
     scene.render.image_settings.file_format = "PNG"

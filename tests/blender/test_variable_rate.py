@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
-from movies import displayed, make_plain, sequences
+from movies import displayed, displayed_as_image, make_plain, sequences
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import variable_rate  # noqa: E402
@@ -58,6 +58,15 @@ def test_we_know_which_picture_is_shown(film):
     frames = range(found.start, found.start + len(found.table))
     turned = timing.decoded(found, times)
     assert displayed(bpy.context.scene, frames) == turned.table.tolist()
+
+
+def test_behind_a_camera_the_same_pictures_are_shown(film):
+    """The solved camera's background is an image datablock of the movie: it must count as the sequencer does."""
+    path, times = film
+    found = footage.from_file(path)
+    table = timing.decoded(found, times).table
+    frames = range(1, len(table) + 1, 3)
+    assert displayed_as_image(path, frames, len(table)) == table[::3].tolist()
 
 
 def test_keys_lie_where_the_picture_is_shown(film):
