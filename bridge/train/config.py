@@ -9,7 +9,8 @@ from ..lgd.video import VideoConfig
 @dataclass(frozen=True)
 class Phase:
     """A stretch of training. batch clips of `frames` frames and, beside them in every iteration, `singles` single frames;
-    `steps` learned steps; from bad starts in `perturbed` of the clips."""
+    `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and end: how much of
+    the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`)."""
 
     iterations: int
     batch: int
@@ -20,6 +21,7 @@ class Phase:
     perturbed: float = 0.0
     singles: int = 0
     check_every: int = 1000
+    breadth: tuple[float, float] = (1.0, 1.0)
 
     @property
     def seen(self) -> int:
@@ -37,24 +39,28 @@ class Plan:
     seed: int = 1
     video: VideoConfig = field(default_factory=VideoConfig)
     width: int = 512
-    optimiser: str = "adam"  # or muon, for the hidden layers of the video network
 
     def as_dict(self) -> dict:
         return asdict(self)
 
 
 PLANS = {
-    # Single frames first, without learned steps (most poses a second); then the steps, on clips and still on single frames:
-    # clips alone hold too few different poses, and cost what was learned from them.
+    # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
+    # before the plain case is known; then the steps, still on single frames; then clips, for smoothness, and still single
+    # frames: clips alone hold too few different poses, and cost what was learned from them. Small batches: what is left to
+    # learn is worth more steps, not surer ones.
     "video": Plan(
         "video", "video",
         (
-            Phase(950, 2048, 1, 0, 1.2e-3, 1e-4, check_every=200),
-            Phase(800, 16, 24, 3, 4e-4, 1e-5, perturbed=0.25, singles=384, check_every=125),
+            Phase(14000, 256, 1, 0, 1.2e-3, 3e-4, breadth=(0.1, 0.5)),
+            Phase(4000, 256, 1, 3, 6e-4, 2e-4, 0.15, check_every=400, breadth=(0.4, 1.0)),
+            Phase(3000, 8, 32, 3, 3e-4, 1e-5, 0.2, 128, check_every=300),
         ),
-        optimiser="muon",
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.
     "paper": Plan("paper", "paper", (Phase(3200, 512, 1, 3, 1e-3, 2e-5, check_every=400),), width=256),
-    "tiny": Plan("tiny", "video", (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3))),
+    "tiny": Plan(
+        "tiny", "video",
+        (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3)),
+    ),
 }  # fmt: skip

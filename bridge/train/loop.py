@@ -25,12 +25,10 @@ from ..errors import LgdError
 from . import config as configs
 from .data import Mocap, Sampler, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
-from .muon import Muon
 from .tasks import PaperTask, VideoTask
 
-# Against the other parameters' rate: of Muon's matrices, and of the convolutions' taps, which start at zero and must
-# come to the size of one.
-MUON_RATE, TAP_RATE = 1.5, 5.0
+# Of the convolutions' taps against the other parameters' rate: they start at zero and must come to the size of one.
+TAP_RATE = 5.0
 
 
 def learning_rate(phase: configs.Phase, iteration: int) -> float:
@@ -101,7 +99,7 @@ class Run:
         self.net = self.task.network(self.sampler)
         self.average = Average(self.net)
         self.phase, self.iteration, self.seconds, self.best = 0, 0, 0.0, math.inf
-        self.optimisers = self._optimisers()
+        self.optimiser = self._optimiser()
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
@@ -109,24 +107,19 @@ class Run:
             self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
             self.average = Average(self.net)
 
-    def _optimisers(self) -> list[torch.optim.Optimizer]:
-        """AdamW; in video mode Muon for the linear layers between the inputs and the heads. `scale`: of a group's rate."""
-        rooms = self.task.rooms(self.net) if self.plan.optimiser == "muon" else {}
-        hidden, taps = rooms.get("hidden", []), rooms.get("taps", [])
-        taken = {id(p) for p in (*hidden, *taps)}
+    def _optimiser(self) -> torch.optim.Optimizer:
+        """AdamW. `scale`: of a group's rate."""
+        taps = self.task.taps(self.net)
+        taken = {id(p) for p in taps}
         groups = [{"params": [p for p in self.net.parameters() if id(p) not in taken], "scale": 1.0}]
         if taps:
             groups.append({"params": taps, "scale": TAP_RATE})
-        optimisers: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))]
-        if hidden:
-            optimisers.append(Muon([{"params": hidden, "scale": MUON_RATE}], lr=1e-3, weight_decay=1e-4))
-        return optimisers
+        return torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
 
     def _load(self, saved: dict) -> None:
         self.net.load_state_dict(saved["net"])
         self.average.net.load_state_dict(saved["average"])
-        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
+        self.optimiser.load_state_dict(saved["optimiser"])
         self.average.count = saved["count"]
         for name in ("phase", "iteration", "seconds", "best"):
             setattr(self, name, saved[name])
@@ -135,7 +128,7 @@ class Run:
         """Write `last.pt` whole or not at all."""
         state = {
             "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
-            "optimisers": [o.state_dict() for o in self.optimisers], "phase": self.phase, "iteration": self.iteration,
+            "optimiser": self.optimiser.state_dict(), "phase": self.phase, "iteration": self.iteration,
             "seconds": self.seconds, "best": self.best,
         }  # fmt: skip
         part = self.folder / "last.part"
@@ -152,7 +145,7 @@ class Run:
             self._train(self.plan.phases[self.phase])
             self.export(self.folder / f"phase{self.phase}.pt", {})
             self.phase, self.iteration = self.phase + 1, 0
-            self.optimisers = self._optimisers()
+            self.optimiser = self._optimiser()
             self.save()
 
     def _train(self, phase: configs.Phase) -> None:
@@ -162,7 +155,7 @@ class Run:
         while self.iteration < phase.iterations:
             gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.iteration)
             rate = learning_rate(phase, self.iteration)
-            for group in (g for optimiser in self.optimisers for g in optimiser.param_groups):
+            for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
             self.net.train()
             loss, parts = self.task.loss(self.net, self.sampler, phase, gen, self.iteration / phase.iterations)
@@ -170,8 +163,7 @@ class Run:
             loss.backward()
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             if torch.isfinite(norm):
-                for optimiser in self.optimisers:
-                    optimiser.step()
+                self.optimiser.step()
                 self.average.take(self.net)
             self.iteration += 1
             self.seconds = time.time() - started

@@ -6,7 +6,7 @@ The noise tables restate WHAM's stage-1 synthesis (Shin et al. 2024, MIT) and Mo
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -87,12 +87,21 @@ class Recipe:
     drop_sets: float = 0.2
     person_offset: float = 0.012
     moving_camera: float = 0.2
-    any_root: float = 0.12
-    frame_person: float = 0.6  # share of cameras placed so that the person fills part of the image, with cropping
+    any_root: float = 0.08
+    frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
     clean_share: float = 0.1
+
+    def part(self, breadth: float) -> "Recipe":
+        """The recipe with `breadth` (0 to 1) of its oddities: what does not befall every clip befalls fewer."""
+        names = (
+            "down_the_tree", "limb_spans", "crop_lower", "nobody", "limb_swap", "body_swap", "drop_sets", "person_offset",
+            "moving_camera", "any_root", "frame_person", "focal_unknown",
+        )  # fmt: skip
+        exact = 1 - (1 - self.focal_exact) * breadth
+        return replace(self, focal_exact=exact, **{name: getattr(self, name) * breadth for name in names})
 
 
 TRAIN = Recipe()

@@ -58,13 +58,9 @@ class VideoTask:
     def network_config(self) -> dict:
         return self.plan.video.as_dict()
 
-    def rooms(self, net: VideoNet) -> dict[str, list[torch.nn.Parameter]]:
-        """Parameters trained in their own way: "hidden", the linear layers between the inputs and the heads; "taps"."""
-        hidden = [m for room in (net.inlet[2], net.encoder, net.update, net.state_in) for m in room.modules()]
-        return {
-            "hidden": [m.weight for m in hidden if isinstance(m, torch.nn.Linear)],
-            "taps": [m.weight for m in net.modules() if isinstance(m, TimeConv)],
-        }
+    def taps(self, net: VideoNet) -> list[torch.nn.Parameter]:
+        """The convolutions' taps, which are trained at a rate of their own."""
+        return [m.weight for m in net.modules() if isinstance(m, TimeConv)]
 
     def clip_body(self, layout: Tensor) -> ClipBody:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
@@ -91,7 +87,9 @@ class VideoTask:
         self, net: VideoNet, sampler: Sampler, count: int, frames: int, phase: Phase, gen: torch.Generator, along: float
     ) -> tuple[Tensor, dict]:  # fmt: skip
         with torch.no_grad():
-            batch = synthesize(sampler.draw(count, frames, gen), self.sets, TRAIN, gen)
+            first, last = phase.breadth
+            recipe = TRAIN.part(first + (last - first) * along)
+            batch = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
             disturb = bad_starts(phase, gen) if phase.perturbed else None
         states, body, obs = self.run(net, batch, phase.steps, disturb)
         with torch.no_grad():
@@ -160,9 +158,9 @@ class PaperTask:
     def network_config(self) -> dict:
         return {"width": self.plan.width}
 
-    def rooms(self, net: PaperNet) -> dict[str, list[torch.nn.Parameter]]:
-        """None: the paper trains with Adam alone."""
-        return {}
+    def taps(self, net: PaperNet) -> list[torch.nn.Parameter]:
+        """None."""
+        return []
 
     def loss(
         self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0

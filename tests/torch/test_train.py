@@ -10,7 +10,7 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.lgd.video import TimeConv
 from bridge.train import config, loop
-from bridge.train.muon import orthogonalised
+from bridge.train.synthesize import TRAIN
 
 
 @pytest.fixture
@@ -37,9 +37,8 @@ def test_too_few_files_of_ones_own_leave_nothing_to_validate_with(folder):
         loop.all_mocap(body, [])
 
 
-@pytest.mark.parametrize("optimiser", ["adam", "muon"])
-def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeypatch, optimiser):
-    plan = config.Plan("tiny", "video", config.PLANS["tiny"].phases, optimiser=optimiser)
+def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeypatch):
+    plan = config.PLANS["tiny"]
     whole = loop.Run(plan, tmp_path / "whole", False, None, [folder])
     whole.go()
 
@@ -81,7 +80,9 @@ def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
     assert torch.allclose(features, torch.cat(alone, 1), atol=1e-5)
 
 
-def test_orthogonalised_matrices_have_singular_values_near_one():
-    torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonalised(torch.randn(3, 24, 60)))
-    assert values.min() > 0.6 and values.max() < 1.3
+def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
+    assert TRAIN.part(1.0) == TRAIN
+    some, none = TRAIN.part(0.25), TRAIN.part(0.0)
+    assert 0 < some.any_root < TRAIN.any_root and some.focal_exact > TRAIN.focal_exact
+    assert (none.frame_person, none.person_offset, none.crop_lower, none.focal_exact) == (0, 0, 0, 1)
+    assert none.noise == TRAIN.noise and none.missing == TRAIN.missing
