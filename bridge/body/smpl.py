@@ -7,13 +7,14 @@ whole mesh (`BodyModel.vertices`) is separate: fitting and training never need i
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import joints as J
-from .landmarks import landmark_offsets
+from .landmarks import landmark_offsets, sole_offsets
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,11 @@ class BodyModel:
                 self._f32(offsets), self._f32(directions), torch.as_tensor(parents, device=self.device)
             )  # fmt: skip
         return self._landmarks[layout]
+
+    @cached_property
+    def soles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`sole_offsets` of this body."""
+        return sole_offsets(self.data)
 
     def shaped(self, betas: Tensor, layout: str) -> Shaped:
         """The rest skeleton and landmark offsets for betas (..., 10) and a keypoint layout."""

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from .. import camera, contact
-from ..body.landmarks import sole_offsets
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, to_internal
 from ..keypoints.tracks import Keypoints
@@ -42,9 +41,9 @@ def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.nd
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
 
 
-def _soles(data: dict, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
+def _soles(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
     """Sole points (F, 4, 3) m, camera axes and origin of `posed_joints`."""
-    offsets, directions, parents = sole_offsets(data)
+    offsets, directions, parents = model.soles
     local = offsets + directions @ betas
     return posed_joints[:, parents] + np.einsum("fjab,jb->fja", world[:, parents], local)
 
@@ -82,7 +81,7 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
     landmarks = posed.points.cpu().numpy().astype(float)
     shape = found.betas.cpu().numpy().astype(float)
     pelvis = found.pelvis
-    soles = _soles(data, relative, frames_world, shape)
+    soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     world = _world(found.up, pelvis, soles, seen, times) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored and world.ndim == 2:

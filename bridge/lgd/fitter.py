@@ -70,8 +70,8 @@ def fit(
     if options.steps is not None and not 0 <= options.steps <= 8:
         raise LgdError("bad_input", f"{options.steps} steps were asked for.", "Choose 0 to 8 steps.")
     device = pick_device(options.device)
-    torch.manual_seed(options.seed)
-    with _threads(keypoints.frames):
+    torch.default_generator.manual_seed(options.seed)  # torch.manual_seed takes a millisecond over devices not in use
+    with _threads(keypoints.frames), torch.inference_mode():
         return _fit(keypoints, options, device, on_progress, should_stop)
 
 

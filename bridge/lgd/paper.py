@@ -94,6 +94,9 @@ class PaperNet(nn.Module):
         self.width, self.blind = width, False
         self.pose_first, self.shape_first = _network(36, 72, width), _network(36, 10, width)
         self.pose_update, self.shape_update = _network(180, 72, width), _network(180, 10, width)
+        with torch.no_grad():  # a gradient of a mean over 36 coordinates is small beside pose and points: begin by seeing it
+            for network in (self.pose_update, self.shape_update):
+                network[0][0].weight[:, 108:] *= 36
 
     def fuse(self) -> "PaperNet":
         """For fitting alone: every batch normalisation folded into the layer before it, no dropout."""

@@ -39,11 +39,13 @@ class Plan:
     seed: int = 1
     video: VideoConfig = field(default_factory=VideoConfig)
     width: int = 512
+    blind: bool = False  # without gradients and residuals: the ablation
 
     def as_dict(self) -> dict:
         return asdict(self)
 
 
+PAPER = Phase(5000, 256, 1, 3, 1e-3, 2e-5)
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
     # before the plain case is known; then the steps, still on single frames; then clips, for smoothness, and still single
@@ -57,8 +59,10 @@ PLANS = {
             Phase(3000, 8, 32, 3, 3e-4, 1e-5, 0.2, 128, check_every=300),
         ),
     ),
-    # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data.
-    "paper": Plan("paper", "paper", (Phase(3200, 512, 1, 3, 1e-3, 2e-5, check_every=400),), width=256),
+    # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data, and
+    # batches are half the published ones. paper_blind: the same without gradients, to tell what they are worth.
+    "paper": Plan("paper", "paper", (PAPER,), width=256),
+    "paper_blind": Plan("paper_blind", "paper", (PAPER,), width=256, blind=True),
     "tiny": Plan(
         "tiny", "video",
         (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3)),

@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ..body import joints as J
-from ..body.landmarks import sole_offsets
 from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..rotations import exp_so3, resample_linear, resample_rotations
@@ -300,7 +299,7 @@ def _clip(take: Take, body: BodyModel) -> tuple[Tensor, Tensor, bool]:
 
 def _soles(rotations: Tensor, root: Tensor, body: BodyModel) -> Tensor:
     """Sole points (F, 4, 3) m of the mean body with its hip midpoint at `root`."""
-    offsets, _, parents = sole_offsets(body.data)
+    offsets, _, parents = body.soles
     posed = body.shaped(torch.zeros(10), "smpl").posed(rotations)
     shift = root - (posed.joints[:, 1] + posed.joints[:, 2]) / 2
     local = torch.as_tensor(offsets, dtype=torch.float32)

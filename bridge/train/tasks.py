@@ -53,6 +53,7 @@ class VideoTask:
     def network(self, sampler: Sampler) -> VideoNet:
         net = VideoNet(self.plan.video)
         net.limits.copy_(sampler.limits[:, 1:])
+        net.blind = self.plan.blind
         return net
 
     def network_config(self) -> dict:
@@ -153,7 +154,9 @@ class PaperTask:
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
 
     def network(self, sampler: Sampler) -> PaperNet:
-        return PaperNet(self.plan.width)
+        net = PaperNet(self.plan.width)
+        net.blind = self.plan.blind
+        return net
 
     def network_config(self) -> dict:
         return {"width": self.plan.width}
