@@ -96,12 +96,15 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
 def smooth_in_time(values: np.ndarray, weights: np.ndarray, times: np.ndarray, sigma: float) -> np.ndarray:
     """Gaussian average over time with weights. values: (F, C); weights: (F); times: (F) s; sigma: s."""
     mean = (values * weights[:, None]).sum(0) / max(weights.sum(), 1e-12)
-    out = np.empty_like(values)
+    packed = np.concatenate((values * weights[:, None], weights[:, None]), -1)
     low, high = np.searchsorted(times, times - 3 * sigma), np.searchsorted(times, times + 3 * sigma, side="right")
-    for f, (a, b) in enumerate(zip(low, high, strict=True)):
-        kernel = np.exp(-0.5 * ((times[a:b] - times[f]) / sigma) ** 2) * weights[a:b]
-        out[f] = ((values[a:b] * kernel[:, None]).sum(0) + 1e-4 * mean) / (kernel.sum() + 1e-4)
-    return out
+    summed = np.zeros_like(packed)
+    for ahead in range(int((high - low).max(initial=0))):  # few offsets, all frames at once
+        at = low + ahead
+        inside = at < high
+        at = np.minimum(at, len(times) - 1)
+        summed += (np.exp(-0.5 * ((times[at] - times) / sigma) ** 2) * inside)[:, None] * packed[at]
+    return (summed[:, :-1] + 1e-4 * mean) / (summed[:, -1:] + 1e-4)
 
 
 def fill_gaps(values: np.ndarray) -> np.ndarray:

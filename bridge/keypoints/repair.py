@@ -124,15 +124,12 @@ def _nanmedian(values: np.ndarray) -> np.ndarray:
 
 def _hold(points: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unseen points stay where they were last seen, with a weight that fades by a fifth a frame."""
-    held = points.copy()
-    weight = np.where(conf >= 0.1, conf, 0.0)
-    for t in range(1, len(points)):
-        gone = weight[t] < 0.8 * weight[t - 1] * 0.8
-        # A point held for long weighs less than even a poor sighting.
-        gone &= conf[t] < 0.1
-        held[t, gone] = held[t - 1, gone]
-        weight[t, gone] = 0.8 * weight[t - 1, gone]
-    return held, weight
+    seen = conf >= 0.1
+    last = np.maximum.accumulate(np.where(seen, np.arange(len(points))[:, None], -1))
+    ago = np.where(last >= 0, np.arange(len(points))[:, None] - last, 0)
+    source = np.maximum(last, 0)
+    held = np.where((ago > 0)[..., None], np.take_along_axis(points, source[..., None], 0), points)
+    return held, np.where(last >= 0, np.take_along_axis(conf, source, 0) * 0.8**ago, 0.0)
 
 
 def _robust(distance: np.ndarray) -> np.ndarray:
@@ -227,12 +224,15 @@ def _search(unsteady: tuple[np.ndarray, np.ndarray], evidence: np.ndarray) -> np
         bend += second[g][:, b[:, None, None], b[None, :, None], b[None, None]]
     step = _LINK / 2 * step + flip
     bend = _LINK / 2 * bend
-    best = evidence[0][:, None] + step[1] + evidence[1][None]
-    came = np.zeros((count, 8, 8), dtype=np.int64)
+    entering = step + evidence[:, None]
+    best = evidence[0][:, None] + entering[1]
+    came = np.zeros((count, 64), dtype=np.int64)
+    every, total = np.arange(64), np.empty((8, 8, 8))
     for t in range(2, count):
-        total = best[:, :, None] + bend[t]
-        came[t] = total.argmin(0)
-        best = total.min(0) + step[t] + evidence[t][None]
+        np.add(best[:, :, None], bend[t], out=total)
+        came[t] = total.reshape(8, 64).argmin(0)
+        best = total.reshape(8, 64)[came[t], every].reshape(8, 8) + entering[t]
+    came = came.reshape(count, 8, 8)
     states = np.zeros(count, dtype=np.int64)
     states[-2], states[-1] = np.unravel_index(best.argmin(), best.shape)
     for t in range(count - 1, 1, -1):
