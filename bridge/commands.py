@@ -149,6 +149,12 @@ def _source(options: argparse.Namespace) -> dict:
     path = Path(options.input)
     if not path.exists():
         raise LgdError("bad_input", f"The input {path} does not exist.", "Check the path.")
+    if options.command == "detect" and is_keypoints(options.input):
+        raise LgdError("bad_input", f"{path} holds keypoints, not pictures.", "Use `fit` with it: nothing is left to detect.")
+    if options.fps is not None and path.is_file():
+        raise LgdError(
+            "bad_input", "--fps is for a folder of images; a video has a rate of its own.", "Leave --fps out."
+        )
     source = {"path": str(path), "frames": options.frames, "fps": options.fps, "boxes": options.box}
     return {"source": source, "detector": options.detector, "device": options.device}
 

@@ -131,6 +131,14 @@ def test_a_pickle_is_not_opened(bridge, tmp_path):
     bad(bridge("fit", "evil.npz"), "evil.npz")
 
 
+def test_detect_refuses_what_it_would_not_use(bridge, tmp_path):
+    keypoints(tmp_path / "k.npz")
+    bad(bridge("detect", "k.npz"), "`fit`")
+    (tmp_path / "shot.mp4").write_bytes(b"not looked at")
+    for command in ("detect", "fit"):
+        bad(bridge(command, "shot.mp4", "--fps", "25"), "folder of images")
+
+
 @pytest.mark.parametrize(
     "options",
     [
