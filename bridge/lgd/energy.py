@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..body.joints import PARENTS
+from ..body.joints import LEVELS, PARENTS
 from ..body.smpl import BELOW, BodyModel, Posed, Shaped, pull_back
 from ..rotations import log_so3
 from .observation import PERSON, Observation, project
@@ -21,15 +21,16 @@ EPS_ACC = 0.005  # m a frame^2
 EPS_SLIDE = 0.01  # m a frame
 FEET = (19, 17, 22, 20)  # internal points: left heel, left big toe, right heel, right big toe
 LIMIT = 5.0
-DAMPING = 0.1  # of `aimed`, boxes^2 a rad^2: below it an axis counts as unseen
+# Of `aimed`, in boxes a rad^2 (the pelvis's move: a m^2): less curvature than that counts as unseen.
+DAMPING, DAMPING_ROOT, DAMPING_PLACE = 0.3, 0.1, 0.03
 
 
 @dataclass
 class Feedback:
     """What a step sees of the present state. residual (B, T, 30, 2) boxes; energy (B, T) robust reprojection error;
-    turn (B, T, 72), place (B, T, 3), shape (B, 10), focal (B, 1): gradients of the reprojection energy; aimed
-    (B, T, 72) rad: turn over the energy's curvature, joint by joint; smooth, contact (B, T, 72): gradients of
-    acceleration and of sliding; contact_place (B, T, 3); limits (B, T, 69) excess over learned limits."""
+    turn (B, T, 72), shape (B, 10), focal (B, 1): gradients of the reprojection energy; aimed (B, T, 72) rad and place
+    (B, T, 3) as the state's tau: the damped Gauss-Newton step; smooth, contact (B, T, 72): gradients of acceleration and
+    of sliding; contact_place (B, T, 3); limits (B, T, 69) excess over learned limits."""
 
     residual: Tensor
     energy: Tensor
@@ -74,13 +75,12 @@ def feedback(
     force = torch.cat(
         (force2, -(force2 * posed.points[..., :2]).sum(-1, keepdim=True) / depth[..., None]), -1
     ) * unit[..., None]  # dE/dpoint times a person's height: of order one at any distance
-    turn, push = pull_back(posed, posed.points, shaped.parents, force)
-    curvature = weight / (residual.square().sum(-1) + EPS_POINT**2).sqrt() * seen / (depth * size) ** 2
-    aimed = _aimed(turn / PERSON, posed, pelvis, shaped.parents, curvature)
-    place = torch.stack(
-        ((push * pelvis).sum(-1) / PERSON, push[..., 0] * size[..., 0] * pelvis[..., 2] / PERSON,
-         push[..., 1] * size[..., 0] * pelvis[..., 2] / PERSON), -1,
-    )  # fmt: skip
+    turn, _ = pull_back(posed, posed.points, shaped.parents, force)
+    curvature = weight * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
+    aimed, move = _aimed(posed, pelvis, size, shaped.parents, residual, curvature)
+    away = pelvis[..., 2:].clamp_min(0.1)
+    closer = move[..., 2:] / away
+    place = torch.cat((closer, (move[..., :2] / away - pelvis[..., :2] / away * closer) / size), -1)
     relative = (depth - pelvis[..., 2:]) / depth
     focal = (force2 * projected).sum(-1).mul(relative).sum(-1).mean(1, keepdim=True)
     shape = _shape_gradient(posed, shaped.parents, force, body, directions)
@@ -97,57 +97,93 @@ def feedback(
     )  # fmt: skip
 
 
-def _aimed(gradient: Tensor, posed: Posed, pelvis: Tensor, parents: Tensor, curvature: Tensor) -> Tensor:
-    """Each joint's gradient over its own Gauss-Newton curvature, damped: how far it would turn if it turned alone.
+def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The damped Gauss-Newton (Levenberg-Marquardt) step of all joints and the pelvis together, with no matrix larger
+    than 6 x 6: the system has the shape of a tree, as a robot's equations of motion have, and is solved as theirs are, by
+    Featherstone's articulated-body algorithm (1983).
 
-    gradient: (B, T, 24, 3) dE/dw; curvature: (B, T, 30) of the energy across the ray, 1/m^2. Returns (B, T, 24, 3) rad.
-    A turn w about joint p moves point x across the rays by (w, (x - p) x r), r the two rows (1, 0, -a), (0, 1, -b) of the
-    projection's Jacobian; the curvature is the sum of the outer squares of (x - p) x r = x x r - p x r over the points
-    below p. All of it component by component: a thousand products of 3 x 3 matrices take longer.
+    residual: (B, T, 30, 2) boxes; weight: (B, T, 30) of its square. Returns the turns (B, T, 24, 3) rad in the joints'
+    own axes and the pelvis's move (B, T, 3) m.
+    A joint j turning by w moves a point x below it by w x (x - p_j) = w x x + v, v = p_j x w: one twist (w, v) about the
+    pelvis for all points below. The rows of a point's projection against twists are (x x r, r).
     """
     x, y, z = (posed.points - pelvis[..., None, :]).unbind(-1)
-    a, b = (posed.points[..., :2] / posed.points[..., 2:].clamp_min(0.1)).unbind(-1)
-    first, second = (-a * y, z + a * x, -y), (-b * y - z, b * x, x)  # x x r of both rows
-    parts = [(first[i] * first[j] + second[i] * second[j]) * curvature for i, j in _UPPER]
-    for i in range(3):  # sum of (x x r)_i r
-        one, two = first[i] * curvature, second[i] * curvature
-        parts += [one, two, -(one * a + two * b)]
-    parts += [curvature, -a * curvature, -b * curvature, (a * a + b * b) * curvature]
-    below = torch.stack(parts, -2) @ BELOW.to(a)[:, parents].T  # (B, T, 19, 24)
-    xx, xy, xz, yy, yz, zz, *mixed, c, ca, cb, cc = below.unbind(-2)
-    p = (posed.joints - pelvis[..., None, :]).unbind(-1)
-    turned = [_cross(p, mixed[3 * i : 3 * i + 3]) for i in range(3)]  # rows of sum (x x r) (p x r)^T
-    none = torch.zeros_like(c)
-    half = [_cross(p, row) for row in ((c, none, ca), (none, c, cb), (ca, cb, cc))]
-    both = [_cross(p, [half[i][j] for i in range(3)]) for j in range(3)]  # sum (p x r) (p x r)^T
-    summed = [
-        m - turned[i][j] - turned[j][i] + both[j][i] + (DAMPING if i == j else 0)
-        for m, (i, j) in zip((xx, xy, xz, yy, yz, zz), _UPPER, strict=True)
-    ]
-    # Damped alike in all directions, so it may be solved in the camera's axes.
-    torque = (posed.world @ gradient[..., None]).squeeze(-1).unbind(-1)
-    found = torch.stack(_solve_symmetric(summed, torque), -1)
-    return (posed.world.transpose(-1, -2) @ found[..., None]).squeeze(-1)
+    depth = posed.points[..., 2].clamp_min(0.1)
+    a, b = (posed.points[..., :2] / depth[..., None]).unbind(-1)
+    scale = weight.sqrt() / (depth * size)
+    none = torch.zeros_like(scale)
+    first = torch.stack((-a * y, z + a * x, -y, none + 1, none, -a), -1)
+    second = torch.stack((-b * y - z, b * x, x, none, none + 1, -b), -1)
+    rows = torch.cat((first, second), -2) * scale.repeat(1, 1, 2)[..., None]  # (B, T, 60, 6)
+    error = (residual * weight.sqrt()[..., None]).transpose(-1, -2).flatten(2)
+    on = torch.nn.functional.one_hot(parents.repeat(2), 24).to(rows).T  # (24, 60)
+    inertia = (on @ (rows[..., _ROW] * rows[..., _COLUMN]))[..., _FULL].unflatten(-1, (6, 6))
+    bias = on @ (rows * error[..., None])
+    place = posed.joints - pelvis[..., None, :]
+    px, py, pz = place.unbind(-1)
+    none = torch.zeros_like(px)
+    arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none), -1).unflatten(-1, (3, 3))  # v = arm^T w = p x w
+
+    kept = []
+    inertias, biases = _by_level(inertia), _by_level(bias)
+    for level in range(len(LEVELS) - 1, 0, -1):
+        m, f = inertias[level], biases[level]
+        p = arm[..., LEVELS[level], :, :]
+        u = m[..., :3] + m[..., 3:] @ p.transpose(-1, -2)  # (.., 6, 3) M S
+        d = u[..., :3, :] + p @ u[..., 3:, :]
+        inverse = _inverse(d, DAMPING)
+        gain = u @ inverse
+        torque = f[..., :3] + (p @ f[..., 3:, None]).squeeze(-1)
+        kept.append((u, inverse, torque, p))
+        m = m - gain @ u.transpose(-1, -2)
+        f = f - (gain @ torque[..., None]).squeeze(-1)
+        for child, parent in enumerate(_ABOVE[level]):
+            inertias[level - 1][..., parent, :, :] += m[..., child, :, :]
+            biases[level - 1][..., parent, :] += f[..., child, :]
+    twist = _root_twist(inertias[0][..., 0, :, :], biases[0][..., 0, :])
+    move = twist[..., 3:]
+    twist = twist[..., None, :]
+    turns = [twist[..., :3]]
+    for level in range(1, len(LEVELS)):
+        u, inverse, torque, p = kept[-level]
+        above = twist[..., _ABOVE[level], :]
+        turn = -(inverse @ (torque[..., None] + u.transpose(-1, -2) @ above[..., None])).squeeze(-1)
+        twist = above + torch.cat((turn, (p.transpose(-1, -2) @ turn[..., None]).squeeze(-1)), -1)
+        turns.append(turn)
+    # Damped alike in all directions, so solved in the camera's axes.
+    turned = (posed.world.transpose(-1, -2) @ torch.cat(turns, -2)[..., None]).squeeze(-1)
+    return turned, move
 
 
-_UPPER = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+_PAIRS = [(i, j) for i in range(6) for j in range(i, 6)]
+_ROW, _COLUMN = [i for i, _ in _PAIRS], [j for _, j in _PAIRS]
+_FULL = [_PAIRS.index((min(i, j), max(i, j))) for i in range(6) for j in range(6)]
+_ABOVE = [[]] + [[upper.index(PARENTS[j]) for j in level] for upper, level in zip(LEVELS[:-1], LEVELS[1:])]
 
 
-def _cross(a, b) -> tuple[Tensor, Tensor, Tensor]:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+def _by_level(values: Tensor) -> list[Tensor]:
+    """(B, T, 24, ...) split along the joints into the tree's levels; SMPL numbers its joints level by level."""
+    return [part.clone() for part in values.split([len(level) for level in LEVELS], 2)]
 
 
-def _solve_symmetric(matrix: list[Tensor], vector) -> list[Tensor]:
-    """x with M x = v for symmetric 3 x 3 matrices given by their upper triangles, by the adjugate."""
-    xx, xy, xz, yy, yz, zz = matrix
+def _root_twist(inertia: Tensor, bias: Tensor) -> Tensor:
+    """The pelvis's twist (..., 6), its turn and its move damped each in its own measure."""
+    mixed, move = inertia[..., :3, 3:], _inverse(inertia[..., 3:, 3:], DAMPING_PLACE)
+    gain = mixed @ move
+    inverse = _inverse(inertia[..., :3, :3] - gain @ mixed.transpose(-1, -2), DAMPING_ROOT)
+    turn = -(inverse @ (bias[..., :3, None] - gain @ bias[..., 3:, None]))
+    place = -(move @ (bias[..., 3:, None] + mixed.transpose(-1, -2) @ turn))
+    return torch.cat((turn, place), -2).squeeze(-1)
+
+
+def _inverse(matrix: Tensor, damping: float) -> Tensor:
+    """Of symmetric (..., 3, 3) matrices plus `damping` on the diagonal, by the adjugate."""
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = (row.unbind(-1) for row in matrix.unbind(-2))
+    xx, yy, zz = xx + damping, yy + damping, zz + damping
     axx, axy, axz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     ayy, ayz, azz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    inverse = 1 / (xx * axx + xy * axy + xz * axz)
-    u, v, w = vector
-    return [
-        (axx * u + axy * v + axz * w) * inverse, (axy * u + ayy * v + ayz * w) * inverse,
-        (axz * u + ayz * v + azz * w) * inverse,
-    ]  # fmt: skip
+    parts = torch.stack((axx, axy, axz, axy, ayy, ayz, axz, ayz, azz), -1)
+    return (parts / (xx * axx + xy * axy + xz * axz)[..., None]).unflatten(-1, (3, 3))
 
 
 def _shape_gradient(posed: Posed, parents: Tensor, force: Tensor, body: BodyModel, directions: Tensor) -> Tensor:

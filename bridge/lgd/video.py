@@ -3,8 +3,8 @@
 
 An encoder over time reads the keypoints and gives a first estimate; one update block, shared by all steps, then
 reads the present state, the residual and the gradients of the energies, and predicts the next step. Its step is a
-free part plus a learned multiple of the negative gradient for every parameter (for turns, of the gradient over its
-curvature: the shape of a Levenberg-Marquardt step, as in Choutas et al. 2022).
+free part plus a learned multiple of the negative gradient for every parameter (for turns and place, of the gradient over
+the energy's curvature: a Levenberg-Marquardt step, as in Choutas et al. 2022).
 """
 
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ from .observation import Observation, locate_pelvis, place_pelvis
 SCALE = 6.0  # of the points against the other inputs
 SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 # What brings each part of a step's feedback to the size of the other inputs; a smaller input is learned more slowly.
-RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE = 40.0, 20.0, 8.0, 8.0
+RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE, PLACE_SCALE = 40.0, 20.0, 8.0, 8.0, 20.0
 SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
 FAMILIES = ("coco", "openpose", "blaze")
 
@@ -215,7 +215,7 @@ class VideoNet(nn.Module):
         parts = (
             self.norm(x), to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
             squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
-            squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), back.place,
+            squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), squash(back.place * PLACE_SCALE),
             wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE,
             back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
@@ -225,11 +225,11 @@ class VideoNet(nn.Module):
         z = self.update_norm(y)
         out = self.step(z)
         clip = self.step_clip(self._pool(z, obs))
-        rate = nn.functional.softplus(out[..., 75:] - 3)
-        # The explicit part of a turn descends along the gradient over its curvature: a gradient says which way, not how
-        # far, and limbs seen end on have next to none.
-        turn = out[..., :72] - 2 * rate[..., :72] * back.aimed
-        tau = now.tau + out[..., 72:75] - 0.1 * rate[..., 72:] * back.place
+        rate = 8 * nn.functional.softplus(out[..., 75:] - 3)  # 0.4 at first
+        # The explicit part goes along the gradient over the curvature: a gradient says which way, not how far, and limbs
+        # seen end on have next to none.
+        turn = out[..., :72] + rate[..., :72] * back.aimed
+        tau = now.tau + out[..., 72:75] + rate[..., 72:] * back.place
         rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
         betas = now.betas + clip[:, :10] - rates[:, :10] * back.shape
         if body.betas is not None:

@@ -55,7 +55,7 @@ PLANS = {
         "video", "video",
         (
             Phase(10000, 256, 1, 0, 1.2e-3, 2e-4, breadth=(0.1, 0.5)),
-            Phase(4000, 256, 1, 3, 6e-4, 2e-4, 0.15, check_every=400, breadth=(0.4, 1.0)),
+            Phase(2400, 256, 1, 3, 6e-4, 1.5e-4, 0.15, check_every=300, breadth=(0.4, 1.0)),
             Phase(3000, 8, 32, 3, 3e-4, 1e-5, 0.2, 128, check_every=300),
         ),
     ),
