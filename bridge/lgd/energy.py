@@ -106,84 +106,89 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     own axes and the pelvis's move (B, T, 3) m.
     A joint j turning by w moves a point x below it by w x (x - p_j) = w x x + v, v = p_j x w: one twist (w, v) about the
     pelvis for all points below. The rows of a point's projection against twists are (x x r, r).
+    Components come first and frames last within: all products of small matrices then are sums over whole rows of frames.
     """
-    x, y, z = (posed.points - pelvis[..., None, :]).unbind(-1)
-    depth = posed.points[..., 2].clamp_min(0.1)
-    a, b = (posed.points[..., :2] / depth[..., None]).unbind(-1)
-    scale = weight.sqrt() / (depth * size)
-    none = torch.zeros_like(scale)
-    first = torch.stack((-a * y, z + a * x, -y, none + 1, none, -a), -1)
-    second = torch.stack((-b * y - z, b * x, x, none, none + 1, -b), -1)
-    rows = torch.cat((first, second), -2) * scale.repeat(1, 1, 2)[..., None]  # (B, T, 60, 6)
-    error = (residual * weight.sqrt()[..., None]).transpose(-1, -2).flatten(2)
+    shape = pelvis.shape[:2]
+    flat = lambda v: v.flatten(0, 1).movedim(0, -1)  # noqa: E731
+    origin = flat(pelvis)
+    points, joints = flat(posed.points).transpose(0, 1), flat(posed.joints).transpose(0, 1)  # (3, 30 | 24, N)
+    x, y, z = points - origin[:, None]
+    depth = points[2].clamp_min(0.1)
+    a, b = points[0] / depth, points[1] / depth
+    root = flat(weight).sqrt()
+    scale = root / (depth * size.flatten())
+    none, one = torch.zeros_like(z), torch.ones_like(z)
+    first = torch.stack((-a * y, z + a * x, -y, one, none, -a))
+    second = torch.stack((-b * y - z, b * x, x, none, one, -b))
+    rows = torch.cat((first, second), 1) * scale.repeat(2, 1)  # (6, 60, N)
+    error = flat(residual).transpose(0, 1).flatten(0, 1) * root.repeat(2, 1)
     on = torch.nn.functional.one_hot(parents.repeat(2), 24).to(rows).T  # (24, 60)
-    inertia = (on @ (rows[..., _ROW] * rows[..., _COLUMN]))[..., _FULL].unflatten(-1, (6, 6))
-    bias = on @ (rows * error[..., None])
-    place = posed.joints - pelvis[..., None, :]
-    px, py, pz = place.unbind(-1)
+    pairs = torch.cat([rows[i : i + 1] * rows[i:] for i in range(6)])
+    inertia = (on @ pairs)[_FULL].unflatten(0, (6, 6))  # (6, 6, 24, N)
+    bias = on @ (rows * error)  # (6, 24, N)
+    px, py, pz = joints - origin[:, None]
     none = torch.zeros_like(px)
-    arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none), -1).unflatten(-1, (3, 3))  # v = arm^T w = p x w
+    arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none)).unflatten(0, (3, 3))  # v = p x w = arm^T w
 
     kept = []
-    inertias, biases = _by_level(inertia), _by_level(bias)
-    for level in range(len(LEVELS) - 1, 0, -1):
-        m, f = inertias[level], biases[level]
-        p = arm[..., LEVELS[level], :, :]
-        u = m[..., :3] + m[..., 3:] @ p.transpose(-1, -2)  # (.., 6, 3) M S
-        d = u[..., :3, :] + p @ u[..., 3:, :]
-        inverse = _inverse(d, DAMPING)
-        gain = u @ inverse
-        torque = f[..., :3] + (p @ f[..., 3:, None]).squeeze(-1)
+    for level, above in reversed(_LEVELS):
+        m, f, p = inertia[:, :, level], bias[:, level], arm[:, :, level]
+        u = _times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
+        inverse = _inverse(_times(p, u[3:]) + u[:3], DAMPING)
+        torque = _times(p, f[3:, None])[:, 0] + f[:3]
         kept.append((u, inverse, torque, p))
-        m = m - gain @ u.transpose(-1, -2)
-        f = f - (gain @ torque[..., None]).squeeze(-1)
-        for child, parent in enumerate(_ABOVE[level]):
-            inertias[level - 1][..., parent, :, :] += m[..., child, :, :]
-            biases[level - 1][..., parent, :] += f[..., child, :]
-    twist = _root_twist(inertias[0][..., 0, :, :], biases[0][..., 0, :])
-    move = twist[..., 3:]
-    twist = twist[..., None, :]
-    turns = [twist[..., :3]]
-    for level in range(1, len(LEVELS)):
-        u, inverse, torque, p = kept[-level]
-        above = twist[..., _ABOVE[level], :]
-        turn = -(inverse @ (torque[..., None] + u.transpose(-1, -2) @ above[..., None])).squeeze(-1)
-        twist = above + torch.cat((turn, (p.transpose(-1, -2) @ turn[..., None]).squeeze(-1)), -1)
-        turns.append(turn)
+        gain = _times(u, inverse)
+        m = m - _times(gain, u.transpose(0, 1))
+        f = f - _times(gain, torque[:, None])[:, 0]
+        for child, parent in enumerate(above):
+            inertia[:, :, parent] += m[:, :, child]
+            bias[:, parent] += f[:, child]
+    twists = torch.empty_like(bias)
+    twists[:, 0] = _root_twist(inertia[:, :, 0], bias[:, 0])
+    turns = [twists[:3, :1]]
+    for (level, above), (u, inverse, torque, p) in zip(_LEVELS, reversed(kept), strict=True):
+        before = twists[:, above]
+        turn = -_times(inverse, (_times(u.transpose(0, 1), before[:, None])[:, 0] + torque)[:, None])
+        twists[:, level] = before + torch.cat((turn, _times(p.transpose(0, 1), turn)))[:, 0]
+        turns.append(turn[:, 0])
     # Damped alike in all directions, so solved in the camera's axes.
-    turned = (posed.world.transpose(-1, -2) @ torch.cat(turns, -2)[..., None]).squeeze(-1)
-    return turned, move
+    unflat = lambda v: v.movedim(-1, 0).unflatten(0, shape)  # noqa: E731
+    turned = unflat(torch.cat(turns, 1).transpose(0, 1))
+    return (posed.world.transpose(-1, -2) @ turned[..., None]).squeeze(-1), unflat(twists[3:, 0])
 
 
 _PAIRS = [(i, j) for i in range(6) for j in range(i, 6)]
-_ROW, _COLUMN = [i for i, _ in _PAIRS], [j for _, j in _PAIRS]
 _FULL = [_PAIRS.index((min(i, j), max(i, j))) for i in range(6) for j in range(6)]
-_ABOVE = [[]] + [[upper.index(PARENTS[j]) for j in level] for upper, level in zip(LEVELS[:-1], LEVELS[1:])]
+# SMPL numbers its joints level by level: a level's joints as a slice, and their parents.
+_LEVELS = [(slice(level[0], level[-1] + 1), [PARENTS[j] for j in level]) for level in LEVELS[1:]]
 
 
-def _by_level(values: Tensor) -> list[Tensor]:
-    """(B, T, 24, ...) split along the joints into the tree's levels; SMPL numbers its joints level by level."""
-    return [part.clone() for part in values.split([len(level) for level in LEVELS], 2)]
+def _times(a: Tensor, b: Tensor) -> Tensor:
+    """The product of small matrices whose components come first: (M, K, ...), (K, N, ...) -> (M, N, ...)."""
+    out = a[:, 0, None] * b[None, 0]
+    for k in range(1, len(b)):
+        out.addcmul_(a[:, k, None], b[None, k])
+    return out
 
 
 def _root_twist(inertia: Tensor, bias: Tensor) -> Tensor:
-    """The pelvis's twist (..., 6), its turn and its move damped each in its own measure."""
-    mixed, move = inertia[..., :3, 3:], _inverse(inertia[..., 3:, 3:], DAMPING_PLACE)
-    gain = mixed @ move
-    inverse = _inverse(inertia[..., :3, :3] - gain @ mixed.transpose(-1, -2), DAMPING_ROOT)
-    turn = -(inverse @ (bias[..., :3, None] - gain @ bias[..., 3:, None]))
-    place = -(move @ (bias[..., 3:, None] + mixed.transpose(-1, -2) @ turn))
-    return torch.cat((turn, place), -2).squeeze(-1)
+    """The pelvis's twist (6, N), its turn and its move damped each in its own measure."""
+    mixed, move = inertia[:3, 3:], _inverse(inertia[3:, 3:], DAMPING_PLACE)
+    gain = _times(mixed, move)
+    inverse = _inverse(inertia[:3, :3] - _times(gain, mixed.transpose(0, 1)), DAMPING_ROOT)
+    turn = -_times(inverse, bias[:3, None] - _times(gain, bias[3:, None]))
+    place = -_times(move, bias[3:, None] + _times(mixed.transpose(0, 1), turn))
+    return torch.cat((turn, place))[:, 0]
 
 
 def _inverse(matrix: Tensor, damping: float) -> Tensor:
-    """Of symmetric (..., 3, 3) matrices plus `damping` on the diagonal, by the adjugate."""
-    (xx, xy, xz), (_, yy, yz), (_, _, zz) = (row.unbind(-1) for row in matrix.unbind(-2))
+    """Of symmetric (3, 3, ...) matrices plus `damping` on the diagonal, by the adjugate."""
+    (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
     xx, yy, zz = xx + damping, yy + damping, zz + damping
     axx, axy, axz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
     ayy, ayz, azz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    parts = torch.stack((axx, axy, axz, axy, ayy, ayz, axz, ayz, azz), -1)
-    return (parts / (xx * axx + xy * axy + xz * axz)[..., None]).unflatten(-1, (3, 3))
+    parts = torch.stack((axx, axy, axz, axy, ayy, ayz, axz, ayz, azz))
+    return (parts / (xx * axx + xy * axy + xz * axz)).unflatten(0, (3, 3))
 
 
 def _shape_gradient(posed: Posed, parents: Tensor, force: Tensor, body: BodyModel, directions: Tensor) -> Tensor:
