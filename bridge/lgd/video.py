@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
 from .energy import Feedback, feedback
-from .observation import Observation, locate_pelvis, place_pelvis
+from .observation import Observation, locate_pelvis, place_pelvis, smooth_weighted
 
 SCALE = 6.0  # of the points against the other inputs
 SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 # What brings each part of a step's feedback to the size of the other inputs; a smaller input is learned more slowly.
 RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE, PLACE_SCALE = 40.0, 20.0, 8.0, 8.0, 20.0
 SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
+STEADY = (2.0, 6.0)  # frames over which a step's aim may be averaged
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -139,9 +140,10 @@ class VideoNet(nn.Module):
         self.update_norm = nn.LayerNorm(w)
         self.step = nn.Linear(w, 72 + 3 + 72 + 3)
         self.step_clip = nn.Linear(w, 10 + 1 + 10 + 1)
+        self.steadiness = nn.Linear(w, (72 + 3) * (1 + len(STEADY)))
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
-        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip):
+        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
@@ -228,8 +230,9 @@ class VideoNet(nn.Module):
         rate = 8 * nn.functional.softplus(out[..., 75:] - 3)  # 0.4 at first
         # The explicit part goes along the gradient over the curvature: a gradient says which way, not how far, and limbs
         # seen end on have next to none.
-        turn = out[..., :72] + rate[..., :72] * back.aimed
-        tau = now.tau + out[..., 72:75] + rate[..., 72:] * back.place
+        aimed = rate * self._steadied(torch.cat((back.aimed, back.place), -1), z, obs)
+        turn = out[..., :72] + aimed[..., :72]
+        tau = now.tau + out[..., 72:75] + aimed[..., 72:]
         rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
         betas = now.betas + clip[:, :10] - rates[:, :10] * back.shape
         if body.betas is not None:
@@ -237,6 +240,19 @@ class VideoNet(nn.Module):
         focal = (now.focal + clip[:, 10:11] - rates[:, 10:] * back.focal) * (1 - known[:, None])
         rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
         return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
+
+
+    def _steadied(self, aimed: Tensor, z: Tensor, obs: Observation) -> Tensor:
+        """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around: a detector's noise
+        passes into the one, hardly into the other."""
+        if aimed.shape[1] == 1:
+            return aimed
+        seen = obs.confidence.sum(-1)
+        share = self.steadiness(z).unflatten(-1, (1 + len(STEADY), -1)).softmax(-2)
+        out = share[..., 0, :] * aimed
+        for k, sigma in enumerate(STEADY):
+            out = out + share[..., 1 + k, :] * smooth_weighted(aimed, seen, sigma)
+        return out
 
 
 class ClipBody:

@@ -88,7 +88,10 @@ def all_mocap(body: BodyModel, folders: list[Path]) -> Mocap:
 class Run:
     """One training run in a folder: `last.pt` to resume from, `log.jsonl`, `best.pt` with the averaged weights."""
 
-    def __init__(self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None, data: list[Path] | None = None):
+    def __init__(
+        self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None, data: list[Path] | None = None,
+        phase: int = 0,
+    ):  # fmt: skip
         self.plan, self.folder = plan, folder
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
@@ -98,13 +101,14 @@ class Run:
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)
         self.average = Average(self.net)
-        self.phase, self.iteration, self.seconds, self.best = 0, 0, 0.0, math.inf
+        self.phase, self.iteration, self.seconds, self.best = phase, 0, 0.0, math.inf
         self.optimiser = self._optimiser()
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
             weights = torch.load(init, weights_only=True)["weights"]
-            self.net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+            weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+            self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
             self.average = Average(self.net)
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -243,6 +247,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt")
     parser.add_argument("--init", type=Path, help="start from exported weights")
+    parser.add_argument("--phase", type=int, default=0, help="start with this phase of the plan, from 0")
     parser.add_argument(
         "--data", type=Path, action="append", metavar="FOLDER",
         help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
@@ -266,7 +271,7 @@ def main(argv: list[str]) -> int:
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
         return 0
-    Run(plan, folder, options.resume, options.init, options.data).go()
+    Run(plan, folder, options.resume, options.init, options.data, options.phase).go()
     return 0
 
 
