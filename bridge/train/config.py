@@ -56,7 +56,7 @@ PLANS = {
         (
             Phase(10000, 256, 1, 0, 1.2e-3, 2e-4, breadth=(0.1, 0.5)),
             Phase(1700, 256, 1, 3, 6e-4, 1.5e-4, 0.15, check_every=300, breadth=(0.4, 1.0)),
-            Phase(3000, 8, 32, 3, 2.5e-4, 1e-5, 0.2, 128, check_every=300),
+            Phase(3300, 8, 32, 3, 2.5e-4, 1e-5, 0.2, 128, check_every=300),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data, and

@@ -89,6 +89,7 @@ class Recipe:
     moving_camera: float = 0.2
     any_root: float = 0.08
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
+    usual_lens: float = 0.5  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
@@ -107,8 +108,8 @@ class Recipe:
 TRAIN = Recipe()
 _FIXED = Recipe(
     noise=(0, 0), drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
-    body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, frame_person=0, focal_exact=1,
-    focal_unknown=0, clean_share=0,
+    body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, frame_person=0, usual_lens=0,
+    focal_exact=1,     focal_unknown=0, clean_share=0,
 )  # fmt: skip
 
 
@@ -226,6 +227,9 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     relative = relative - relative[:, frames // 2, None]
 
     focal = torch.exp(_uniform((count,), math.log(0.6), math.log(2.5), gen))  # over the image's longer side
+    if recipe.usual_lens:
+        usual = torch.exp(math.log(0.95) + 0.25 * torch.randn(count, generator=gen))
+        focal = torch.where(_chance(count, recipe.usual_lens, gen), usual, focal)
     near = torch.rand(count, generator=gen) < 0.4
     depth = torch.where(near, _uniform((count,), 1, 6, gen), _uniform((count,), 4, 12, gen))
     framed = _chance(count, recipe.frame_person, gen)
