@@ -20,7 +20,7 @@ from .resample import RATE, mean_rate
 @dataclass
 class Found:
     """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame; anchored: hold feet that
-    are seen at rest."""
+    are seen at rest; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None."""
 
     rotations: torch.Tensor
     pelvis: np.ndarray
@@ -31,6 +31,7 @@ class Found:
     focal_source: str
     cam_K: np.ndarray
     anchored: bool
+    contacts: np.ndarray | None = None
 
 
 def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
@@ -91,7 +92,10 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
             world = _world(world[2, :3], pelvis, soles, seen, times)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
-        contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
+        if found.contacts is not None and world.ndim == 2:
+            contacts = found.contacts
+        else:
+            contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
         if found.anchored and world.ndim == 2:
             # Seen across the image to half a percent of the distance, along the ray to three.
             doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])

@@ -209,6 +209,7 @@ def _solve_video(
         up=up, anchored=True,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
         joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K,
+        contacts=at(solved.contact)[:, :4].clamp(0, 1).numpy(),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..rotations import resample_linear, resample_rotations
 from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
-from .observation import SEEN, Observation, look_at, observe
+from .observation import SEEN, Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
 CHUNK = 4000  # frames solved in one pass; longer clips go in overlapping pieces
@@ -125,19 +125,16 @@ class VideoSolver:
         chosen = torch.zeros(rays.shape[1], dtype=torch.long, device=rays.device)
         if len(rows) > 1:
             posed = body.posed(final, obs)
-            joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ camera_turn(final, obs)
+            joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ final.camera_turn(obs)
             odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=rays.device)
             chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], odds)
-        return _to_camera(pick(final, chosen), select(obs, [0]), chosen, energies)
-
-
-def camera_turn(state: State, obs: Observation) -> Tensor:
-    """Camera to virtual camera (B, T, 3, 3) under the focal length the state has found."""
-    return look_at(obs.centre * (-state.focal).exp()[:, None])
+        found, seen = pick(final, chosen), select(obs, [0])
+        found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, ones * static)
+        return _to_camera(found, seen, chosen, energies)
 
 
 def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[float]) -> Solved:
-    turn = camera_turn(state, obs)[0]
+    turn = state.camera_turn(obs)[0]
     back = turn.transpose(-1, -2)
     rotations = state.rotations[0].clone()
     rotations[:, 0] = back @ rotations[:, 0]

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
 from .energy import Feedback, feedback
-from .observation import Observation, locate_pelvis, place_pelvis, smooth_weighted
+from .observation import Observation, locate_pelvis, look_at, place_pelvis, smooth_weighted
+from .touch import Touch
 
 SCALE = 6.0  # of the points against the other inputs
 SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
@@ -111,6 +112,10 @@ class State:
         """Angular size of the box under this state's focal length (B, T, 1)."""
         return size * (-self.focal).exp()[:, None]
 
+    def camera_turn(self, obs: Observation) -> Tensor:
+        """Camera to virtual camera (B, T, 3, 3) under this state's focal length."""
+        return look_at(obs.centre * (-self.focal).exp()[:, None])
+
     def detached(self) -> "State":
         return State(*(getattr(self, n).detach() for n in self.__dataclass_fields__ if n != "energy"))
 
@@ -141,6 +146,7 @@ class VideoNet(nn.Module):
         self.step = nn.Linear(w, 72 + 3 + 72 + 3)
         self.step_clip = nn.Linear(w, 10 + 1 + 10 + 1)
         self.steadiness = nn.Linear(w, (72 + 3) * (1 + len(STEADY)))
+        self.touch = Touch()
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
         for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness):
@@ -241,6 +247,10 @@ class VideoNet(nn.Module):
         rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
         return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
 
+
+    def touching(self, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> Tensor:
+        """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
+        return self.touch(body.posed(state, obs), state.camera_turn(obs), state.up, state.doubt, obs, static)
 
     def _steadied(self, aimed: Tensor, z: Tensor, obs: Observation) -> Tensor:
         """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around: a detector's noise

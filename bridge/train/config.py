@@ -10,7 +10,8 @@ from ..lgd.video import VideoConfig
 class Phase:
     """A stretch of training. batch clips of `frames` frames and, beside them in every iteration, `singles` single frames;
     `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and end: how much of
-    the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`)."""
+    the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train nothing but what
+    reads contacts off the finished estimate."""
 
     iterations: int
     batch: int
@@ -22,6 +23,7 @@ class Phase:
     singles: int = 0
     check_every: int = 1000
     breadth: tuple[float, float] = (1.0, 1.0)
+    touch: bool = False
 
     @property
     def seen(self) -> int:
@@ -57,6 +59,7 @@ PLANS = {
             Phase(10000, 256, 1, 0, 1.2e-3, 2e-4, breadth=(0.1, 0.5)),
             Phase(1700, 256, 1, 3, 6e-4, 1.5e-4, 0.15, check_every=300, breadth=(0.4, 1.0)),
             Phase(3300, 8, 32, 3, 2.5e-4, 1e-5, 0.2, 128, check_every=300),
+            Phase(400, 16, 48, 3, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data, and
@@ -65,6 +68,9 @@ PLANS = {
     "paper_blind": Plan("paper_blind", "paper", (PAPER,), width=256, blind=True),
     "tiny": Plan(
         "tiny", "video",
-        (Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3)),
+        (
+            Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3),
+            Phase(2, 2, 12, 2, 1e-3, 1e-3, check_every=2, touch=True),
+        ),
     ),
 }  # fmt: skip

@@ -194,7 +194,7 @@ class Run:
         }  # fmt: skip
         self.log(**row)
         print(json.dumps(row), file=sys.stderr, flush=True)
-        if self.phase == len(self.plan.phases) - 1 and figures["score"] < self.best:
+        if self.phase == len(self.plan.phases) - 1 and figures["score"] <= self.best:
             self.best = figures["score"]
             self.export(self.folder / "best.pt", figures)
 

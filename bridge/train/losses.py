@@ -104,7 +104,7 @@ def _terms(
         velocity = error[:, 1:] - error[:, :-1]
         terms["velocity"] = motion * 12 * velocity.abs().mean()
         terms["acceleration"] = motion * 10 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
-        turn = look_at(obs.centre * (-state.focal).exp()[:, None])
+        turn = state.camera_turn(obs)
         feet = posed.points[:, :, FEET] @ turn
         slip = (feet - target.feet)[:, 1:] - (feet - target.feet)[:, :-1]
         steady = batch.static[:, None, None]
@@ -114,3 +114,10 @@ def _terms(
         touch = torch.nn.functional.binary_cross_entropy_with_logits(state.contact, target.contact, reduction="none")
         terms["contact"] = 1.0 * (touch * batch.contact_ok[:, None, None]).mean()
     return terms
+
+
+def touch_loss(logits: Tensor, target: Target, batch: Batch) -> Tensor:
+    """Cross-entropy of the points at rest, on clips whose contacts are as captured."""
+    each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target.contact, reduction="none")
+    true = batch.contact_ok[:, None, None].expand_as(each)
+    return (each * true).sum() / true.sum().clamp_min(1)

@@ -15,7 +15,7 @@ from ..lgd.video import FAMILIES, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
-from .losses import target_of, video_loss
+from .losses import target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
 from .paper_data import paper_batch, paper_loss
 from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
@@ -92,6 +92,12 @@ class VideoTask:
             recipe = TRAIN.part(first + (last - first) * along)
             batch = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
             disturb = bad_starts(phase, gen) if phase.perturbed else None
+        if phase.touch:
+            with torch.no_grad():
+                states, body, obs = self.run(net, batch, phase.steps)
+                target = target_of(batch, obs)
+            loss = touch_loss(net.touching(states[-1], body, obs, batch.static), target, batch)
+            return loss, {"touch": float(loss.detach())}
         states, body, obs = self.run(net, batch, phase.steps, disturb)
         with torch.no_grad():
             target = target_of(batch, obs)
