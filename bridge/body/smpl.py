@@ -92,7 +92,8 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     """Gradient of an energy with respect to every joint's rotation, in closed form (the Jacobian transposed).
 
     points: (..., K, 3) m points fixed to joints `parents` (K); forces: (..., K, 3) dE/dpoint.
-    Returns dE/dw (..., 24, 3) for the update R_j <- R_j exp(w_j), and dE/dpelvis (..., 3).
+    Returns dE/dw (..., 24, 3) for the update R_j <- R_j exp(w_j), and the sum of the forces below every joint
+    (..., 24, 3); the pelvis's is dE/dpelvis.
     A turn w of joint j moves a point x of its subtree by (G_j w) x (x - p_j).
     """
     reach = BELOW.to(forces)[:, parents]
@@ -100,7 +101,7 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     force_sum, moment_sum = (screws.transpose(-1, -2) @ reach.T).transpose(-1, -2).split(3, -1)
     torque = moment_sum - torch.linalg.cross(posed.joints, force_sum, dim=-1)
     turn = (posed.world.transpose(-1, -2) @ torque[..., None]).squeeze(-1)
-    return turn, forces.sum(-2)
+    return turn, force_sum
 
 
 class BodyModel:

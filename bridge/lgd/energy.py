@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..body.joints import LEVELS, PARENTS
-from ..body.smpl import BELOW, BodyModel, Posed, Shaped, pull_back
+from ..body.smpl import BodyModel, Posed, Shaped, pull_back
 from ..rotations import log_so3
 from .observation import PERSON, Observation, project
 
@@ -75,7 +75,7 @@ def feedback(
     force = torch.cat(
         (force2, -(force2 * posed.points[..., :2]).sum(-1, keepdim=True) / depth[..., None]), -1
     ) * unit[..., None]  # dE/dpoint times a person's height: of order one at any distance
-    turn, _ = pull_back(posed, posed.points, shaped.parents, force)
+    turn, below = pull_back(posed, posed.points, shaped.parents, force)
     curvature = weight * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
     aimed, move = _aimed(posed, pelvis, size, shaped.parents, residual, curvature)
     away = pelvis[..., 2:].clamp_min(0.1)
@@ -83,7 +83,7 @@ def feedback(
     place = torch.cat((closer, (move[..., :2] / away - pelvis[..., :2] / away * closer) / size), -1)
     relative = (depth - pelvis[..., 2:]) / depth
     focal = (force2 * projected).sum(-1).mul(relative).sum(-1).mean(1, keepdim=True)
-    shape = _shape_gradient(posed, shaped.parents, force, body, directions)
+    shape = _shape_gradient(posed, shaped.parents, force, below, body, directions)
 
     joints_cam = (posed.joints - pelvis[..., None, :]) @ obs.turn  # row vectors: turn^T applied
     smooth = _smoothness(posed, joints_cam, obs.turn)
@@ -191,17 +191,19 @@ def _inverse(matrix: Tensor, damping: float) -> Tensor:
     return (parts / (xx * axx + xy * axy + xz * axz)).unflatten(0, (3, 3))
 
 
-def _shape_gradient(posed: Posed, parents: Tensor, force: Tensor, body: BodyModel, directions: Tensor) -> Tensor:
-    """Mean over time of dE/dbeta (B, 10): bones pull on all points below them, offsets on their own."""
-    below = BELOW.to(force)[:, parents] @ force  # (B, T, 24, 3) force on each joint
+def _shape_gradient(
+    posed: Posed, parents: Tensor, force: Tensor, below: Tensor, body: BodyModel, directions: Tensor
+) -> Tensor:
+    """Mean over time of dE/dbeta (B, 10): bones pull on all points below them, with the force `below` (B, T, 24, 3), offsets
+    on their own."""
     up = [max(p, 0) for p in PARENTS]
-    bones = (posed.world[..., up, :, :].transpose(-1, -2) @ below[..., None]).squeeze(-1)
+    bones, local = (
+        torch.einsum("btjik,btji->bjk", posed.world[..., rows, :, :], pull) / force.shape[1]
+        for rows, pull in ((up, below), (parents, force))
+    )
     bones[..., 0, :] = 0
     directions_bones = body.joint_shapes - body.joint_shapes[up]
-    local = (posed.world[..., parents, :, :].transpose(-1, -2) @ force[..., None]).squeeze(-1)
-    return torch.einsum("bjc,jcs->bs", bones.mean(1), directions_bones) + torch.einsum(
-        "bkc,bkcs->bs", local.mean(1), directions
-    )
+    return torch.einsum("bjc,jcs->bs", bones, directions_bones) + torch.einsum("bkc,bkcs->bs", local, directions)
 
 
 def _smoothness(posed: Posed, joints_cam: Tensor, turn: Tensor) -> Tensor:
@@ -227,4 +229,5 @@ def _sliding(posed: Posed, turn: Tensor, contact: Tensor) -> tuple[Tensor, Tenso
     f = torch.nn.functional.pad(f * touching[..., None], (0, 0, 0, 0, 1, 1))
     force = (f[:, :-1] - f[:, 1:]) @ turn.transpose(-1, -2)
     joints = torch.tensor([7, 10, 8, 11], device=force.device)
-    return pull_back(posed, feet, joints, force)
+    turn, below = pull_back(posed, feet, joints, force)
+    return turn, below[..., 0, :]
