@@ -5,7 +5,8 @@ import math
 
 import numpy as np
 
-DEPTH_SMOOTHING = 0.4  # s: depth from one frame's points is too uncertain to be taken alone
+# s: depth from one frame's points is too uncertain to be taken alone; across the image only a detector's jitter is.
+DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
 
 
 def assumed_focal(width: float, height: float) -> float:
@@ -71,40 +72,43 @@ def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np
 def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray, times: np.ndarray) -> np.ndarray:
     """A path moved so that the body covers its points, without the jitter of placing every frame alone.
 
-    path: (F, 3) m; relative: (F, K, 3) m points about it; rays: (F, K, 2); confidence: (F, K); times: (F) s. Depth is
-    corrected by the smoothed ratio to the closed-form placement's, then x and y by weighted least squares at that
-    depth. Frames with fewer than two points seen take the correction of their neighbours.
+    path: (F, 3) m; relative: (F, K, 3) m points about it; rays: (F, K, 2); confidence: (F, K); times: (F) s. Depth is the
+    closed-form placement's, smoothed; x and y follow by weighted least squares at that depth, their direction smoothed
+    briefly. Frames with fewer than two points seen lie between their neighbours.
     """
     free = place_by_reprojection(relative, rays, confidence)
     good = np.isfinite(free).all(-1) & (free[:, 2] > 0.3)
     if not good.any():
         return path
-    ratio = np.zeros(len(path))
-    ratio[good] = np.log(free[good, 2] / np.maximum(path[good, 2], 0.1)).clip(-0.7, 0.7)
     weight = good * confidence.sum(-1)
-    smooth = smooth_in_time(ratio[:, None], weight, times, DEPTH_SMOOTHING)[:, 0]
-    out = path * np.exp(smooth)[:, None]
-    depth = np.maximum(out[:, None, 2] + relative[..., 2], 0.1)
-    w = confidence / depth**2
-    total = np.maximum(w.sum(-1, keepdims=True), 1e-12)
-    wanted = ((rays * depth[..., None] - relative[..., :2]) * w[..., None]).sum(1) / total
-    shift = np.where(good[:, None], wanted - out[:, :2], np.nan)
-    out[:, :2] += fill_gaps(shift)
-    return out
+    log_depth = fill_gaps(np.where(good[:, None], np.log(np.where(good, free[:, 2], 1.0))[:, None], np.nan))
+    distance = np.exp(smooth_in_time(log_depth, weight, times, DEPTH_SMOOTHING))
+    depth = np.maximum(distance[:, None] + relative[..., 2:], 0.1)
+    w = (confidence / depth[..., 0] ** 2)[..., None]
+    wanted = ((rays * depth - relative[..., :2]) * w).sum(1) / np.maximum(w.sum(1), 1e-12)
+    across = fill_gaps(np.where(good[:, None], wanted / distance, np.nan))
+    return np.concatenate((smooth_in_time(across, weight, times, PLACE_SMOOTHING) * distance, distance), -1)
 
 
 def smooth_in_time(values: np.ndarray, weights: np.ndarray, times: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian average over time with weights. values: (F, C); weights: (F); times: (F) s; sigma: s."""
-    mean = (values * weights[:, None]).sum(0) / max(weights.sum(), 1e-12)
-    packed = np.concatenate((values * weights[:, None], weights[:, None]), -1)
+    """Local straight lines over time, weighted by a Gaussian: a steady motion passes unchanged, at the ends too.
+
+    values: (F, C); weights: (F), where 0 the value itself counts, a little; times: (F) s, rising; sigma: s.
+    """
+    weights = np.maximum(weights, 1e-3 * weights.max(initial=1e-9))
     low, high = np.searchsorted(times, times - 3 * sigma), np.searchsorted(times, times + 3 * sigma, side="right")
-    summed = np.zeros_like(packed)
+    s0, s1, s2 = np.zeros((3, len(times), 1))
+    b0, b1 = np.zeros((2, *values.shape))
     for ahead in range(int((high - low).max(initial=0))):  # few offsets, all frames at once
         at = low + ahead
         inside = at < high
         at = np.minimum(at, len(times) - 1)
-        summed += (np.exp(-0.5 * ((times[at] - times) / sigma) ** 2) * inside)[:, None] * packed[at]
-    return (summed[:, :-1] + 1e-4 * mean) / (summed[:, -1:] + 1e-4)
+        away = ((times[at] - times) / sigma)[:, None]
+        k = np.exp(-0.5 * away**2) * (inside * weights[at])[:, None]
+        s0, s1, s2 = s0 + k, s1 + k * away, s2 + k * away**2
+        b0, b1 = b0 + k * values[at], b1 + k * away * values[at]
+    s2 = s2 + 1e-3 * s0  # a lone frame has no slope
+    return (s2 * b0 - s1 * b1) / (s0 * s2 - s1 * s1)
 
 
 def fill_gaps(values: np.ndarray) -> np.ndarray:
