@@ -178,6 +178,26 @@ def test_placement_finds_where_a_body_stands():
     assert np.abs(camera.place_by_reprojection(relative, rays, np.ones((7, 12))) - place).max() < 1e-6
 
 
+def test_settling_keeps_a_steady_walk_and_crosses_a_gap_without_a_jump():
+    rng = np.random.default_rng(0)
+    times = np.arange(90) / 30
+    truth = np.stack((0.3 * times, 0 * times, 5 - 0.8 * times), -1)
+    relative = np.broadcast_to(rng.normal(0, 0.3, (1, 20, 3)), (90, 20, 3))
+    placed = truth[:, None] + relative
+    rays = placed[..., :2] / placed[..., 2:]
+    confidence = np.ones((90, 20))
+    confidence[40:55] = 0
+    off = truth * (1 + 0.15 * np.exp(-(((np.arange(90) - 47) / 8) ** 2)))[:, None]
+    settled = camera.settle(off, relative, rays, confidence, times)
+    # The depth's logarithm bends, so a line in it is not quite one in depth.
+    assert np.abs(settled - truth).max() < 0.05 and np.abs(settled[:38] - truth[:38]).max() < 0.02
+    assert np.linalg.norm(np.diff(settled - truth, axis=0), axis=-1).max() < 0.01
+    noisy = camera.settle(off, relative, rays + rng.normal(0, 0.003, rays.shape), np.ones((90, 20)), times)
+    alone = camera.place_by_reprojection(relative, rays + rng.normal(0, 0.003, rays.shape), np.ones((90, 20)))
+    jitter = [np.linalg.norm(np.diff(p - truth, 2, axis=0), axis=-1).mean() for p in (noisy, alone)]
+    assert jitter[0] < 0.2 * jitter[1]
+
+
 def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
     random = np.random.default_rng(1)
     frames = 90
