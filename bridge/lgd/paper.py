@@ -6,7 +6,8 @@ is y-up and faces it. Both the observed and the projected points are normalised 
 first estimate from the points; two more, shared by all steps, give the update from points, pose and the detached
 gradient of the reprojection error. Nothing else is optimised: no prior, no translation.
 
-Deviations from the published code, all named: `PaperNet.blind` zeroes the gradient input (the ablation).
+Deviations from the published code, all named: `PaperNet.blind` zeroes the gradient input (the ablation);
+`PaperNet(dropout=0)` trains without dropout, which keeps small networks from learning (what fits is the same).
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class _Residual(nn.Module):
         return x + self.layers(x)
 
 
-def _network(inputs: int, outputs: int, width: int, dropout: float = 0.2) -> nn.Sequential:
+def _network(inputs: int, outputs: int, width: int, dropout: float) -> nn.Sequential:
     return nn.Sequential(
         _Layer(inputs, width, dropout), _Residual(width, dropout), _Residual(width, dropout), nn.Linear(width, outputs)
     )
@@ -87,16 +88,16 @@ def normalise(points: Tensor, seen: Tensor) -> Tensor:
 
 
 class PaperNet(nn.Module):
-    """The four networks. 17,449,144 parameters at width 1024."""
+    """The four networks. 17,449,144 parameters at width 1024. dropout: in training; the published share by default."""
 
-    def __init__(self, width: int = 1024):
+    def __init__(self, width: int = 1024, dropout: float = 0.2):
         super().__init__()
         self.width, self.blind = width, False
-        self.pose_first, self.shape_first = _network(36, 72, width), _network(36, 10, width)
-        self.pose_update, self.shape_update = _network(180, 72, width), _network(180, 10, width)
+        self.pose_first, self.shape_first = _network(36, 72, width, dropout), _network(36, 10, width, dropout)
+        self.pose_update, self.shape_update = _network(180, 72, width, dropout), _network(180, 10, width, dropout)
         with torch.no_grad():  # a gradient of a mean over 36 coordinates is small beside pose and points: begin by seeing it
             for network in (self.pose_update, self.shape_update):
-                network[0][0].weight[:, 108:] *= 36
+                network[0][0].weight[:, 108:] *= 6
 
     def fuse(self) -> "PaperNet":
         """For fitting alone: every batch normalisation folded into the layer before it, no dropout."""

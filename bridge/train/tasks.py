@@ -160,7 +160,7 @@ class PaperTask:
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
 
     def network(self, sampler: Sampler) -> PaperNet:
-        net = PaperNet(self.plan.width)
+        net = PaperNet(self.plan.width, self.plan.dropout)
         net.blind = self.plan.blind
         return net
 
