@@ -7,7 +7,6 @@ free part plus a learned multiple of the negative gradient for every parameter (
 the energy's curvature: a Levenberg-Marquardt step, as in Choutas et al. 2022).
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -25,7 +24,6 @@ SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE, PLACE_SCALE = 40.0, 20.0, 8.0, 8.0, 20.0
 SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
 STEADY = (2.0, 6.0)  # frames over which a step's aim may be averaged
-ROWS = 256
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -46,15 +44,6 @@ class VideoConfig:
 def squash(x: Tensor) -> Tensor:
     """Linear near zero, logarithmic far from it: small residuals stay visible beside large ones."""
     return x.abs().log1p().copysign(x)
-
-
-def by_rows(layers: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """Layers that take every frame alone, when fitting on a CPU ROWS frames at a time: what passes between them then stays
-    in the cache. inputs: (B, T, C)."""
-    if torch.is_grad_enabled() or inputs[0].device.type != "cpu":
-        return layers(*inputs)
-    parts = zip(*(x.flatten(0, 1).split(ROWS) for x in inputs), strict=True)
-    return torch.cat([layers(*part) for part in parts]).unflatten(0, inputs[0].shape[:2])
 
 
 class TimeConv(nn.Module):
@@ -94,11 +83,8 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = by_rows(lambda x: self.split(self.norm1(x)), x).chunk(2, -1)
-        return by_rows(self._after, x, self.conv(value), gate)
-
-    def _after(self, x: Tensor, value: Tensor, gate: Tensor) -> Tensor:
-        x = x + self.join(value * torch.sigmoid(gate))
+        value, gate = self.split(self.norm1(x)).chunk(2, -1)
+        x = x + self.join(self.conv(value) * torch.sigmoid(gate))
         return x + self.mlp(self.norm2(x))
 
 
