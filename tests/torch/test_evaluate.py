@@ -3,6 +3,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,8 +14,9 @@ from bridge.keypoints.formats import POINT_INDEX
 from bridge.train.data import load_mocap
 from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
+from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.report import text
-from bridge.train.evaluate.rows import Networks, our_rows, predict
+from bridge.train.evaluate.rows import Networks, our_rows, predict, run_row
 from bridge.train.evaluate.targets import verdicts
 
 
@@ -65,6 +67,18 @@ def test_clean_points_project_the_truth(val, soles):
     assert torch.allclose(rays[seen], case.rays[seen], atol=1e-4)
     keypoints = case.keypoints()
     assert keypoints.layout == case.layout and keypoints.frames == 20 and FOCAL > 0
+
+
+def test_contacts_tell_feet_at_rest_from_moving_ones(val, soles):
+    networks = Networks(None, None, None, None)
+    found, true = [], []
+    for case in make_cases(val, soles, ("walk",), "noise 20%", 1, 200, 3):
+        assert case.grounded
+        found.append(run_row(our_rows()[-2], networks, case.keypoints()).contacts > 0.5)
+        true.append(true_contacts(case).numpy())
+    found, true = np.concatenate(found), np.concatenate(true)
+    assert 0.3 < true.mean() < 0.7
+    assert true[found].mean() > 0.8 and found[true].mean() > 0.7  # precision, recall
 
 
 def test_rows_go_through_the_fitter_and_blindness_ends_with_its_row(val, soles):
