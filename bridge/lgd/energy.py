@@ -117,15 +117,14 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     a, b = points[0] / depth, points[1] / depth
     root = flat(weight).sqrt()
     scale = root / (depth * size.flatten())
-    none, one = torch.zeros_like(z), torch.ones_like(z)
-    first = torch.stack((-a * y, z + a * x, -y, one, none, -a))
-    second = torch.stack((-b * y - z, b * x, x, none, one, -b))
-    rows = torch.cat((first, second), 1) * scale.repeat(2, 1)  # (6, 60, N)
-    error = flat(residual).transpose(0, 1).flatten(0, 1) * root.repeat(2, 1)
-    on = torch.nn.functional.one_hot(parents.repeat(2), 24).to(rows).T  # (24, 60)
-    pairs = torch.cat([rows[i : i + 1] * rows[i:] for i in range(6)])
+    none = torch.zeros_like(z)
+    first = torch.stack((-a * y, z + a * x, -y, none + 1, none, -a)) * scale  # (6, 30, N)
+    second = torch.stack((-b * y - z, b * x, x, none, none + 1, -b)) * scale
+    on = torch.nn.functional.one_hot(parents, 24).to(first).T  # (24, 30)
+    pairs = torch.cat([(first[i] * first[i:]).addcmul_(second[i], second[i:]) for i in range(6)])
     inertia = (on @ pairs)[_FULL].unflatten(0, (6, 6))  # (6, 6, 24, N)
-    bias = on @ (rows * error)  # (6, 24, N)
+    error = flat(residual) * root[:, None]  # (30, 2, N)
+    bias = on @ (first * error[:, 0]).addcmul_(second, error[:, 1])  # (6, 24, N)
     px, py, pz = joints - origin[:, None]
     none = torch.zeros_like(px)
     arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none)).unflatten(0, (3, 3))  # v = p x w = arm^T w
