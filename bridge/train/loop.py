@@ -217,12 +217,12 @@ class Run:
 def blend(first: Path, last: Path, share: float, out: Path) -> None:
     """Weights between two exports of one run: (1 - share) of `first` and `share` of `last`.
 
-    Inputs that `last` has and `first` did not yet have count as zero in `first`.
+    Inputs that `last` has and `first` did not yet have count as zero in `first`; whole layers are taken as `last` has them.
     """
     a, b = (torch.load(path, weights_only=True) for path in (first, last))
     weights = {}
     for name, value in b["weights"].items():
-        other = a["weights"][name].float()
+        other = a["weights"].get(name, value).float()
         if other.shape != value.shape:
             other = torch.cat((other, other.new_zeros(len(other), value.shape[1] - other.shape[1])), 1)
         mixed = (1 - share) * other + share * value.float()
