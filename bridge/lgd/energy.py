@@ -51,6 +51,13 @@ def _robust(residual: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     return root.squeeze(-1) - eps, residual / root
 
 
+def reprojection_energy(posed: Posed, size: Tensor, obs: Observation) -> tuple[Tensor, Tensor, Tensor]:
+    """Residuals (B, T, 30, 2) boxes, the points' energies (B, T, 30) times their confidence, and those's slopes (B, T, 30, 2)."""
+    residual = (project(posed.points, size) - obs.points) * (obs.confidence > 0)[..., None]
+    each, slope = _robust(residual, EPS_POINT)
+    return residual, each * obs.confidence, slope * obs.confidence[..., None]
+
+
 def feedback(
     posed: Posed, shaped: Shaped, rotations: Tensor, pelvis: Tensor, size: Tensor, obs: Observation,
     contact: Tensor, static: Tensor, limits: Tensor, body: BodyModel, directions: Tensor,
@@ -64,12 +71,11 @@ def feedback(
     count, frames = pelvis.shape[:2]
     seen = (obs.confidence > 0).to(pelvis)
     projected = project(posed.points, size)
-    residual = (projected - obs.points) * seen[..., None]
-    each, force2 = _robust(residual, EPS_POINT)
+    residual, each, force2 = reprojection_energy(posed, size, obs)
     weight = obs.confidence
     number = seen.sum(-1).clamp_min(4)
-    energy = (each * weight).sum(-1) / number
-    force2 = (force2 * weight[..., None]).clamp(-1, 1)
+    energy = each.sum(-1) / number
+    force2 = force2.clamp(-1, 1)
     depth = posed.points[..., 2].clamp_min(0.1)
     unit = PERSON / (depth * size)
     force = torch.cat(

@@ -4,8 +4,9 @@
 A single view leaves a person turned by half a turn, limbs flipped in depth, and exchanged labels hard to tell apart
 in one frame; over time they are not. Every hypothesis is a complete estimate of the clip; the choice is a Viterbi path
 over frames. Its costs are log-likelihoods in nats: the network's own expected error of every joint is the scale of a
-Laplace density, both for how good a frame is and for how far the joints may jump between frames; that labels are
-exchanged has the odds they have in training. No weight is set by hand.
+Laplace density, both for how good a frame is and for how far the joints may jump between frames; the points' misfit
+counts by the reprojection energy's own scale, since of starts that training never saw the expected errors know
+little; that labels are exchanged has the odds they have in training.
 """
 
 from typing import TypeVar
@@ -57,14 +58,14 @@ def stack(states: list[State]) -> State:
     return State(*(torch.cat([getattr(s, n) for s in states]) for n in names))
 
 
-def choose(joints: Tensor, doubt: Tensor, odds: Tensor) -> Tensor:
+def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, odds: Tensor) -> Tensor:
     """The likeliest path (T) through the hypotheses, by index.
 
     joints: (H, T, J, 3) m in the camera's axes, about the pelvis; doubt: (H, T, J) log of the expected error, m;
-    odds: (H) prior probability of each hypothesis in a frame, against the others.
+    misfit: (H, T) reprojection error in nats; odds: (H) prior probability of each hypothesis in a frame, against the others.
     """
     hypotheses, frames = doubt.shape[:2]
-    cost = doubt.sum(-1) - odds.log()[:, None]
+    cost = doubt.sum(-1) + misfit - odds.log()[:, None]
     # Staying costs nothing but what the motion itself is; leaving costs how far the joints jump beyond it.
     scale = doubt.exp()
     step = (joints[:, None, 1:] - joints[None, :, :-1]).norm(dim=-1)  # (to, from, T - 1, J)

@@ -11,6 +11,7 @@ from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..rotations import resample_linear, resample_rotations
+from .energy import EPS_POINT, reprojection_energy
 from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
@@ -127,7 +128,8 @@ class VideoSolver:
             posed = body.posed(final, obs)
             joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ final.camera_turn(obs)
             odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=rays.device)
-            chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], odds)
+            misfit = reprojection_energy(posed, final.size(obs.size), obs)[1].sum(-1) / EPS_POINT
+            chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], misfit, odds)
         found, seen = pick(final, chosen), select(obs, [0])
         found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, ones * static)
         return _to_camera(found, seen, chosen, energies)
