@@ -7,6 +7,7 @@ import numpy as np
 
 # s: depth from one frame's points is too uncertain to be taken alone; across the image only a detector's jitter is.
 DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
+FARTHEST = 0.7  # of a depth's logarithm: no placement is believed that is farther from the path's own
 
 
 def assumed_focal(width: float, height: float) -> float:
@@ -73,7 +74,7 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     """A path moved so that the body covers its points, without the jitter of placing every frame alone.
 
     path: (F, 3) m; relative: (F, K, 3) m points about it; rays: (F, K, 2); confidence: (F, K); times: (F) s. Depth is the
-    closed-form placement's, smoothed; x and y follow by weighted least squares at that depth, their direction smoothed
+    closed-form placement's, within bounds round the path's, smoothed; x and y follow by weighted least squares at that depth, their direction smoothed
     briefly. Frames with fewer than two points seen lie between their neighbours.
     """
     free = place_by_reprojection(relative, rays, confidence)
@@ -81,7 +82,9 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     if not good.any():
         return path
     weight = good * confidence.sum(-1)
-    log_depth = fill_gaps(np.where(good[:, None], np.log(np.where(good, free[:, 2], 1.0))[:, None], np.nan))
+    near = np.log(np.maximum(path[:, 2], 0.1))  # a few points close together place a body anywhere along their ray
+    log_depth = np.log(np.where(good, free[:, 2], 1.0)).clip(near - FARTHEST, near + FARTHEST)
+    log_depth = fill_gaps(np.where(good, log_depth, np.nan)[:, None])
     distance = np.exp(smooth_in_time(log_depth, weight, times, DEPTH_SMOOTHING))
     depth = np.maximum(distance[:, None] + relative[..., 2:], 0.1)
     w = (confidence / depth[..., 0] ** 2)[..., None]

@@ -196,6 +196,14 @@ def test_settling_keeps_a_steady_walk_and_crosses_a_gap_without_a_jump():
     alone = camera.place_by_reprojection(relative, rays + rng.normal(0, 0.003, rays.shape), np.ones((90, 20)))
     jitter = [np.linalg.norm(np.diff(p - truth, 2, axis=0), axis=-1).mean() for p in (noisy, alone)]
     assert jitter[0] < 0.2 * jitter[1]
+    # Two points close together tell no depth: what the network found holds.
+    confidence[:] = 0
+    confidence[:, :2] = 1
+    close = np.broadcast_to(np.array([[[0.3, 0.2, 0.1], [0.31, 0.2, 0.1]]]), (90, 2, 3))
+    relative = np.concatenate((close, relative[:, 2:]), 1)
+    rays = (truth[:, None] + relative)[..., :2] / (truth[:, None] + relative)[..., 2:]
+    poor = camera.settle(truth, relative, rays + rng.normal(0, 0.01, rays.shape), confidence, times)
+    assert np.abs(np.log(poor[:, 2] / truth[:, 2])).max() < 0.8
 
 
 def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
