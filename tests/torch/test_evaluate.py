@@ -27,8 +27,7 @@ def val(lgd_data):
 
 @pytest.fixture(scope="module")
 def soles():
-    data = load_body()
-    return Soles(BodyModel(data), data)
+    return Soles(BodyModel(load_body()))
 
 
 def test_cameras_are_the_same_under_all_conditions_and_seeded(val, soles):

@@ -82,9 +82,8 @@ def test_world_has_z_along_up():
 
 @pytest.fixture(scope="module")
 def standing() -> tuple[Case, Soles]:
-    data = load_body()
-    body = BodyModel(data)
-    soles = Soles(body, data)
+    body = BodyModel(load_body())
+    soles = Soles(body)
     rotations = torch.eye(3).expand(10, 24, 3, 3).clone()
     rotations[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
     pelvis = torch.tensor([0.0, 0.0, 4.0]).expand(10, 3)

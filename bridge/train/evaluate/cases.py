@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...body.landmarks import sole_offsets
 from ...body.smpl import BodyModel
 from ...keypoints.formats import from_internal
 from ...keypoints.tracks import Keypoints
@@ -72,8 +71,8 @@ class Case:
 class Soles:
     """The four points a body stands on."""
 
-    def __init__(self, body: BodyModel, data: dict):
-        offsets, directions, joints = sole_offsets(data)
+    def __init__(self, body: BodyModel):
+        offsets, directions, joints = body.soles
         self.body, self.joints = body, torch.as_tensor(joints)
         self.offsets, self.directions = torch.as_tensor(offsets).float(), torch.as_tensor(directions).float()
 

@@ -93,11 +93,10 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     scope = QUICK if options.quick else Scope()
     if options.subset is not None:
         scope = Scope(**{**scope.__dict__, "subset": options.subset})
-    data = load_body()
-    body = BodyModel(data)
+    body = BodyModel(load_body())
     mocap = load_mocap(body)
     val = mocap.of_split("val")
-    soles = Soles(body, data)
+    soles = Soles(body)
     networks = Networks(
         options.video_weights, options.paper_weights, options.video_blind_weights, options.paper_blind_weights
     )
