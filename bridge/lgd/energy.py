@@ -70,7 +70,6 @@ def feedback(
     """
     count, frames = pelvis.shape[:2]
     seen = (obs.confidence > 0).to(pelvis)
-    projected = project(posed.points, size)
     residual, each, force2 = reprojection_energy(posed, size, obs)
     weight = obs.confidence
     number = seen.sum(-1).clamp_min(4)
@@ -88,7 +87,7 @@ def feedback(
     closer = move[..., 2:] / away
     place = torch.cat((closer, (move[..., :2] / away - pelvis[..., :2] / away * closer) / size), -1)
     relative = (depth - pelvis[..., 2:]) / depth
-    focal = (force2 * projected).sum(-1).mul(relative).sum(-1).mean(1, keepdim=True)
+    focal = (force2 * (residual + obs.points)).sum(-1).mul(relative).sum(-1).mean(1, keepdim=True)
     shape = _shape_gradient(posed, shaped.parents, force, below, body, directions)
 
     joints_cam = (posed.joints - pelvis[..., None, :]) @ obs.turn  # row vectors: turn^T applied

@@ -247,7 +247,6 @@ class VideoNet(nn.Module):
         rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
         return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
 
-
     def touching(self, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> Tensor:
         """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
         return self.touch(body.posed(state, obs), state.camera_turn(obs), state.up, state.doubt, obs, static)
