@@ -92,7 +92,7 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
             world = _world(world[2, :3], pelvis, soles, seen, times)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
-        if found.contacts is not None and world.ndim == 2:
+        if found.contacts is not None and world.ndim == 2 and len(pelvis) > 2:  # the network reads motion
             contacts = found.contacts
         else:
             contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)

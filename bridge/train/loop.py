@@ -262,6 +262,11 @@ def main(argv: list[str]) -> int:
     torch.set_num_threads(options.threads)
     plan = configs.PLANS[options.plan or options.mode]
     folder = options.out or Path("runs") / plan.name
+    if not 0 <= options.phase < len(plan.phases):
+        text = f"The plan {plan.name} has no phase {options.phase}."
+        raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
+    if options.phase and options.resume:
+        raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
     if options.blend is not None:
         first, last, share, out = options.blend
         blend(Path(first), Path(last), float(share), Path(out))

@@ -80,6 +80,14 @@ def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
     assert torch.allclose(features, torch.cat(alone, 1), atol=1e-5)
 
 
+def test_a_phase_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(loop, "_keep_memory", lambda argv: None)  # it would start this process again
+    threads = ["--threads", str(torch.get_num_threads())]
+    for options, word in ((["--phase", "9"], "no phase 9"), (["--phase", "1", "--resume"], "knows its phase")):
+        with pytest.raises(LgdError, match=word):
+            loop.main(["--plan", "tiny", *threads, *options])
+
+
 def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
     assert TRAIN.part(1.0) == TRAIN
     some, none = TRAIN.part(0.25), TRAIN.part(0.0)
