@@ -23,20 +23,26 @@ FEET = (19, 17, 22, 20)  # internal points: left heel, left big toe, right heel,
 LIMIT = 5.0
 # Of `aimed`, in boxes a rad^2 (the pelvis's move: a m^2): less curvature than that counts as unseen.
 DAMPING, DAMPING_ROOT, DAMPING_PLACE = 0.3, 0.1, 0.03
+# A point's lasting offset: mean over this many frames before and after, drawn to zero as by this many seen frames more.
+LASTING, LASTING_PRIOR = 60, 3.0
 
 
 @dataclass
 class Feedback:
     """What a step sees of the present state. residual (B, T, 30, 2) boxes; energy (B, T) robust reprojection error;
     turn (B, T, 72), shape (B, 10), focal (B, 1): gradients of the reprojection energy; aimed (B, T, 72) rad and place
-    (B, T, 3) as the state's tau: the damped Gauss-Newton step; smooth, contact (B, T, 72): gradients of acceleration and
-    of sliding; contact_place (B, T, 3); limits (B, T, 69) excess over learned limits."""
+    (B, T, 3) as the state's tau: the damped Gauss-Newton step; lasting (B, T, 30, 2) the part of the residual that stays
+    the same over seconds, lasting_aimed, lasting_place what it adds to that step; smooth, contact (B, T, 72): gradients of
+    acceleration and of sliding; contact_place (B, T, 3); limits (B, T, 69) excess over learned limits."""
 
     residual: Tensor
     energy: Tensor
     turn: Tensor
     aimed: Tensor
     place: Tensor
+    lasting: Tensor
+    lasting_aimed: Tensor
+    lasting_place: Tensor
     shape: Tensor
     focal: Tensor
     smooth: Tensor
@@ -82,10 +88,14 @@ def feedback(
     ) * unit[..., None]  # dE/dpoint times a person's height: of order one at any distance
     turn, below = pull_back(posed, posed.points, shaped.parents, force)
     curvature = weight * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
-    aimed, move = _aimed(posed, pelvis, size, shaped.parents, residual, curvature)
+    lasting = _lasting(residual, curvature)
+    errors = torch.stack((residual, lasting)) if frames > 1 else residual[None]
+    aimed, move = _aimed(posed, pelvis, size, shaped.parents, errors, curvature)
     away = pelvis[..., 2:].clamp_min(0.1)
     closer = move[..., 2:] / away
     place = torch.cat((closer, (move[..., :2] / away - pelvis[..., :2] / away * closer) / size), -1)
+    if frames == 1:  # nothing lasts
+        aimed, place = (torch.cat((v, torch.zeros_like(v))) for v in (aimed, place))
     relative = (depth - pelvis[..., 2:]) / depth
     focal = (force2 * (residual + obs.points)).sum(-1).mul(relative).sum(-1).mean(1, keepdim=True)
     shape = _shape_gradient(posed, shaped.parents, force, below, body, directions)
@@ -97,9 +107,23 @@ def feedback(
     excess = (vectors - limits[1]).clamp_min(0) + (vectors - limits[0]).clamp_max(0)
     flat = lambda g: g.reshape(count, frames, -1).clamp(-LIMIT, LIMIT)  # noqa: E731
     return Feedback(
-        residual, energy, flat(turn), flat(aimed), flat(place), shape.clamp(-LIMIT, LIMIT), focal.clamp(-LIMIT, LIMIT), flat(smooth),
-        flat(contact_turn), flat(contact_place), flat(excess),
+        residual, energy, flat(turn), flat(aimed[0]), flat(place[0]), lasting, flat(aimed[1]), flat(place[1]),
+        shape.clamp(-LIMIT, LIMIT), focal.clamp(-LIMIT, LIMIT), flat(smooth), flat(contact_turn), flat(contact_place),
+        flat(excess),
     )  # fmt: skip
+
+
+def _lasting(residual: Tensor, weight: Tensor) -> Tensor:
+    """What stays of the residuals (B, T, 30, 2) in the robust mean over the seconds around: a detector that puts a point
+    beside the body's landmark does so from frame to frame, while the pose changes. weight: (B, T, 30)."""
+    frames = residual.shape[1]
+    if frames == 1:
+        return torch.zeros_like(residual)
+    sums = torch.cat((residual * weight[..., None], weight[..., None]), -1).cumsum(1, dtype=torch.float64)
+    sums = torch.nn.functional.pad(sums, (0, 0, 0, 0, 1, 0))
+    at = torch.arange(frames, device=residual.device)
+    around = sums[:, (at + LASTING + 1).clamp_max(frames)] - sums[:, (at - LASTING).clamp_min(0)]
+    return (around[..., :2] / (around[..., 2:] + LASTING_PRIOR / EPS_POINT)).to(residual)
 
 
 def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,8 +131,8 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     than 6 x 6: the system has the shape of a tree, as a robot's equations of motion have, and is solved as theirs are, by
     Featherstone's articulated-body algorithm (1983).
 
-    residual: (B, T, 30, 2) boxes; weight: (B, T, 30) of its square. Returns the turns (B, T, 24, 3) rad in the joints'
-    own axes and the pelvis's move (B, T, 3) m.
+    residual: (R, B, T, 30, 2) boxes, R of them, each solved for; weight: (B, T, 30) of its square. Returns the turns
+    (R, B, T, 24, 3) rad in the joints' own axes and the pelvis's moves (R, B, T, 3) m.
     A joint j turning by w moves a point x below it by w x (x - p_j) = w x x + v, v = p_j x w: one twist (w, v) about the
     pelvis for all points below. The rows of a point's projection against twists are (x x r, r).
     Components come first and frames last within: all products of small matrices then are sums over whole rows of frames.
@@ -128,37 +152,37 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     on = torch.nn.functional.one_hot(parents, 24).to(first).T  # (24, 30)
     pairs = torch.cat([(first[i] * first[i:]).addcmul_(second[i], second[i:]) for i in range(6)])
     inertia = (on @ pairs)[_FULL].unflatten(0, (6, 6))  # (6, 6, 24, N)
-    error = flat(residual) * root[:, None]  # (30, 2, N)
-    bias = on @ (first * error[:, 0]).addcmul_(second, error[:, 1])  # (6, 24, N)
+    error = residual.flatten(1, 2).permute(3, 0, 2, 1) * root  # (2, R, 30, N)
+    bias = on @ (first[:, None] * error[0]).addcmul_(second[:, None], error[1])  # (6, R, 24, N)
     px, py, pz = joints - origin[:, None]
     none = torch.zeros_like(px)
     arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none)).unflatten(0, (3, 3))  # v = p x w = arm^T w
 
     kept = []
     for level, above in reversed(_LEVELS):
-        m, f, p = inertia[:, :, level], bias[:, level], arm[:, :, level]
+        m, f, p = inertia[:, :, level], bias[:, :, level], arm[:, :, level]
         u = _times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
         inverse = _inverse(_times(p, u[3:]) + u[:3], DAMPING)
-        torque = _times(p, f[3:, None])[:, 0] + f[:3]
+        torque = _times(p, f[3:]) + f[:3]
         kept.append((u, inverse, torque, p))
         gain = _times(u, inverse)
         m = m - _times(gain, u.transpose(0, 1))
-        f = f - _times(gain, torque[:, None])[:, 0]
+        f = f - _times(gain, torque)
         for child, parent in enumerate(above):
             inertia[:, :, parent] += m[:, :, child]
-            bias[:, parent] += f[:, child]
+            bias[:, :, parent] += f[:, :, child]
     twists = torch.empty_like(bias)
-    twists[:, 0] = _root_twist(inertia[:, :, 0], bias[:, 0])
-    turns = [twists[:3, :1]]
+    twists[:, :, 0] = _root_twist(inertia[:, :, 0], bias[:, :, 0])
+    turns = [twists[:3, :, :1]]
     for (level, above), (u, inverse, torque, p) in zip(_LEVELS, reversed(kept), strict=True):
-        before = twists[:, above]
-        turn = -_times(inverse, (_times(u.transpose(0, 1), before[:, None])[:, 0] + torque)[:, None])
-        twists[:, level] = before + torch.cat((turn, _times(p.transpose(0, 1), turn)))[:, 0]
-        turns.append(turn[:, 0])
+        before = twists[:, :, above]
+        turn = -_times(inverse, _times(u.transpose(0, 1), before) + torque)
+        twists[:, :, level] = before + torch.cat((turn, _times(p.transpose(0, 1), turn)))
+        turns.append(turn)
     # Damped alike in all directions, so solved in the camera's axes.
-    unflat = lambda v: v.movedim(-1, 0).unflatten(0, shape)  # noqa: E731
-    turned = unflat(torch.cat(turns, 1).transpose(0, 1))
-    return (posed.world.transpose(-1, -2) @ turned[..., None]).squeeze(-1), unflat(twists[3:, 0])
+    unflat = lambda v: v.movedim((1, -1), (0, 1)).unflatten(1, shape)  # noqa: E731
+    turned = unflat(torch.cat(turns, 2)).transpose(-1, -2)  # (R, B, T, 24, 3)
+    return (posed.world.transpose(-1, -2) @ turned[..., None]).squeeze(-1), unflat(twists[3:, :, 0])
 
 
 _PAIRS = [(i, j) for i in range(6) for j in range(i, 6)]
@@ -176,13 +200,13 @@ def _times(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _root_twist(inertia: Tensor, bias: Tensor) -> Tensor:
-    """The pelvis's twist (6, N), its turn and its move damped each in its own measure."""
+    """The pelvis's twists (6, R, N), its turn and its move damped each in its own measure."""
     mixed, move = inertia[:3, 3:], _inverse(inertia[3:, 3:], DAMPING_PLACE)
     gain = _times(mixed, move)
     inverse = _inverse(inertia[:3, :3] - _times(gain, mixed.transpose(0, 1)), DAMPING_ROOT)
-    turn = -_times(inverse, bias[:3, None] - _times(gain, bias[3:, None]))
-    place = -_times(move, bias[3:, None] + _times(mixed.transpose(0, 1), turn))
-    return torch.cat((turn, place))[:, 0]
+    turn = -_times(inverse, bias[:3] - _times(gain, bias[3:]))
+    place = -_times(move, bias[3:] + _times(mixed.transpose(0, 1), turn))
+    return torch.cat((turn, place))
 
 
 def _inverse(matrix: Tensor, damping: float) -> Tensor:

@@ -24,6 +24,7 @@ SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE, PLACE_SCALE = 40.0, 20.0, 8.0, 8.0, 20.0
 SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
 STEADY = (2.0, 6.0)  # frames over which a step's aim may be averaged
+GATE = 8.0  # a gate must come to mean all or nothing within the few steps that training can afford
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -135,7 +136,7 @@ class VideoNet(nn.Module):
         self.head = nn.Linear(w, 144 + 3)
         self.head_clip = nn.Linear(w, 10 + 1)
         self.signs = nn.Linear(w, 6 + 3 + 24)
-        before, motion, after = w + 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1, 72 + 72 + 3, 69 + 3
+        before, motion, after = w + 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1, 60 + 72 + 72 + 3, 69 + 3
         self.state_in = nn.Linear(before + motion + after, w)
         with torch.no_grad():  # what single frames lack (motion) enters as nothing, until learned, and not as noise
             self.inlet[0].weight[:, -60:] = 0
@@ -146,14 +147,16 @@ class VideoNet(nn.Module):
         self.step = nn.Linear(w, 72 + 3 + 72 + 3)
         self.step_clip = nn.Linear(w, 10 + 1 + 10 + 1)
         self.steadiness = nn.Linear(w, (72 + 3) * (1 + len(STEADY)))
+        self.distrust = nn.Linear(w, 72 + 3)
         self.touch = Touch()
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
-        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness):
+        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.signs.bias[9:] = -2.5
+            self.distrust.bias[:] = 1.4 / GATE
 
     def encode(self, obs: Observation, known: Tensor, static: Tensor, family: Tensor) -> Tensor:
         """Features (B, T, W). known, static: (B) in {0, 1}; family: (B, 3) one-hot of FAMILIES."""
@@ -225,7 +228,7 @@ class VideoNet(nn.Module):
             squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
             squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), squash(back.place * PLACE_SCALE),
             wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE,
-            back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
+            squash(back.lasting.flatten(2) * RESIDUAL_SCALE), back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
         y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
         for block in self.update:
@@ -236,7 +239,7 @@ class VideoNet(nn.Module):
         rate = 8 * nn.functional.softplus(out[..., 75:] - 3)  # 0.4 at first
         # The explicit part goes along the gradient over the curvature: a gradient says which way, not how far, and limbs
         # seen end on have next to none.
-        aimed = rate * self._steadied(torch.cat((back.aimed, back.place), -1), z, obs)
+        aimed = rate * self._steadied(back, z, obs)
         turn = out[..., :72] + aimed[..., :72]
         tau = now.tau + out[..., 72:75] + aimed[..., 72:]
         rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
@@ -251,11 +254,13 @@ class VideoNet(nn.Module):
         """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
         return self.touch(body.posed(state, obs), state.camera_turn(obs), state.up, state.doubt, obs, static)
 
-    def _steadied(self, aimed: Tensor, z: Tensor, obs: Observation) -> Tensor:
-        """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around: a detector's noise
-        passes into the one, hardly into the other."""
+    def _steadied(self, back: Feedback, z: Tensor, obs: Observation) -> Tensor:
+        """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around, without a share of what
+        lasts: a detector's noise passes into the first, hardly into the second, and its habits not into the third."""
+        aimed = torch.cat((back.aimed, back.place), -1)
         if aimed.shape[1] == 1:
             return aimed
+        aimed = aimed - (GATE * self.distrust(z)).sigmoid() * torch.cat((back.lasting_aimed, back.lasting_place), -1)
         seen = obs.confidence.sum(-1)
         share = self.steadiness(z).unflatten(-1, (1 + len(STEADY), -1)).softmax(-2)
         out = share[..., 0, :] * aimed

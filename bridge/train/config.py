@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Training plans: what `bridge train` runs. A plan's phases follow each other; each has its own length and rate."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 from ..lgd.video import VideoConfig
 
@@ -24,6 +24,10 @@ class Phase:
     check_every: int = 1000
     breadth: tuple[float, float] = (1.0, 1.0)
     touch: bool = False
+
+    def divided(self, processes: int) -> "Phase":
+        """One process's part of every batch."""
+        return replace(self, batch=-(-self.batch // processes), singles=-(-self.singles // processes))
 
     @property
     def seen(self) -> int:
@@ -57,9 +61,9 @@ PLANS = {
     "video": Plan(
         "video", "video",
         (
-            Phase(10000, 256, 1, 0, 1.2e-3, 2e-4, breadth=(0.1, 0.5)),
-            Phase(1700, 256, 1, 3, 6e-4, 1.5e-4, 0.15, check_every=300, breadth=(0.4, 1.0)),
-            Phase(3300, 8, 32, 3, 2.5e-4, 1e-5, 0.2, 128, check_every=300),
+            Phase(25000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
+            Phase(3500, 256, 1, 3, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
+            Phase(2800, 8, 64, 3, 4e-4, 1e-5, 0.3, 192, check_every=400),
             Phase(400, 16, 48, 3, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),

@@ -13,11 +13,12 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel
@@ -57,6 +58,17 @@ class Average:
                 mine.copy_(theirs)
 
 
+@torch.no_grad()
+def average_gradients(net: nn.Module) -> None:
+    """Every process takes the mean of all processes' gradients."""
+    gradients = [p.grad for p in net.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 def git_commit() -> str:
     """The checkout's commit, or "unknown"."""
     try:
@@ -90,9 +102,10 @@ class Run:
 
     def __init__(
         self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None, data: list[Path] | None = None,
-        phase: int = 0,
+        phase: int = 0, rank: int = 0, processes: int = 1,
     ):  # fmt: skip
-        self.plan, self.folder = plan, folder
+        """rank, processes: this one's number among those that train the run together, each on its part of every batch."""
+        self.plan, self.folder, self.rank, self.processes = plan, folder, rank, processes
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
         body = BodyModel(load_body())
@@ -147,30 +160,37 @@ class Run:
         """Train through the remaining phases."""
         while self.phase < len(self.plan.phases):
             self._train(self.plan.phases[self.phase])
-            self.export(self.folder / f"phase{self.phase}.pt", {})
+            if self.rank == 0:
+                self.export(self.folder / f"phase{self.phase}.pt", {})
             self.phase, self.iteration = self.phase + 1, 0
             self.optimiser = self._optimiser()
-            self.save()
+            if self.rank == 0:
+                self.save()
 
     def _train(self, phase: configs.Phase) -> None:
         started, shown, saved = time.time() - self.seconds, time.time(), time.time()
         gen = torch.Generator()
         running: dict[str, float] = {}
+        part = phase.divided(self.processes)
         while self.iteration < phase.iterations:
-            gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.iteration)
+            gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.rank * 500_009 + self.iteration)
             rate = learning_rate(phase, self.iteration)
             for group in self.optimiser.param_groups:
                 group["lr"] = rate * group["scale"]
             self.net.train()
-            loss, parts = self.task.loss(self.net, self.sampler, phase, gen, self.iteration / phase.iterations)
+            loss, parts = self.task.loss(self.net, self.sampler, part, gen, self.iteration / phase.iterations)
             self.net.zero_grad(set_to_none=True)
             loss.backward()
+            if self.processes > 1:
+                average_gradients(self.net)
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             if torch.isfinite(norm):
                 self.optimiser.step()
                 self.average.take(self.net)
             self.iteration += 1
             self.seconds = time.time() - started
+            if self.rank:
+                continue
             for name, value in {"loss": float(loss.detach()), **parts}.items():
                 running[name] = 0.98 * running.get(name, value) + 0.02 * value
             if time.time() - shown > 30 or self.iteration == phase.iterations:
@@ -252,7 +272,10 @@ def main(argv: list[str]) -> int:
         "--data", type=Path, action="append", metavar="FOLDER",
         help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument(
+        "--processes", type=int, default=2, help="share every batch; on CPUs faster than as many threads (1.6 against 1.3 times)"
+    )
     parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
     parser.add_argument(
         "--blend", nargs=4, metavar=("FIRST", "LAST", "SHARE", "OUT"), help="write weights between two exports, and stop"
@@ -276,8 +299,21 @@ def main(argv: list[str]) -> int:
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
         return 0
-    Run(plan, folder, options.resume, options.init, options.data, options.phase).go()
+    run = (plan, folder, options.resume, options.init, options.data, options.phase)
+    if options.processes < 2:
+        Run(*run).go()
+        return 0
+    with tempfile.TemporaryDirectory() as meeting:
+        torch.multiprocessing.spawn(_one_of, (options.processes, options.threads, meeting, run), options.processes)
     return 0
+
+
+def _one_of(rank: int, processes: int, threads: int, meeting: str, run: tuple) -> None:
+    """One of several processes that train a run together."""
+    torch.set_num_threads(threads)
+    distributed.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=processes)
+    Run(*run, rank=rank, processes=processes).go()
+    distributed.destroy_process_group()
 
 
 def _keep_memory(argv: list[str]) -> None:

@@ -6,7 +6,7 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel, pull_back
 from bridge.lgd import paper
-from bridge.lgd.energy import DAMPING, DAMPING_PLACE, DAMPING_ROOT, EPS_POINT, feedback
+from bridge.lgd.energy import DAMPING, DAMPING_PLACE, DAMPING_ROOT, EPS_POINT, _lasting, feedback
 from bridge.lgd.observation import PERSON, locate_pelvis, observe, place_pelvis, project
 from bridge.rotations import exp_so3, from_6d, log_so3, right_jacobian, to_6d
 
@@ -101,6 +101,27 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     moved = locate_pelvis(pelvis[0, 0] + 1e-3 * step[72:], size[0, 0]) - tau[0, 0]
     assert torch.allclose(back.place[0, 0] * 1e-3, moved, atol=2e-6)
     assert step[:72].abs().max() > 0.1 and step[72:].abs().max() > 0.01
+    slope = torch.einsum("kca,kc,k->a", jacobian, back.lasting[0, 0], weight)
+    lasting = -torch.linalg.solve(curvature.double(), slope.double()).float().detach()
+    assert torch.allclose(back.lasting_aimed[0, 0], lasting[:72].clamp(-limit, limit), atol=1e-4)
+    assert lasting[:72].abs().max() > 0.005
+
+
+def test_what_lasts_of_the_residuals_is_their_habit_and_not_their_motion():
+    torch.manual_seed(5)
+    habit = torch.randn(1, 1, 30, 2) * 0.02
+    motion = 0.02 * torch.sin(torch.arange(90.0) / 90 * 6 * torch.pi)[None, :, None, None]
+    residual = (habit + motion).repeat(1, 4, 1, 1)
+    weight = torch.full((1, 360, 30), 40.0)
+    weight[:, :, 3] = 0  # never seen
+    found = _lasting(residual, weight)
+    expected = habit.expand(1, 360, -1, -1).clone()
+    expected[:, :, 3] = 0
+    assert (found - expected)[:, 60:-60].abs().max() < 0.004 and found[:, :, 3].abs().max() == 0
+    assert _lasting(residual[:, :1], weight[:, :1]).abs().max() == 0
+    gone = residual.clone()
+    gone[:, 180:] = 0  # another habit later does not reach far back
+    assert torch.allclose(_lasting(gone, weight)[:, :119], found[:, :119], atol=1e-6)
 
 
 def test_paper_gradient_equals_autograd_through_the_box_normalisation():

@@ -63,6 +63,36 @@ def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeyp
     assert saved["figures"]["plain_clean_s2"] > 0 and len(saved["commit"]) >= 7
 
 
+def test_processes_train_one_network_together(folder, tmp_path):
+    """Each has its part of the batch; all take the same steps, so that the saved weights are any one's."""
+    options = (config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
+    alone = loop.Run(config.PLANS["tiny"], tmp_path / "alone", False, None, [folder])
+    alone.go()
+    torch.multiprocessing.spawn(loop._one_of, (2, 1, str(tmp_path), options), 2)
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    assert saved["phase"] == 3
+    moved = [name for name, value in alone.net.state_dict().items() if not torch.equal(value, saved["net"][name])]
+    assert moved, "other draws, other weights"
+    rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
+    assert len(rows) == len((tmp_path / "alone" / "log.jsonl").read_text().splitlines())
+
+
+def test_gradients_are_the_mean_of_all_processes(tmp_path):
+    torch.multiprocessing.spawn(_mean_of_two, (str(tmp_path),), 2)
+    assert torch.equal(torch.load(tmp_path / "0.pt"), torch.tensor([1.5, 3.0]))
+    assert torch.equal(torch.load(tmp_path / "1.pt"), torch.tensor([1.5, 3.0]))
+
+
+def _mean_of_two(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    layer = torch.nn.Linear(2, 1)
+    (layer.weight @ torch.tensor([1.0, 2.0]) * (rank + 1)).sum().backward()
+    layer.bias.grad = None
+    loop.average_gradients(layer)
+    torch.save(layer.weight.grad[0], f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
 def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
     """Taps and inputs that single frames never train must not disturb the first clips."""
     plan = config.PLANS["tiny"]
@@ -82,7 +112,7 @@ def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
 
 def test_a_phase_that_is_not_there_is_refused(monkeypatch):
     monkeypatch.setattr(loop, "_keep_memory", lambda argv: None)  # it would start this process again
-    threads = ["--threads", str(torch.get_num_threads())]
+    threads = ["--threads", str(torch.get_num_threads()), "--processes", "1"]
     for options, word in ((["--phase", "9"], "no phase 9"), (["--phase", "1", "--resume"], "knows its phase")):
         with pytest.raises(LgdError, match=word):
             loop.main(["--plan", "tiny", *threads, *options])
