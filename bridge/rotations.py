@@ -49,6 +49,33 @@ def log_so3(matrix: Tensor) -> Tensor:
     return xyz * scale
 
 
+def times(a: Tensor, b: Tensor) -> Tensor:
+    """Product of small matrices whose components come first: (M, K, ...), (K, N, ...) -> (M, N, ...). As sums over whole
+    rows of frames it takes a third of the time of a batched product of matrices this small."""
+    out = a[:, 0, None] * b[None, 0]
+    for k in range(1, len(b)):
+        out.addcmul_(a[:, k, None], b[None, k])
+    return out
+
+
+def cross(a: Tensor, b: Tensor) -> Tensor:
+    """Cross product of vectors whose components come first: (3, ...), (3, ...) -> (3, ...)."""
+    (ax, ay, az), (bx, by, bz) = a, b
+    return torch.stack((ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx))
+
+
+def components_first(v: Tensor, lead: torch.Size, rank: int) -> Tensor:
+    """v, whose leading dimensions broadcast to `lead` and whose last `rank` are a tensor, as (components..., N), N = all of
+    `lead` flattened."""
+    return v.expand(*lead, *v.shape[-rank:]).reshape(-1, *v.shape[-rank:]).movedim(0, -1)
+
+
+def components_last(v: Tensor, lead: torch.Size) -> Tensor:
+    """The inverse of `components_first`, as a view."""
+    v = v.movedim(-1, 0)
+    return v.unflatten(0, lead) if lead else v[0]
+
+
 def right_jacobian(v: Tensor) -> Tensor:
     """J with exp(v + d) = exp(v) exp(J d) to first order. v: (..., 3) rad. Returns (..., 3, 3)."""
     t2 = (v * v).sum(-1)

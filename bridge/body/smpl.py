@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..rotations import components_first, components_last, cross, times
 from . import joints as J
 from .landmarks import landmark_offsets, sole_offsets
 
@@ -41,23 +42,25 @@ class Shaped:
         rest and offsets must broadcast against rotations' leading dimensions.
         """
         lead = rotations.shape[:-3]
-        rest = self.rest.expand(*lead, 24, 3)
-        bones = rest - rest[..., _PARENTS_0, :]
+        rotations = components_first(rotations, lead, 3).permute(1, 2, 0, 3)
+        bones = components_first(self.rest - self.rest[..., _PARENTS_0, :], lead, 2).transpose(0, 1)
         # [rotation | bone], so that one product turns both; SMPL numbers its joints level by level.
-        local = torch.cat((rotations, bones[..., None]), -1)
-        frame = local[..., :1, :, :3]
-        place = torch.zeros_like(rest[..., :1, :]) if pelvis is None else pelvis.expand(*lead, 3)[..., None, :]
+        local = torch.cat((rotations, bones[:, None]), 1)  # (3, 4, 24, N)
+        frame = local[:, :3, :1]
+        place = torch.zeros_like(bones[:, :1]) if pelvis is None else components_first(pelvis, lead, 1)[:, None]
         frames, places = [frame], [place]
         for level, above in _LEVELS:
-            turned = frame[..., above, :, :] @ local[..., level, :, :]
-            frame, place = turned[..., :3], place[..., above, :] + turned[..., 3]
+            turned = times(frame[:, :, above], local[:, :, level])
+            frame, place = turned[:, :3], place[:, above] + turned[:, 3]
             frames.append(frame)
             places.append(place)
-        joints, frames = torch.cat(places, -2), torch.cat(frames, -3)
-        points = joints[..., self.parents, :] + (
-            frames[..., self.parents, :, :] @ self.offsets.expand(*lead, -1, 3)[..., None]
-        ).squeeze(-1)
-        return Posed(joints, points, frames)
+        joints, frames = torch.cat(places, 1), torch.cat(frames, 2)
+        offsets = components_first(self.offsets, lead, 2).transpose(0, 1)
+        points = joints[:, self.parents] + times(frames[:, :, self.parents], offsets[:, None])[:, 0]
+        return Posed(
+            components_last(joints.transpose(0, 1), lead), components_last(points.transpose(0, 1), lead),
+            components_last(frames.permute(2, 0, 1, 3), lead),
+        )  # fmt: skip
 
 
 _PARENTS_0 = [max(p, 0) for p in J.PARENTS]
@@ -96,12 +99,14 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     (..., 24, 3); the pelvis's is dE/dpelvis.
     A turn w of joint j moves a point x of its subtree by (G_j w) x (x - p_j).
     """
-    reach = BELOW.to(forces)[:, parents]
-    screws = torch.cat((forces, torch.linalg.cross(points, forces, dim=-1)), -1)
-    force_sum, moment_sum = (screws.transpose(-1, -2) @ reach.T).transpose(-1, -2).split(3, -1)
-    torque = moment_sum - torch.linalg.cross(posed.joints, force_sum, dim=-1)
-    turn = (posed.world.transpose(-1, -2) @ torque[..., None]).squeeze(-1)
-    return turn, force_sum
+    lead = forces.shape[:-2]
+    first = lambda v: components_first(v, lead, 2).transpose(0, 1)  # noqa: E731
+    forces, points = first(forces), first(points)  # (3, K, N)
+    force, moment = (BELOW.to(forces)[:, parents] @ torch.cat((forces, cross(points, forces)))).split(3)
+    torque = moment - cross(first(posed.joints), force)
+    world = components_first(posed.world, lead, 3).permute(2, 1, 0, 3)  # transposed
+    turn = times(world, torque[:, None])[:, 0]
+    return components_last(turn.transpose(0, 1), lead), components_last(force.transpose(0, 1), lead)
 
 
 class BodyModel:

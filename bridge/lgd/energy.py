@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..body.joints import LEVELS, PARENTS
 from ..body.smpl import BodyModel, Posed, Shaped, pull_back
-from ..rotations import log_so3
+from ..rotations import log_so3, times
 from .observation import PERSON, Observation, project
 
 EPS_POINT = 0.02  # boxes: reprojection errors below it count squared, above it linearly (Charbonnier)
@@ -161,13 +161,13 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     kept = []
     for level, above in reversed(_LEVELS):
         m, f, p = inertia[:, :, level], bias[:, :, level], arm[:, :, level]
-        u = _times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
-        inverse = _inverse(_times(p, u[3:]) + u[:3], DAMPING)
-        torque = _times(p, f[3:]) + f[:3]
+        u = times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
+        inverse = _inverse(times(p, u[3:]) + u[:3], DAMPING)
+        torque = times(p, f[3:]) + f[:3]
         kept.append((u, inverse, torque, p))
-        gain = _times(u, inverse)
-        m = m - _times(gain, u.transpose(0, 1))
-        f = f - _times(gain, torque)
+        gain = times(u, inverse)
+        m = m - times(gain, u.transpose(0, 1))
+        f = f - times(gain, torque)
         for child, parent in enumerate(above):
             inertia[:, :, parent] += m[:, :, child]
             bias[:, :, parent] += f[:, :, child]
@@ -176,8 +176,8 @@ def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual
     turns = [twists[:3, :, :1]]
     for (level, above), (u, inverse, torque, p) in zip(_LEVELS, reversed(kept), strict=True):
         before = twists[:, :, above]
-        turn = -_times(inverse, _times(u.transpose(0, 1), before) + torque)
-        twists[:, :, level] = before + torch.cat((turn, _times(p.transpose(0, 1), turn)))
+        turn = -times(inverse, times(u.transpose(0, 1), before) + torque)
+        twists[:, :, level] = before + torch.cat((turn, times(p.transpose(0, 1), turn)))
         turns.append(turn)
     # Damped alike in all directions, so solved in the camera's axes.
     unflat = lambda v: v.movedim((1, -1), (0, 1)).unflatten(1, shape)  # noqa: E731
@@ -191,21 +191,13 @@ _FULL = [_PAIRS.index((min(i, j), max(i, j))) for i in range(6) for j in range(6
 _LEVELS = [(slice(level[0], level[-1] + 1), [PARENTS[j] for j in level]) for level in LEVELS[1:]]
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """The product of small matrices whose components come first: (M, K, ...), (K, N, ...) -> (M, N, ...)."""
-    out = a[:, 0, None] * b[None, 0]
-    for k in range(1, len(b)):
-        out.addcmul_(a[:, k, None], b[None, k])
-    return out
-
-
 def _root_twist(inertia: Tensor, bias: Tensor) -> Tensor:
     """The pelvis's twists (6, R, N), its turn and its move damped each in its own measure."""
     mixed, move = inertia[:3, 3:], _inverse(inertia[3:, 3:], DAMPING_PLACE)
-    gain = _times(mixed, move)
-    inverse = _inverse(inertia[:3, :3] - _times(gain, mixed.transpose(0, 1)), DAMPING_ROOT)
-    turn = -_times(inverse, bias[:3] - _times(gain, bias[3:]))
-    place = -_times(move, bias[3:] + _times(mixed.transpose(0, 1), turn))
+    gain = times(mixed, move)
+    inverse = _inverse(inertia[:3, :3] - times(gain, mixed.transpose(0, 1)), DAMPING_ROOT)
+    turn = -times(inverse, bias[:3] - times(gain, bias[3:]))
+    place = -times(move, bias[3:] + times(mixed.transpose(0, 1), turn))
     return torch.cat((turn, place))
 
 

@@ -95,44 +95,50 @@ class VideoSolver:
         self, rays: Tensor, confidence: Tensor, betas: Tensor | None, *, focal_known: bool, static: bool,
         steps: int | None, hypotheses: bool, start,
     ) -> Solved:  # fmt: skip
-        ones = torch.ones(1, device=rays.device)
+        flag = lambda value, count: torch.full((count,), float(value), device=rays.device)  # noqa: E731
         rays, confidence = rays[None], confidence[None]
         if hypotheses:
             other = mirrored_labels(rays, confidence)
             rays, confidence = torch.cat((rays, other[0])), torch.cat((confidence, other[1]))
         obs = observe(rays, confidence)
-        count = len(rays)
-        known, still = ones.expand(count) * focal_known, ones.expand(count) * static
-        family = self.family.expand(count, -1)
-        features = self.net.encode(obs, known, still, family)
-        first = self.net.first(features, obs, known)
+        count, frames = rays.shape[:2]
+        known = flag(focal_known, count)
+        x = self.net.encode(obs, known, flag(static, count), self.family.expand(count, -1))
+        state = self.net.first(x, obs, known)
         if betas is not None:
-            first.betas = betas.expand(count, -1)
+            state.betas = betas.expand(count, -1)
         if start is not None:
-            first = start(first)
-        rows = [0]
-        starts = first
+            state = start(state)
+        seen = select(obs, [0])
         if hypotheses:
-            own = select(first, [0])
-            starts, rows = stack([first, turned(own), depth_flipped(own)]), [0, 1, 0, 0]
-        obs, features = select(obs, rows), features[rows]
-        body = self.clip_body(len(rows), betas)
-        known, still = ones.expand(len(rows)) * focal_known, ones.expand(len(rows)) * static
-        states = self.net(
-            obs, body, known, still, self.family.expand(len(rows), -1), steps=steps, start=starts, features=features
-        )
-        energies = [float(s.energy[0].mean()) for s in states if s.energy is not None]
-        final = states[-1]
-        chosen = torch.zeros(rays.shape[1], dtype=torch.long, device=rays.device)
-        if len(rows) > 1:
-            posed = body.posed(final, obs)
-            joints = (posed.joints - final.pelvis(obs.size)[:, :, None]) @ final.camera_turn(obs)
-            odds = torch.tensor([1 - EXCHANGED, EXCHANGED, 1 - EXCHANGED, 1 - EXCHANGED], device=rays.device)
-            misfit = reprojection_energy(posed, final.size(obs.size), obs)[1].sum(-1) / EPS_POINT
-            chosen = choose(joints[:, :, list(LIMBS)], final.doubt[..., list(LIMBS)], misfit, odds)
-        found, seen = pick(final, chosen), select(obs, [0])
-        found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, ones * static)
-        return _to_camera(found, seen, chosen, energies)
+            own, rows = select(state, [0]), [0, 1, 0, 0]
+            state, obs, x = stack([state, turned(own), depth_flipped(own)]), select(obs, rows), x[rows]
+        left = torch.arange(len(x), device=rays.device)  # the hypotheses still followed
+        path = torch.zeros(frames, dtype=torch.long, device=rays.device)  # rows of `left`
+        energies = []
+        steps = self.net.config.steps if steps is None else steps
+        for k in range(steps):
+            body = self.clip_body(len(left), betas)
+            x, state = self.net.advance(x, state, k, obs, body, flag(focal_known, len(left)), flag(static, len(left)))
+            energies.append(float(state.energy[0].mean()))
+            if len(left) > 1 and k == steps - 2:  # the last step is for those that somewhere are the likeliest
+                kept = self._choose(state, obs, betas, left).unique().tolist()
+                left, x, state, obs = left[kept], x[kept], select(state, kept), select(obs, kept)
+        if len(left) > 1:
+            path = self._choose(state, obs, betas, left)
+        found = pick(state, path)
+        found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, flag(static, 1))
+        return _to_camera(found, seen, left[path], energies)
+
+    def _choose(self, state: State, obs: Observation, betas: Tensor | None, hypotheses: Tensor) -> Tensor:
+        """Path (T) through the rows of a state; hypotheses: (rows) what each is."""
+        body = self.clip_body(len(hypotheses), betas)
+        posed = body.posed(state, obs)
+        joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ state.camera_turn(obs)
+        odds = torch.where(hypotheses == 1, EXCHANGED, 1 - EXCHANGED)
+        misfit = reprojection_energy(posed, state.size(obs.size), obs)[1].sum(-1) / EPS_POINT
+        limbs = list(LIMBS)
+        return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, odds)
 
 
 def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[float]) -> Solved:
