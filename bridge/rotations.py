@@ -147,28 +147,41 @@ def geodesic(a: Tensor, b: Tensor) -> Tensor:
     return log_so3(a.transpose(-1, -2) @ b).norm(dim=-1)
 
 
-def resample_rotations(matrices: Tensor, times: Tensor, new_times: Tensor) -> Tensor:
-    """Rotations at new times by spherical interpolation between neighbours; the ends are held.
+def resample_rotations(matrices: Tensor, times: Tensor, new_times: Tensor, smooth: bool = False) -> Tensor:
+    """Rotations at new times, turning evenly between neighbours; the ends are held.
 
-    matrices: (F, ..., 3, 3) at times (F) s, rising; new_times: (G) s. Returns (G, ..., 3, 3).
+    matrices: (F, ..., 3, 3) at times (F) s, rising; new_times: (G) s; smooth: without a kink at the neighbours, for what
+    moves on from one to the next. Returns (G, ..., 3, 3).
     """
     if len(times) == 1:
         return matrices.expand(len(new_times), *matrices.shape[1:])
-    right = torch.searchsorted(times, new_times.contiguous()).clamp(1, len(times) - 1)
-    left = right - 1
-    s = ((new_times - times[left]) / (times[right] - times[left])).clamp(0, 1)
-    a, b = matrices[left], matrices[right]
-    step = log_so3(a.transpose(-1, -2) @ b)
-    s = s.to(step.dtype).reshape(-1, *([1] * (step.dim() - 1)))
-    return a @ exp_so3(step * s)
+    steps = log_so3(matrices[:-1].transpose(-1, -2) @ matrices[1:])
+    left, along = _along(steps, times, new_times, smooth)
+    return matrices[left] @ exp_so3(along)
 
 
-def resample_linear(values: Tensor, times: Tensor, new_times: Tensor) -> Tensor:
-    """Linear interpolation over time; the ends are held. values: (F, ...), times (F) s, new_times (G) s -> (G, ...)."""
+def resample_values(values: Tensor, times: Tensor, new_times: Tensor, smooth: bool = False) -> Tensor:
+    """Values at new times in straight lines, or smoothly; the ends are held. values: (F, ...), times (F) s, new_times (G) s
+    -> (G, ...)."""
     if len(times) == 1:
         return values.expand(len(new_times), *values.shape[1:])
-    right = torch.searchsorted(times, new_times.contiguous()).clamp(1, len(times) - 1)
-    left = right - 1
-    s = ((new_times - times[left]) / (times[right] - times[left])).clamp(0, 1)
-    s = s.to(values.dtype).reshape(-1, *([1] * (values.dim() - 1)))
-    return values[left] * (1 - s) + values[right] * s
+    left, along = _along(values[1:] - values[:-1], times, new_times, smooth)
+    return values[left] + along
+
+
+def _along(steps: Tensor, times: Tensor, new_times: Tensor, smooth: bool) -> tuple[Tensor, Tensor]:
+    """The neighbour (G) before each new time, and what lies between it and that time (G, ...): a part of the `steps`
+    (F - 1, ...) from each neighbour to the next. Smooth is the Hermite cubic whose speed at a neighbour is that of the
+    parabola through it and the two beside it."""
+    left = (torch.searchsorted(times, new_times.contiguous()) - 1).clamp(0, len(steps) - 1)
+    column = lambda v: v.to(steps.dtype).reshape(-1, *([1] * (steps.dim() - 1)))  # noqa: E731
+    spans = times[1:] - times[:-1]
+    s = column(((new_times - times[left]) / spans[left]).clamp(0, 1))
+    if not smooth:
+        return left, steps[left] * s
+    spans = column(spans)
+    speed = steps / spans
+    inner = (speed[:-1] * spans[1:] + speed[1:] * spans[:-1]) / (spans[1:] + spans[:-1])
+    speed = torch.cat((speed[:1], inner, speed[-1:]))
+    before, after = speed[left] * spans[left], speed[left + 1] * spans[left]
+    return left, s * (1 - s) ** 2 * before + s * s * (3 - 2 * s) * steps[left] - s * s * (1 - s) * after

@@ -19,7 +19,7 @@ from ..keypoints.formats import to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
-from ..rotations import resample_linear, resample_rotations
+from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble
 from .checkpoint import load_network
 from .resample import SLOW, mean_rate, to_rate
@@ -193,17 +193,17 @@ def _solve_video(
     else:
         solved = solve(True, 1.0, True)
     if grid is None:
-        at = lambda x: x.cpu()  # noqa: E731
+        at = lambda x, smooth=False: x.cpu()  # noqa: E731
         rotations = solved.rotations.cpu()
     else:
         old, new = torch.as_tensor(grid), torch.as_tensor(times)
-        at = lambda x: resample_linear(x.cpu(), old, new)  # noqa: E731
-        rotations = resample_rotations(solved.rotations.cpu(), old, new)
+        at = lambda x, smooth=False: resample_values(x.cpu(), old, new, smooth)  # noqa: E731
+        rotations = resample_rotations(solved.rotations.cpu(), old, new, smooth=True)
     doubt = at(solved.doubt).numpy()
     up, agreement = contact.average_direction(at(solved.up).numpy(), confidence.sum(-1) + 1e-3)
     relative = model.shaped(solved.betas, keypoints.layout).posed(rotations.to(device)).points.cpu().numpy().astype(float)
     seen = np.where(confidence > 0.05, confidence, 0)
-    pelvis = camera.settle(at(solved.pelvis).numpy().astype(float), relative, camera.to_rays(points, cam_K), seen, times)
+    pelvis = camera.settle(at(solved.pelvis, True).numpy().astype(float), relative, camera.to_rays(points, cam_K), seen, times)
     return Found(
         rotations=rotations, pelvis=pelvis, betas=solved.betas.cpu(),
         up=up, anchored=True,

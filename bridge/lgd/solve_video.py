@@ -10,7 +10,7 @@ from torch import Tensor
 from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
-from ..rotations import resample_linear, resample_rotations
+from ..rotations import resample_rotations, resample_values
 from .energy import EPS_POINT, reprojection_energy
 from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, observe
@@ -164,7 +164,7 @@ def carry_over(solved: Solved, good: Tensor) -> Solved:
     times = torch.arange(len(good), device=good.device, dtype=torch.float64)
     solved.rotations = resample_rotations(solved.rotations[good], times[good], times)
     for name in ("pelvis", "up"):
-        setattr(solved, name, resample_linear(getattr(solved, name)[good], times[good], times))
+        setattr(solved, name, resample_values(getattr(solved, name)[good], times[good], times))
     solved.contact = solved.contact * good[:, None]
     return solved
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..body import joints as J
 from ..body.smpl import BodyModel
 from ..errors import LgdError
-from ..rotations import exp_so3, resample_linear, resample_rotations
+from ..rotations import exp_so3, resample_rotations, resample_values
 from .data import LEG_OF_FILE, Mocap, continuous_quaternions, leg_length
 
 RATE = 30.0
@@ -282,7 +282,7 @@ def _clip(take: Take, body: BodyModel) -> tuple[Tensor, Tensor, bool]:
     times = torch.arange(len(take.rotations), dtype=torch.float64) / take.fps
     grid = torch.arange(int(float(times[-1]) * RATE + 1e-6) + 1, dtype=torch.float64) / RATE
     rotations = resample_rotations(torch.as_tensor(take.rotations), times, grid).float()
-    root = resample_linear(torch.as_tensor(take.root), times, grid).float() * (leg_length(body) / take.leg)
+    root = resample_values(torch.as_tensor(take.root), times, grid).float() * (leg_length(body) / take.leg)
     root = root - root[:1] * torch.tensor([1.0, 0.0, 1.0])
     soles = _soles(rotations, root, body)
     lowest, which = soles[..., 1].min(-1)
