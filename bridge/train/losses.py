@@ -103,7 +103,7 @@ def _terms(
     if frames > 2:
         velocity = error[:, 1:] - error[:, :-1]
         terms["velocity"] = motion * 12 * velocity.abs().mean()
-        terms["acceleration"] = motion * 10 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
+        terms["acceleration"] = motion * 14 * (velocity[:, 1:] - velocity[:, :-1]).abs().mean()
         turn = state.camera_turn(obs)
         feet = posed.points[:, :, FEET] @ turn
         slip = (feet - target.feet)[:, 1:] - (feet - target.feet)[:, :-1]

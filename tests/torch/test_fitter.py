@@ -9,8 +9,9 @@ from bridge import camera, contact
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
-from bridge.keypoints.formats import LAYOUTS
+from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.tracks import Keypoints
+from bridge.lgd import solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import to_rate
@@ -161,6 +162,33 @@ def test_to_rate_keeps_gaps_and_values():
     assert np.abs(out[good, 0, 0] - grid[good]).max() < 1e-6
     assert not seen[(grid > 0.85) & (grid < 1.25)].any()
     assert good[grid < 0.65].all()
+
+
+def test_only_hypotheses_on_the_path_take_the_last_step(monkeypatch):
+    keypoints, _ = waving(30)
+    followed, asked = [], []
+    net = load_network("video", "cpu")
+    own = type(net).advance
+
+    def advance(self, x, state, *rest):
+        followed.append(len(state.tau))
+        return own(self, x, state, *rest)
+
+    def path(joints, *rest):
+        asked.append(len(joints))
+        return torch.tensor([1] * 10 + [3] * 20 if len(joints) == 4 else [0] * 10 + [1] * 20)
+
+    monkeypatch.setattr(type(net), "advance", advance)
+    monkeypatch.setattr(solve_video, "choose", path)
+    rays = camera.to_rays(keypoints.keypoints[0], camera.camera_matrix(FOCAL, *SIZE))
+    points, confidence = to_internal(rays, keypoints.confidence[0], keypoints.layout)
+    solver = solve_video.VideoSolver(net, BodyModel(load_body()), keypoints.layout)
+    solved = solver.solve(
+        torch.as_tensor(points).float(), torch.as_tensor(confidence).float(), focal_known=True, static=True
+    )
+    assert followed == [4, 4, 2] and asked == [4, 2]
+    assert solved.path.tolist() == [1] * 10 + [3] * 20  # as they were numbered at first
+    assert len(solved.energies) == 3
 
 
 def test_chunks_cover_long_clips_with_overlap():
