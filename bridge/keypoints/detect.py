@@ -55,6 +55,13 @@ def detect(
     finder = _BlazePose() if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
+    for box, *_ in areas:
+        if clip_box(box, footage.width, footage.height) is None:
+            raise LgdError(
+                "bad_input",
+                f"The box {tuple(round(v) for v in box)} shows nothing of the picture, which is {footage.width} x {footage.height} px.",
+                "Draw it round the person; a box is x, y, width, height in pixels from the upper left.",
+            )
     if on_start:
         on_start(footage)
     begin = (frames[0] or 0) if frames else 0

@@ -135,6 +135,13 @@ def test_bad_boxes(tmp_path, box):
         detect(images(tmp_path / "f"), boxes=[box])
 
 
+@pytest.mark.parametrize("box", [(200, 10, 50, 50), (-90, 10, 92, 50)])
+def test_a_box_outside_the_picture_is_a_sentence(tmp_path, box):
+    needs_mediapipe()
+    with pytest.raises(LgdError, match="shows nothing of the picture, which is 160 x 120"):
+        detect(images(tmp_path / "f"), boxes=[(*box, 0, 2)])
+
+
 def test_missing_mediapipe_is_a_sentence(tmp_path, monkeypatch):
     for name in [m for m in sys.modules if m.split(".")[0] == "mediapipe"]:
         monkeypatch.delitem(sys.modules, name)
