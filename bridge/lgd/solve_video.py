@@ -18,6 +18,7 @@ from .video import FAMILIES, ClipBody, State, VideoNet
 
 CHUNK = 4000  # frames solved in one pass; longer clips go in overlapping pieces
 OVERLAP = 128
+LONG = 5  # frames: a shorter gap leaves its neighbours as they are
 FEW = 4  # points: a frame with fewer says nothing of the pose
 
 
@@ -89,7 +90,7 @@ class VideoSolver:
             parts.append((a, b, self._piece(rays[a:b], confidence[a:b], betas, **options)))
             if on_progress:
                 on_progress(len(pieces) + number + 1 if len(pieces) > 1 else 1, 2 * len(pieces) - (len(pieces) == 1))
-        return carry_over(_join(parts, frames), (confidence > SEEN).sum(-1) >= FEW)
+        return carry_over(_join(parts, frames), away_from_gaps((confidence > SEEN).sum(-1) >= FEW))
 
     def _piece(
         self, rays: Tensor, confidence: Tensor, betas: Tensor | None, *, focal_known: bool, static: bool,
@@ -167,6 +168,20 @@ def carry_over(solved: Solved, good: Tensor) -> Solved:
         setattr(solved, name, resample_values(getattr(solved, name)[good], times[good], times))
     solved.contact = solved.contact * good[:, None]
     return solved
+
+
+def away_from_gaps(good: Tensor) -> Tensor:
+    """Good frames (T) without those beside a gap of LONG frames or more: there a limb that is missing as well has a seen past
+    or a seen future, but not both, and would jump in the next frame."""
+    bad = (~good).float()[None, None]
+    window = torch.nn.functional.avg_pool1d(bad, LONG, 1) > 1 - 1e-3 if len(good) >= LONG else bad[..., :0] > 0
+    long = torch.nn.functional.pad(window.float(), (LONG - 1, LONG - 1))
+    long = torch.nn.functional.max_pool1d(long, LONG, 1)[0, 0, : len(good)] > 0  # frames of long gaps
+    beside = torch.zeros_like(good)
+    beside[1:] |= long[:-1]
+    beside[:-1] |= long[1:]
+    sure = good & ~beside
+    return sure if bool(sure.any()) else good
 
 
 def chunks(frames: int) -> list[tuple[int, int]]:

@@ -151,6 +151,18 @@ def test_an_unseen_stretch_is_crossed_evenly():
     assert (moved[29:45] - true[29:45]).max() < 0.06
 
 
+def test_frames_beside_a_long_gap_are_crossed_with_it():
+    good = torch.ones(20, dtype=torch.bool)
+    good[5:9] = False  # four frames: short
+    good[12:17] = False
+    sure = solve_video.away_from_gaps(good)
+    assert [i for i in range(20) if good[i] and not sure[i]] == [11, 17]
+    alone = torch.zeros(9, dtype=torch.bool)
+    alone[4] = True
+    assert torch.equal(solve_video.away_from_gaps(alone), alone)  # nothing else is left to hold on to
+    assert solve_video.away_from_gaps(good[:3]).all()
+
+
 def test_to_rate_keeps_gaps_and_values():
     times = np.arange(20) / 10
     rays = np.zeros((20, 30, 2))
