@@ -90,7 +90,9 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     w = (confidence / depth[..., 0] ** 2)[..., None]
     wanted = ((rays * depth - relative[..., :2]) * w).sum(1) / np.maximum(w.sum(1), 1e-12)
     across = fill_gaps(np.where(good[:, None], wanted / distance, np.nan))
-    return np.concatenate((smooth_in_time(across, weight, times, PLACE_SMOOTHING) * distance, distance), -1)
+    # Within a gap the line across it counts, not the slope of the two or three frames at its edge.
+    across = smooth_in_time(across, np.where(good, weight, weight.max()), times, PLACE_SMOOTHING)
+    return np.concatenate((across * distance, distance), -1)
 
 
 def smooth_in_time(values: np.ndarray, weights: np.ndarray, times: np.ndarray, sigma: float) -> np.ndarray:

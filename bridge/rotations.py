@@ -4,6 +4,8 @@
 import torch
 from torch import Tensor
 
+SHORT = 32  # frames: below, the number of operations is what takes time
+
 
 def skew(v: Tensor) -> Tensor:
     """Cross-product matrix. v: (..., 3). Returns (..., 3, 3) with skew(v) @ x = v x x."""
@@ -52,6 +54,8 @@ def log_so3(matrix: Tensor) -> Tensor:
 def times(a: Tensor, b: Tensor) -> Tensor:
     """Product of small matrices whose components come first: (M, K, ...), (K, N, ...) -> (M, N, ...). As sums over whole
     rows of frames it takes a third of the time of a batched product of matrices this small."""
+    if a.shape[-1] < SHORT:
+        return (a[:, :, None] * b).sum(1)
     out = a[:, 0, None] * b[None, 0]
     for k in range(1, len(b)):
         out.addcmul_(a[:, k, None], b[None, k])

@@ -63,17 +63,17 @@ class Shaped:
         )  # fmt: skip
 
 
-_PARENTS_0 = [max(p, 0) for p in J.PARENTS]
+_PARENTS_0 = torch.tensor([max(p, 0) for p in J.PARENTS])
 
 
-def _levels() -> list[tuple[slice, slice | list[int]]]:
+def _levels() -> list[tuple[slice, slice | Tensor]]:
     """For each level of the tree but the first: its joints, and where their parents stand in the level above, as a slice
     where they are a run."""
-    out: list[tuple[slice, slice | list[int]]] = []
+    out: list[tuple[slice, slice | Tensor]] = []
     for upper, level in zip(J.LEVELS[:-1], J.LEVELS[1:]):
         at = [upper.index(J.PARENTS[j]) for j in level]
         run = at == list(range(at[0], at[0] + len(at)))
-        out.append((slice(level[0], level[-1] + 1), slice(at[0], at[0] + len(at)) if run else at))
+        out.append((slice(level[0], level[-1] + 1), slice(at[0], at[0] + len(at)) if run else torch.tensor(at)))
     return out
 
 
