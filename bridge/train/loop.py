@@ -299,21 +299,36 @@ def main(argv: list[str]) -> int:
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
         return 0
-    run = (plan, folder, options.resume, options.init, options.data, options.phase)
+    arguments = (plan, folder, options.resume, options.init, options.data, options.phase)
     if options.processes < 2:
-        Run(*run).go()
-        return 0
-    with tempfile.TemporaryDirectory() as meeting:
-        torch.multiprocessing.spawn(_one_of, (options.processes, options.threads, meeting, run), options.processes)
+        Run(*arguments).go()
+    else:
+        go_together(arguments, options.processes, options.threads)
     return 0
 
 
-def _one_of(rank: int, processes: int, threads: int, meeting: str, run: tuple) -> None:
-    """One of several processes that train a run together."""
+def go_together(arguments: tuple, processes: int, threads: int) -> None:
+    """Train the run that `arguments` of `Run` name in this process and others, which start once it is known to be sound."""
+    first = Run(*arguments, processes=processes)
+    with tempfile.TemporaryDirectory() as meeting:
+        others = torch.multiprocessing.spawn(
+            _another, (arguments, processes, threads, meeting), processes - 1, join=False, daemon=True
+        )
+        _meet(meeting, 0, processes)
+        first.go()
+        others.join()
+        distributed.destroy_process_group()
+
+
+def _another(number: int, arguments: tuple, processes: int, threads: int, meeting: str) -> None:
     torch.set_num_threads(threads)
-    distributed.init_process_group("gloo", init_method=f"file://{meeting}/store", rank=rank, world_size=processes)
-    Run(*run, rank=rank, processes=processes).go()
+    _meet(meeting, number + 1, processes)
+    Run(*arguments, rank=number + 1, processes=processes).go()
     distributed.destroy_process_group()
+
+
+def _meet(folder: str, rank: int, processes: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
 
 
 def _keep_memory(argv: list[str]) -> None:

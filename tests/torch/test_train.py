@@ -64,17 +64,24 @@ def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeyp
 
 
 def test_processes_train_one_network_together(folder, tmp_path):
-    """Each has its part of the batch; all take the same steps, so that the saved weights are any one's."""
-    options = (config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
+    """Each has its part of the batch; one of them saves and logs."""
+    arguments = (config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
     alone = loop.Run(config.PLANS["tiny"], tmp_path / "alone", False, None, [folder])
     alone.go()
-    torch.multiprocessing.spawn(loop._one_of, (2, 1, str(tmp_path), options), 2)
+    loop.go_together(arguments, 2, 1)
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     assert saved["phase"] == 3
     moved = [name for name, value in alone.net.state_dict().items() if not torch.equal(value, saved["net"][name])]
     assert moved, "other draws, other weights"
     rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
     assert len(rows) == len((tmp_path / "alone" / "log.jsonl").read_text().splitlines())
+
+
+def test_missing_data_is_a_sentence_with_several_processes_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("LGD_DATA", str(tmp_path / "none"))
+    monkeypatch.setattr(loop, "_keep_memory", lambda argv: None)
+    with pytest.raises(LgdError, match="was not found"):
+        loop.main(["--plan", "tiny", "--out", str(tmp_path / "run"), "--threads", str(torch.get_num_threads()), "--processes", "2"])
 
 
 def test_gradients_are_the_mean_of_all_processes(tmp_path):
