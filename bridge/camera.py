@@ -74,8 +74,8 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     """A path moved so that the body covers its points, without the jitter of placing every frame alone.
 
     path: (F, 3) m; relative: (F, K, 3) m points about it; rays: (F, K, 2); confidence: (F, K); times: (F) s. Depth is the
-    closed-form placement's, within bounds round the path's, smoothed; x and y follow by weighted least squares at that depth, their direction smoothed
-    briefly. Frames with fewer than two points seen lie between their neighbours.
+    closed-form placement's, within bounds round the path's, smoothed; x and y follow by weighted least squares at that
+    depth, their direction smoothed briefly. Frames with fewer than two points seen lie between their neighbours.
     """
     free = place_by_reprojection(relative, rays, confidence)
     good = np.isfinite(free).all(-1) & (free[:, 2] > 0.3)

@@ -119,11 +119,11 @@ def _lasting(residual: Tensor, weight: Tensor) -> Tensor:
     frames = residual.shape[1]
     if frames == 1:
         return torch.zeros_like(residual)
-    sums = torch.cat((residual * weight[..., None], weight[..., None]), -1).cumsum(1, dtype=torch.float64)
+    sums = torch.cat((residual * weight[..., None], weight[..., None]), -1).cumsum(1)
     sums = torch.nn.functional.pad(sums, (0, 0, 0, 0, 1, 0))
     at = torch.arange(frames, device=residual.device)
     around = sums[:, (at + LASTING + 1).clamp_max(frames)] - sums[:, (at - LASTING).clamp_min(0)]
-    return (around[..., :2] / (around[..., 2:] + LASTING_PRIOR / EPS_POINT)).to(residual)
+    return around[..., :2] / (around[..., 2:] + LASTING_PRIOR / EPS_POINT)
 
 
 def _aimed(posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, residual: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

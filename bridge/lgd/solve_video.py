@@ -162,7 +162,7 @@ def carry_over(solved: Solved, good: Tensor) -> Solved:
     """
     if bool(good.all()) or not bool(good.any()):
         return solved
-    times = torch.arange(len(good), device=good.device, dtype=torch.float64)
+    times = torch.arange(len(good), device=good.device, dtype=torch.float32)
     solved.rotations = resample_rotations(solved.rotations[good], times[good], times)
     for name in ("pelvis", "up"):
         setattr(solved, name, resample_values(getattr(solved, name)[good], times[good], times))
@@ -173,14 +173,11 @@ def carry_over(solved: Solved, good: Tensor) -> Solved:
 def away_from_gaps(good: Tensor) -> Tensor:
     """Good frames (T) without those beside a gap of LONG frames or more: there a limb that is missing as well has a seen past
     or a seen future, but not both, and would jump in the next frame."""
-    bad = (~good).float()[None, None]
-    window = torch.nn.functional.avg_pool1d(bad, LONG, 1) > 1 - 1e-3 if len(good) >= LONG else bad[..., :0] > 0
-    long = torch.nn.functional.pad(window.float(), (LONG - 1, LONG - 1))
-    long = torch.nn.functional.max_pool1d(long, LONG, 1)[0, 0, : len(good)] > 0  # frames of long gaps
-    beside = torch.zeros_like(good)
-    beside[1:] |= long[:-1]
-    beside[:-1] |= long[1:]
-    sure = good & ~beside
+    index = good.nonzero().squeeze(-1)
+    ends = index.new_tensor([-1]), index.new_tensor([len(good)])
+    wide = torch.cat((ends[0], index, ends[1])).diff() > LONG
+    sure = good.clone()
+    sure[index[wide[:-1] | wide[1:]]] = False
     return sure if bool(sure.any()) else good
 
 
