@@ -14,6 +14,7 @@ from torch import Tensor
 
 SEEN = 0.05  # points with less confidence count as not seen
 BOX_SIGMA = 6.0  # frames at 30 fps over which the box is smoothed
+LASTING = 60  # frames before and after over which habits of a detector are told
 PERSON = 1.7  # m that a box of size 1 stands for at log-depth 0
 
 
@@ -22,7 +23,8 @@ class Observation:
     """points (B, T, 30, 2) in units of the box, 0 where not seen; confidence (B, T, 30); turn (B, T, 3, 3) camera to
     virtual camera; size (B, T, 1) the box's angular size (tangent); centre (B, T, 2) ray of the box's centre;
     valid (B, T) at least three points seen; velocity (B, T, 30, 2) motion across the image in boxes a frame, 0 where a
-    neighbour is not seen."""
+    neighbour is not seen; roughness (B, T, 31) how much each point, and all together, shake over the seconds around: log of
+    the mean change of velocity in hundredths of a box a frame^2."""
 
     points: Tensor
     confidence: Tensor
@@ -31,6 +33,7 @@ class Observation:
     centre: Tensor
     valid: Tensor
     velocity: Tensor
+    roughness: Tensor
 
 
 def smooth_weighted(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
@@ -51,6 +54,19 @@ def smooth_weighted(values: Tensor, weights: Tensor, sigma: float) -> Tensor:
     mean = (values * weights[..., None]).sum(1, keepdim=True) / weights.sum(1)[:, None, None].clamp_min(1e-6)
     wide = 1e-4
     return (summed[..., :-1] + wide * mean) / (summed[..., -1:] + wide)
+
+
+def running_mean(values: Tensor, weights: Tensor, prior: float, value: float = 0.0) -> Tensor:
+    """Mean over LASTING frames before and after, drawn to `value` as by `prior` of weight.
+
+    values: (B, T, K, C), weights: (B, T, K). Returns (B, T, K, C).
+    """
+    frames = values.shape[1]
+    sums = torch.cat((values * weights[..., None], weights[..., None]), -1).cumsum(1)
+    sums = torch.nn.functional.pad(sums, (0, 0, 0, 0, 1, 0))
+    at = torch.arange(frames, device=values.device)
+    around = sums[:, (at + LASTING + 1).clamp_max(frames)] - sums[:, (at - LASTING).clamp_min(0)]
+    return (around[..., :-1] + prior * value) / (around[..., -1:] + prior)
 
 
 def observe(rays: Tensor, confidence: Tensor, smooth: float = BOX_SIGMA) -> Observation:
@@ -75,7 +91,9 @@ def observe(rays: Tensor, confidence: Tensor, smooth: float = BOX_SIGMA) -> Obse
     points = ahead[..., :2] / ahead[..., 2:].clamp_min(0.05) / size[..., None]
     points = torch.where(seen[..., None], points, torch.zeros_like(points)).clamp(-4, 4)
     confidence = torch.where(seen, confidence, torch.zeros_like(confidence))
-    return Observation(points, confidence, turn, size, centre, valid, _velocity(rays, seen, size))
+    return Observation(
+        points, confidence, turn, size, centre, valid, _velocity(rays, seen, size), _roughness(rays, seen, size)
+    )
 
 
 def _velocity(rays: Tensor, seen: Tensor, size: Tensor) -> Tensor:
@@ -86,6 +104,18 @@ def _velocity(rays: Tensor, seen: Tensor, size: Tensor) -> Tensor:
         step = (rays[:, 2:] - rays[:, :-2]) / 2 / size[:, 1:-1, None]
         out[:, 1:-1] = torch.where(both, step, torch.zeros_like(step)).clamp(-0.2, 0.2)
     return out
+
+
+def _roughness(rays: Tensor, seen: Tensor, size: Tensor) -> Tensor:
+    """Of a detector's points what its noise is most easily told by."""
+    rough = torch.zeros_like(rays[..., 0])
+    if rays.shape[1] > 2:
+        change = (rays[:, 2:] - 2 * rays[:, 1:-1] + rays[:, :-2]) / size[:, 1:-1, None]
+        three = (seen[:, 2:] & seen[:, 1:-1] & seen[:, :-2]).to(rays)
+        change = torch.nn.functional.pad(change.norm(dim=-1).clamp_max(0.05), (0, 0, 1, 1))
+        mean = running_mean(change[..., None], torch.nn.functional.pad(three, (0, 0, 1, 1)), 2.0, 0.01)
+        rough = (mean.squeeze(-1) / 0.01 + 0.02).log()
+    return torch.cat((rough, rough.mean(-1, keepdim=True)), -1)
 
 
 def look_at(ray: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
-from .energy import Feedback, feedback
+from .energy import Feedback, Precision, feedback
 from .observation import Observation, locate_pelvis, look_at, place_pelvis, smooth_weighted
 from .touch import Touch
 
@@ -22,9 +22,11 @@ SCALE = 6.0  # of the points against the other inputs
 SPEED_SCALE = 40.0  # a foot at rest moves by a thousandth of the box a frame
 # What brings each part of a step's feedback to the size of the other inputs; a smaller input is learned more slowly.
 RESIDUAL_SCALE, ENERGY_SCALE, TURN_SCALE, AIMED_SCALE, PLACE_SCALE = 40.0, 20.0, 8.0, 8.0, 20.0
-SHAPE_SCALE, FOCAL_SCALE, LIMIT_SCALE = 20.0, 15.0, 20.0
+CLIP_SCALE, LIMIT_SCALE = 2.0, 20.0
 STEADY = (2.0, 6.0)  # frames over which a step's aim may be averaged
+CALM = (1.0, 3.0)  # frames over which the finished motion may be
 GATE = 8.0  # a gate must come to mean all or nothing within the few steps that training can afford
+PRECISION = 3.5  # log of how far learned weights may go from what they are without
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -136,7 +138,7 @@ class VideoNet(nn.Module):
         self.head = nn.Linear(w, 144 + 3)
         self.head_clip = nn.Linear(w, 10 + 1)
         self.signs = nn.Linear(w, 6 + 3 + 24)
-        before, motion, after = w + 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 10 + 1, 60 + 72 + 72 + 3, 69 + 3
+        before, motion, after = w + 144 + 3 + 10 + 1 + 60 + 1 + 72 + 72 + 3 + 22, 60 + 72 + 72 + 3, 69 + 3
         self.state_in = nn.Linear(before + motion + after, w)
         with torch.no_grad():  # what single frames lack (motion) enters as nothing, until learned, and not as noise
             self.inlet[0].weight[:, -60:] = 0
@@ -145,18 +147,23 @@ class VideoNet(nn.Module):
         self.update = nn.ModuleList(Block(w, config.kernel, d) for d in config.update)
         self.update_norm = nn.LayerNorm(w)
         self.step = nn.Linear(w, 72 + 3 + 72 + 3)
-        self.step_clip = nn.Linear(w, 10 + 1 + 10 + 1)
-        self.steadiness = nn.Linear(w, (72 + 3) * (1 + len(STEADY)))
-        self.distrust = nn.Linear(w, 72 + 3)
+        self.step_clip = nn.Linear(w, 10 + 1 + 22)
+        self.steadiness = nn.Linear(w + 31, (72 + 3) * (1 + len(STEADY)))
+        self.distrust = nn.Linear(w + 31, 72 + 3)
+        self.precision = nn.Linear(w + 31, 30 + 25)
+        self.trust = nn.Linear(w + 31, 72 + 3)
+        self.calm = nn.Linear(w + 31, (24 + 1) * (1 + len(CALM)))
         self.touch = Touch()
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
-        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust):
+        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust, self.trust, self.calm, self.precision):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
             self.signs.bias[9:] = -2.5
+            self.step_clip.bias[11:] = -1.0 / GATE
             self.distrust.bias[:] = 1.4 / GATE
+            self.calm.bias[25:] = -2.0 / GATE
 
     def encode(self, obs: Observation, known: Tensor, static: Tensor, family: Tensor) -> Tensor:
         """Features (B, T, W). known, static: (B) in {0, 1}; family: (B, 3) one-hot of FAMILIES."""
@@ -217,17 +224,18 @@ class VideoNet(nn.Module):
     ) -> tuple[Tensor, State]:  # fmt: skip
         """One learned step: features and the next estimate."""
         count, frames = obs.confidence.shape[:2]
-        with torch.no_grad():
-            back = body.feedback(state, obs, static, self.limits)
-            if self.blind:
-                back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
+        before = self.norm(x)
+        weights = PRECISION * (GATE / PRECISION * self.precision(torch.cat((before, obs.roughness), -1))).tanh()
+        back = body.feedback(state.detached(), obs, static, known, self.limits, Precision(weights[..., :30], weights[..., 30:]))
+        if self.blind:
+            back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
         wide = lambda v: v[:, None].expand(count, frames, -1)  # noqa: E731
         now = state.detached()
         parts = (
-            self.norm(x), to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
+            before, to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
             squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
-            squash(back.turn * TURN_SCALE), squash(back.aimed * AIMED_SCALE), squash(back.place * PLACE_SCALE),
-            wide(back.shape) * SHAPE_SCALE, wide(back.focal) * FOCAL_SCALE,
+            squash(back.turn * TURN_SCALE), squash(back.aimed.detach() * AIMED_SCALE), squash(back.place.detach() * PLACE_SCALE),
+            squash(wide(back.clip.flatten(1)) * CLIP_SCALE),
             squash(back.lasting.flatten(2) * RESIDUAL_SCALE), back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
         y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
@@ -236,37 +244,55 @@ class VideoNet(nn.Module):
         z = self.update_norm(y)
         out = self.step(z)
         clip = self.step_clip(self._pool(z, obs))
-        rate = 8 * nn.functional.softplus(out[..., 75:] - 3)  # 0.4 at first
         # The explicit part goes along the gradient over the curvature: a gradient says which way, not how far, and limbs
         # seen end on have next to none.
-        aimed = rate * self._steadied(back, z, obs)
+        told = torch.cat((z, obs.roughness), -1)
+        rate = 8 * nn.functional.softplus(out[..., 75:] + GATE * self.trust(told) - 3)  # 0.4 at first
+        aimed = rate * self._steadied(back, told, obs)
         turn = out[..., :72] + aimed[..., :72]
         tau = now.tau + out[..., 72:75] + aimed[..., 72:]
-        rates = 0.1 * nn.functional.softplus(clip[:, 11:] - 3)
-        betas = now.betas + clip[:, :10] - rates[:, :10] * back.shape
-        if body.betas is not None:
-            betas = body.betas
-        focal = (now.focal + clip[:, 10:11] - rates[:, 10:] * back.focal) * (1 - known[:, None])
+        mix = (GATE * clip[:, 11:]).sigmoid().unflatten(-1, (11, 2))
+        common = clip[:, :11] + (mix * back.clip).sum(-1)
+        betas = now.betas + common[:, :10] if body.betas is None else body.betas
+        focal = (now.focal + common[:, 10:]) * (1 - known[:, None])
         rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
+        if k >= self.config.steps - 1:
+            rotations, tau = self._calmed(rotations, tau, told, obs)
         return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
 
     def touching(self, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> Tensor:
         """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
         return self.touch(body.posed(state, obs), state.camera_turn(obs), state.up, state.doubt, obs, static)
 
-    def _steadied(self, back: Feedback, z: Tensor, obs: Observation) -> Tensor:
+    def _steadied(self, back: Feedback, told: Tensor, obs: Observation) -> Tensor:
         """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around, without a share of what
         lasts: a detector's noise passes into the first, hardly into the second, and its habits not into the third."""
         aimed = torch.cat((back.aimed, back.place), -1)
         if aimed.shape[1] == 1:
             return aimed
-        aimed = aimed - (GATE * self.distrust(z)).sigmoid() * torch.cat((back.lasting_aimed, back.lasting_place), -1)
+        aimed = aimed - (GATE * self.distrust(told)).sigmoid() * torch.cat((back.lasting_aimed, back.lasting_place), -1)
         seen = obs.confidence.sum(-1)
-        share = self.steadiness(z).unflatten(-1, (1 + len(STEADY), -1)).softmax(-2)
+        share = self.steadiness(told).unflatten(-1, (1 + len(STEADY), -1)).softmax(-2)
         out = share[..., 0, :] * aimed
         for k, sigma in enumerate(STEADY):
             out = out + share[..., 1 + k, :] * smooth_weighted(aimed, seen, sigma)
         return out
+
+
+    def _calmed(self, rotations: Tensor, tau: Tensor, told: Tensor, obs: Observation) -> tuple[Tensor, Tensor]:
+        """The motion with a learned share of its averages over the frames around, for every joint and the place: what shakes
+        from frame to frame is a detector's, seldom a person's."""
+        if tau.shape[1] == 1:
+            return rotations, tau
+        packed = torch.cat((to_6d(rotations).flatten(2), tau), -1)
+        share = (GATE * self.calm(told)).unflatten(-1, (1 + len(CALM), -1)).softmax(-2)
+        # One share for a joint's six numbers, one for the place's three.
+        share = torch.cat((share[..., :24].repeat_interleave(6, -1), share[..., 24:].expand(*share.shape[:-1], 3)), -1)
+        out = share[..., 0, :] * packed
+        seen = obs.confidence.sum(-1)
+        for k, sigma in enumerate(CALM):
+            out = out + share[..., 1 + k, :] * smooth_weighted(packed, seen, sigma)
+        return from_6d(out[..., :144].unflatten(-1, (24, 6))), out[..., 144:]
 
 
 class ClipBody:
@@ -286,14 +312,17 @@ class ClipBody:
         """Joints and landmarks in the virtual camera's frame."""
         return self.shaped(state.betas).posed(state.rotations, state.pelvis(obs.size))
 
-    def feedback(self, state: State, obs: Observation, static: Tensor, limits: Tensor) -> Feedback:
+    def feedback(self, state: State, obs: Observation, static: Tensor, known: Tensor, limits: Tensor, precision: Precision) -> Feedback:
         shaped = self.shaped(state.betas)
+        asked = torch.ones_like(state.tau[:, 0, :1]).repeat(1, 11)
+        asked[:, :10] *= self.betas is None
+        asked[:, 10] -= known
         size = state.size(obs.size)
         pelvis = place_pelvis(state.tau, size)
         posed = shaped.posed(state.rotations, pelvis)
         return feedback(
-            posed, shaped, state.rotations, pelvis, size, obs, state.contact[..., :4].sigmoid(), static, limits,
-            self.body, self.directions,
+            posed, shaped, state.rotations, pelvis, size, obs, state.contact[..., :4].sigmoid(), static, asked, limits,
+            self.body, self.directions, precision,
         )  # fmt: skip
 
 

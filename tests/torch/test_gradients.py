@@ -6,8 +6,10 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel, pull_back
 from bridge.lgd import paper
-from bridge.lgd.energy import DAMPING, DAMPING_PLACE, DAMPING_ROOT, EPS_POINT, _lasting, feedback
+from bridge.lgd.energy import EPS_POINT, Precision, _lasting, feedback
+from bridge.lgd.newton import DAMPING_CLIP, Solution, Tree, clip_step, usual_damping
 from bridge.lgd.observation import PERSON, locate_pelvis, observe, place_pelvis, project
+from bridge.lgd.video import ClipBody
 from bridge.rotations import exp_so3, from_6d, log_so3, right_jacobian, to_6d
 
 
@@ -62,8 +64,6 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     turn = torch.zeros(count, frames, 24, 3, requires_grad=True)
     tau = torch.zeros(count, frames, 3)
     focal = torch.full((count, 1), 0.1, requires_grad=True)
-    from bridge.lgd.video import ClipBody
-
     clip = ClipBody(model, offsets.expand(count, -1, -1), directions.expand(count, -1, -1, -1), parents)
     shaped = clip.shaped(betas)
     size = obs.size * (-focal).exp()[:, None]
@@ -71,18 +71,17 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     posed = shaped.posed(rotations @ exp_so3(turn), pelvis)
     seen = (obs.confidence > 0).float()
     residual = (project(posed.points, size) - obs.points) * seen[..., None]
-    energy = (((residual.square().sum(-1) + EPS_POINT**2).sqrt() - EPS_POINT) * obs.confidence).sum((0, 1, 2))
-    expected = torch.autograd.grad(energy, (turn, betas, focal))
+    error = (((residual.square().sum(-1) + EPS_POINT**2).sqrt() - EPS_POINT) * obs.confidence).sum((0, 1, 2))
+    (expected,) = torch.autograd.grad(error, turn)
     limits = torch.stack((torch.full((23, 3), -9.0), torch.full((23, 3), 9.0)))
+    precision = Precision(torch.randn(count, frames, 30) * 0.5, torch.randn(count, frames, 25) * 0.5)
     with torch.no_grad():
         back = feedback(
-            posed, shaped, rotations, pelvis, size, obs, torch.zeros(count, frames, 4), torch.ones(count), limits,
-            model, clip.directions,
+            posed, shaped, rotations, pelvis, size, obs, torch.zeros(count, frames, 4), torch.ones(count),
+            torch.ones(count, 11), limits, model, clip.directions, precision,
         )  # fmt: skip
     limit = 5.0
-    assert torch.allclose(back.turn, (expected[0].flatten(2) * PERSON).clamp(-limit, limit), atol=2e-3)
-    assert torch.allclose(back.shape, (expected[1] * PERSON / frames).clamp(-limit, limit), atol=2e-3)
-    assert torch.allclose(back.focal, (expected[2] / frames).clamp(-limit, limit), atol=2e-3)
+    assert torch.allclose(back.turn, (expected.flatten(2) * PERSON).clamp(-limit, limit), atol=2e-3)
     assert back.turn.abs().max() > 0.01
 
     # The damped Gauss-Newton step from the whole Jacobian.
@@ -93,7 +92,8 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     by_turn, by_move = torch.autograd.functional.jacobian(seen_points, zero)
     jacobian = torch.cat((by_turn[:, :, 0, 0].flatten(2), by_move[:, :, 0, 0]), -1).detach()
     weight = obs.confidence[0, 0] * seen[0, 0] / (residual[0, 0].square().sum(-1) + EPS_POINT**2).sqrt()
-    damping = torch.cat((torch.full((3,), DAMPING_ROOT), torch.full((69,), DAMPING), torch.full((3,), DAMPING_PLACE)))
+    weight = weight * precision.points[0, 0].exp()
+    damping = (usual_damping(tau) * precision.damping[0, 0].exp()).repeat_interleave(3)
     curvature = torch.einsum("kca,kcb,k->ab", jacobian, jacobian, weight) + damping.diag()
     slope = torch.einsum("kca,kc,k->a", jacobian, residual[0, 0], weight)
     step = -torch.linalg.solve(curvature.double(), slope.double()).float().detach()
@@ -105,6 +105,75 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     lasting = -torch.linalg.solve(curvature.double(), slope.double()).float().detach()
     assert torch.allclose(back.lasting_aimed[0, 0], lasting[:72].clamp(-limit, limit), atol=1e-4)
     assert lasting[:72].abs().max() > 0.005
+
+
+def test_the_clips_step_solves_poses_and_shape_and_focal_length_together():
+    """Against one dense system of two frames' poses, two places, the shape and the focal length."""
+    torch.manual_seed(6)
+    model = body()
+    offsets, directions, parents = model.landmarks("body25b")
+    clip = ClipBody(model, offsets[None], directions[None], parents)
+    rotations, tau = random_rotations(1, 2, 24, size=0.3), torch.zeros(1, 2, 3)
+    told = torch.full((1, 2, 1), 0.4)
+
+    def points(turn, move, betas, focal):
+        size = told * (-focal).exp()[:, None]
+        return project(clip.shaped(betas).posed(rotations @ exp_so3(turn), place_pelvis(tau, size) + move).points, size)
+
+    now = torch.zeros(1, 2, 24, 3), torch.zeros(1, 2, 3), torch.randn(1, 10) * 0.5, torch.zeros(1, 1)
+    parts = torch.autograd.functional.jacobian(points, now)
+    jacobian = torch.cat([p.reshape(120, -1) for p in parts], 1)
+    residual, weight = torch.randn(1, 2, 30, 2) * 0.03, torch.rand(1, 2, 30) * 40
+    damping = torch.rand(1, 2, 25) + 0.1
+    pelvis = place_pelvis(tau, told)
+    posed = clip.shaped(now[2]).posed(rotations, pelvis)
+    for asked in (torch.ones(1, 11), torch.ones(1, 11).index_fill(1, torch.tensor([2, 10]), 0)):
+        tree = Tree(posed, pelvis, told, parents, weight, damping)
+        found = clip_step(tree, posed, pelvis, told, residual, model, clip.directions, asked)
+        assert found.shape == (1, 11, len(DAMPING_CLIP))
+        rows = jacobian.clone()
+        rows[:, -11:] *= asked
+        for k, own in enumerate(DAMPING_CLIP):
+            diagonal = torch.cat((
+                damping[0, :, :24].repeat_interleave(3, -1).flatten(), damping[0, :, 24:].repeat(1, 3).flatten(),
+                torch.full((11,), own),
+            ))  # fmt: skip
+            scaled = rows * weight.flatten().repeat_interleave(2)[:, None]
+            system = (rows.T @ scaled + diagonal.diag()).double()
+            step = -torch.linalg.solve(system, (scaled.T @ residual.flatten()).double()).float()
+            assert torch.allclose(found[0, :, k], step[-11:], atol=2e-3 * float(step[-11:].abs().max())), k
+        assert torch.equal(found[0].abs().amax(-1) > 1e-4, asked[0] > 0)
+
+
+def test_weights_and_damping_are_learned_through_the_step():
+    torch.manual_seed(7)
+    shaped = body().shaped(torch.zeros(10), "body25b")
+    double = type(shaped)(shaped.rest.double(), shaped.offsets.double(), shaped.parents)
+    pelvis = torch.tensor([0.1, 0.2, 5.0]).double().expand(1, 2, 3)
+    posed = double.posed(random_rotations(1, 2, 24, size=0.3).double(), pelvis)
+    residual = torch.randn(2, 1, 2, 30, 2).double() * 0.05
+    size = torch.full((1, 2, 1), 0.3).double()
+
+    def step(damping, weight):
+        tree = Tree(posed, pelvis, size, shaped.parents, 50 * weight.exp().detach(), 0.3 * damping.exp().detach())
+        return Solution.apply(damping, weight, tree, tree.weighted(residual))
+
+    logs = torch.randn(1, 2, 25).double().requires_grad_(), torch.randn(1, 2, 30).double().requires_grad_()
+    assert torch.autograd.gradcheck(step, logs, eps=1e-6, atol=1e-6, rtol=1e-4)
+
+
+def test_roughness_tells_shaking_from_motion():
+    torch.manual_seed(8)
+    time = torch.arange(120.0) / 30
+    path = torch.stack((torch.sin(3 * time), torch.cos(2 * time)), -1)[None, :, None] * 0.1
+    rays = path + torch.randn(1, 1, 30, 2) * 0.2
+    seen = torch.ones(1, 120, 30)
+    calm = observe(rays, seen).roughness
+    shaken = rays.clone()
+    shaken[:, :, 5] += torch.randn(1, 120, 2) * 0.01
+    rough = observe(shaken, seen).roughness
+    assert calm.shape == (1, 120, 31) and (rough - calm)[..., 5].min() > 1 and (rough - calm)[..., :5].abs().max() < 0.1
+    assert observe(rays[:, :1], seen[:, :1]).roughness.abs().max() == 0
 
 
 def test_what_lasts_of_the_residuals_is_their_habit_and_not_their_motion():
