@@ -25,15 +25,6 @@ LASTING_PRIOR = 3.0  # seen frames: a point's lasting offset is drawn to zero as
 
 
 @dataclass
-class Precision:
-    """What a step weighs the points and its damping with, as logarithms against what they are without: points (B, T, 30),
-    damping (B, T, 25) of the joints' turns and the pelvis's move."""
-
-    points: Tensor
-    damping: Tensor
-
-
-@dataclass
 class Feedback:
     """What a step sees of the present state. residual (B, T, 30, 2) boxes; energy (B, T) robust reprojection error;
     turn (B, T, 72): gradient of the reprojection energy; aimed (B, T, 72) rad and place (B, T, 3) as the state's tau: the
@@ -73,13 +64,14 @@ def reprojection_energy(posed: Posed, size: Tensor, obs: Observation) -> tuple[T
 def feedback(
     posed: Posed, shaped: Shaped, rotations: Tensor, pelvis: Tensor, size: Tensor, obs: Observation,
     contact: Tensor, static: Tensor, asked: Tensor, limits: Tensor, body: BodyModel, directions: Tensor,
-    precision: Precision,
+    damping: Tensor,
 ) -> Feedback:  # fmt: skip
-    """All gradients at the present state, itself without gradients but for what the steps owe to `precision`.
+    """All gradients at the present state, itself without gradients but for what the steps owe to `damping`.
 
     posed: in the virtual camera's frame; rotations: (B, T, 24, 3, 3); pelvis: (B, T, 3) m; size: (B, T, 1) with the
     focal correction applied; contact: (B, T, 4) in [0, 1]; static: (B); asked: (B, 11) in {0, 1}, which of betas and
-    focal length are to be found; limits: (2, 23, 3) rad; directions: (B, 30, 3, 10) of the landmarks.
+    focal length are to be found; limits: (2, 23, 3) rad; directions: (B, 30, 3, 10) of the landmarks; damping:
+    (B, T, 25) of the joints' turns and the pelvis's move, as logarithms against the usual.
     """
     count, frames = pelvis.shape[:2]
     learns = torch.is_grad_enabled()
@@ -97,18 +89,16 @@ def feedback(
         turn, _ = pull_back(posed, posed.points, shaped.parents, force)
         weight = obs.confidence * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
         lasting = _lasting(residual, weight)
-        weight = weight * precision.points.exp()
-        damping = usual_damping(pelvis) * precision.damping.exp()
         joints_cam = (posed.joints - pelvis[..., None, :]) @ obs.turn  # row vectors: turn^T applied
         smooth = _smoothness(posed, joints_cam, obs.turn)
         contact_turn, contact_place = _sliding(posed, obs.turn, contact * static[:, None, None])
         vectors = log_so3(rotations[:, :, 1:])
         excess = (vectors - limits[1]).clamp_min(0) + (vectors - limits[0]).clamp_max(0)
-        tree = Tree(posed, pelvis, size, shaped.parents, weight, damping)
+        tree = Tree(posed, pelvis, size, shaped.parents, weight, usual_damping(pelvis) * damping.exp())
         clip = clip_step(tree, posed, pelvis, size, residual, body, directions, asked)
         error = tree.weighted(torch.stack((residual, lasting)) if frames > 1 else residual[None])
     with torch.set_grad_enabled(learns):
-        aimed, move = pose_step(tree, error, posed.world.detach(), precision.damping, precision.points)
+        aimed, move = pose_step(tree, error, posed.world.detach(), damping)
         place = _as_tau(move, pelvis.detach(), size.detach())
         if frames == 1:  # nothing lasts
             aimed, place = (torch.cat((v, torch.zeros_like(v))) for v in (aimed, place))

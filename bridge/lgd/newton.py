@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Damped Gauss-Newton (Levenberg-Marquardt) steps for a clip: of every frame's pose, and of what all frames share.
 
-Both solve linear systems in closed form, without automatic differentiation; how much a step trusts each point and how far it dares
-to move each joint may be learned through it (`Solution`).
+Both solve linear systems in closed form, without automatic differentiation; how far a step dares to move each joint may be
+learned through it (`Solution`).
 """
 
 import copy
@@ -135,37 +135,33 @@ class Tree:
 
 
 class Solution(torch.autograd.Function):
-    """A tree's step as a function of the logarithms of its damping (B, T, 25) and of its points' weights (B, T, 30), which
-    are learned through it: turns (3, R, 24, N) and moves (3, R, N). The derivative of a solution is a solution of the
-    same system, so going back costs as much as going forth."""
+    """A tree's step as a function of the logarithm of its damping (B, T, 25), which is learned through it: turns (3, R, 24, N)
+    and moves (3, R, N). The derivative of a solution is a solution of the same system, so going back costs as much as
+    going forth."""
 
     @staticmethod
-    def forward(ctx, damping: Tensor, weight: Tensor, tree: Tree, error: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx, damping: Tensor, tree: Tree, error: Tensor) -> tuple[Tensor, Tensor]:
         twists = tree.solve(error)
-        ctx.kept = tree, error, twists, damping.shape[:2]
+        ctx.kept = tree, twists, damping.shape[:2]
         return tree.turns(twists), twists[3:, :, 0].clone()  # what is returned must not be kept: it would keep this in turn
 
     @staticmethod
-    def backward(ctx, by_turns: Tensor, by_moves: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        tree, error, twists, shape = ctx.kept
+    def backward(ctx, by_turns: Tensor, by_moves: Tensor) -> tuple[Tensor, None, None]:
+        tree, twists, shape = ctx.kept
         answer = tree.answer(by_turns, by_moves)
         turned = (tree.turns(answer) * tree.turns(twists)).sum((0, 1))
         moved = (answer[3:, :, 0] * twists[3:, :, 0]).sum((0, 1))
-        alike = torch.cat((turned, moved[None]))
-        by_damping = alike * tree.damping
-        by_weight = (tree.seen(answer) * (error + tree.seen(twists))).sum((0, 1))
-        return by_damping.T.unflatten(0, shape), by_weight.T.unflatten(0, shape), None, None
+        by_damping = torch.cat((turned, moved[None])) * tree.damping
+        return by_damping.T.unflatten(0, shape), None, None
 
 
-def pose_step(
-    tree: Tree, error: Tensor, world: Tensor, damping: Tensor, weight: Tensor
-) -> tuple[Tensor, Tensor]:
+def pose_step(tree: Tree, error: Tensor, world: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Turns (R, B, T, 24, 3) rad in the joints' own axes and the pelvis's moves (R, B, T, 3) m that best take away R errors.
 
-    error: (2, R, 30, N) as `Tree.weighted` gives it; world: (B, T, 24, 3, 3) of the joints; damping, weight: the logarithms
-    that the tree was made with and that the step teaches.
+    error: (2, R, 30, N) as `Tree.weighted` gives it; world: (B, T, 24, 3, 3) of the joints; damping: the logarithm of the
+    tree's own, which the step teaches.
     """
-    turns, moves = Solution.apply(damping, weight, tree, error)
+    turns, moves = Solution.apply(damping, tree, error)
     last = lambda v: v.movedim((1, -1), (0, 1)).unflatten(1, world.shape[:2])  # noqa: E731
     # Damped alike in all directions, so solved in the camera's axes.
     return (world.transpose(-1, -2) @ last(turns).transpose(-1, -2)[..., None]).squeeze(-1), last(moves)

@@ -122,7 +122,7 @@ class VideoSolver:
             body = self.clip_body(len(left), betas)
             x, state = self.net.advance(x, state, k, obs, body, flag(focal_known, len(left)), flag(static, len(left)))
             energies.append(float(state.energy[0].mean()))
-            if len(left) > 1 and k == steps - 2:  # the last step is for those that somewhere are the likeliest
+            if len(left) > 1 and k == 0:  # the other steps are for those that somewhere are the likeliest
                 kept = self._choose(state, obs, betas, left).unique().tolist()
                 left, x, state, obs = left[kept], x[kept], select(state, kept), select(obs, kept)
         if len(left) > 1:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
-from .energy import Feedback, Precision, feedback
+from .energy import Feedback, feedback
 from .observation import Observation, locate_pelvis, look_at, place_pelvis, smooth_weighted
 from .touch import Touch
 
@@ -26,7 +26,7 @@ CLIP_SCALE, LIMIT_SCALE = 2.0, 20.0
 STEADY = (2.0, 6.0)  # frames over which a step's aim may be averaged
 CALM = (1.0, 3.0)  # frames over which the finished motion may be
 GATE = 8.0  # a gate must come to mean all or nothing within the few steps that training can afford
-PRECISION = 3.5  # log of how far learned weights may go from what they are without
+STIFF = 3.5  # log of how far learned damping may go from the usual
 FAMILIES = ("coco", "openpose", "blaze")
 
 
@@ -38,7 +38,7 @@ class VideoConfig:
     encoder: tuple[int, ...] = (1, 2, 4, 8)
     update: tuple[int, ...] = (1, 4)
     kernel: int = 9
-    steps: int = 3
+    steps: int = 4
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -150,13 +150,13 @@ class VideoNet(nn.Module):
         self.step_clip = nn.Linear(w, 10 + 1 + 22)
         self.steadiness = nn.Linear(w + 31, (72 + 3) * (1 + len(STEADY)))
         self.distrust = nn.Linear(w + 31, 72 + 3)
-        self.precision = nn.Linear(w + 31, 30 + 25)
+        self.damping = nn.Linear(w + 31, 24 + 1)
         self.trust = nn.Linear(w + 31, 72 + 3)
         self.calm = nn.Linear(w + 31, (24 + 1) * (1 + len(CALM)))
         self.touch = Touch()
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
-        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust, self.trust, self.calm, self.precision):
+        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust, self.trust, self.calm, self.damping):
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
@@ -225,8 +225,8 @@ class VideoNet(nn.Module):
         """One learned step: features and the next estimate."""
         count, frames = obs.confidence.shape[:2]
         before = self.norm(x)
-        weights = PRECISION * (GATE / PRECISION * self.precision(torch.cat((before, obs.roughness), -1))).tanh()
-        back = body.feedback(state.detached(), obs, static, known, self.limits, Precision(weights[..., :30], weights[..., 30:]))
+        damping = STIFF * (GATE / STIFF * self.damping(torch.cat((before, obs.roughness), -1))).tanh()
+        back = body.feedback(state.detached(), obs, static, known, self.limits, damping)
         if self.blind:
             back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
         wide = lambda v: v[:, None].expand(count, frames, -1)  # noqa: E731
@@ -238,7 +238,7 @@ class VideoNet(nn.Module):
             squash(wide(back.clip.flatten(1)) * CLIP_SCALE),
             squash(back.lasting.flatten(2) * RESIDUAL_SCALE), back.smooth, back.contact, back.contact_place, back.limits * LIMIT_SCALE, now.up,
         )  # fmt: skip
-        y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, 7)]
+        y = x + self.state_in(torch.cat(parts, -1)) + self.stage.weight[min(k, self.config.steps - 1)]
         for block in self.update:
             y = block(y)
         z = self.update_norm(y)
@@ -312,7 +312,7 @@ class ClipBody:
         """Joints and landmarks in the virtual camera's frame."""
         return self.shaped(state.betas).posed(state.rotations, state.pelvis(obs.size))
 
-    def feedback(self, state: State, obs: Observation, static: Tensor, known: Tensor, limits: Tensor, precision: Precision) -> Feedback:
+    def feedback(self, state: State, obs: Observation, static: Tensor, known: Tensor, limits: Tensor, damping: Tensor) -> Feedback:
         shaped = self.shaped(state.betas)
         asked = torch.ones_like(state.tau[:, 0, :1]).repeat(1, 11)
         asked[:, :10] *= self.betas is None
@@ -322,7 +322,7 @@ class ClipBody:
         posed = shaped.posed(state.rotations, pelvis)
         return feedback(
             posed, shaped, state.rotations, pelvis, size, obs, state.contact[..., :4].sigmoid(), static, asked, limits,
-            self.body, self.directions, precision,
+            self.body, self.directions, damping,
         )  # fmt: skip
 
 

@@ -76,6 +76,7 @@ class Recipe:
     """How hard the synthetic detector is. Training draws all of it; evaluation fixes it."""
 
     noise: tuple[float, float] = (0.0, 1.5)  # gain of WHAM's tables, uniform
+    own_noise: float = 2.0  # every point's noise in a clip is up to so many times more or less than the tables say
     drift: float = 1.0
     missing: tuple[float, float] = (0.0, 0.25)  # chance of each point a frame, uniform a clip
     down_the_tree: float = 0.03
@@ -107,7 +108,7 @@ class Recipe:
 
 TRAIN = Recipe()
 _FIXED = Recipe(
-    noise=(0, 0), drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
+    noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
     body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, frame_person=0, usual_lens=0,
     focal_exact=1,     focal_unknown=0, clean_share=0,
 )  # fmt: skip
@@ -273,6 +274,9 @@ def _detect(
     table = NOISE[None, None, :, None]  # (1, 1, 30, 1, 4)
     jitter = torch.randn(count, frames, k, 3, generator=gen) * table[..., 0]
     bias = torch.randn(count, 1, k, 3, generator=gen) * table[..., 1]
+    if recipe.own_noise > 1:  # no detector is the tables', nor is its jitter the measure of its bias
+        most = math.log(recipe.own_noise)
+        jitter, bias = (v * _uniform((count, 1, k, 1), -most, most, gen).exp() for v in (jitter, bias))
     peaks = torch.rand(count, frames, k, 1, generator=gen) < table[..., 3]
     jump = torch.randn(count, frames, 1, 3, generator=gen) * table[..., 2] * peaks
     noisy = points + gain * (jitter + bias + jump)

@@ -13,6 +13,7 @@ from ...keypoints.tracks import Keypoints
 from ...lgd import fitter
 from ...lgd.checkpoint import load_network
 from ...lgd.fitter import FitOptions, fit
+from ...lgd.video import VideoConfig
 from ...motion import Motion
 from ...rotations import exp_so3
 from .cases import FOCAL, Case, Soles
@@ -35,8 +36,9 @@ class Row:
 def our_rows() -> list[Row]:
     rows = [Row(f"paper{k}", f"paper, step {k}", "paper", k) for k in range(4)]
     rows.append(Row("paper_blind", "paper, no gradient", "paper", 3, True))
-    rows += [Row(f"video{k}", f"video, step {k}", "video", k) for k in range(4)]
-    rows.append(Row("video_blind", "video, no feedback", "video", 3, True))
+    last = VideoConfig().steps
+    rows += [Row(f"video{k}", f"video, step {k}", "video", k) for k in range(last + 1)]
+    rows.append(Row("video_blind", "video, no feedback", "video", last, True))
     return rows
 
 
