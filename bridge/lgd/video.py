@@ -156,7 +156,10 @@ class VideoNet(nn.Module):
         self.touch = Touch()
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
-        for layer in (self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust, self.trust, self.calm, self.damping):
+        for layer in (
+            self.head, self.head_clip, self.signs, self.step, self.step_clip, self.steadiness, self.distrust, self.damping,
+            self.trust, self.calm,
+        ):  # fmt: skip
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
