@@ -66,7 +66,7 @@ def feedback(
     contact: Tensor, static: Tensor, asked: Tensor, limits: Tensor, body: BodyModel, directions: Tensor,
     damping: Tensor,
 ) -> Feedback:  # fmt: skip
-    """All gradients at the present state, itself without gradients but for what the steps owe to `damping`.
+    """All gradients at the present state, which is taken as given: only `damping` is learned, through the steps.
 
     posed: in the virtual camera's frame; rotations: (B, T, 24, 3, 3); pelvis: (B, T, 3) m; size: (B, T, 1) with the
     focal correction applied; contact: (B, T, 4) in [0, 1]; static: (B); asked: (B, 11) in {0, 1}, which of betas and
@@ -74,35 +74,32 @@ def feedback(
     (B, T, 25) of the joints' turns and the pelvis's move, as logarithms against the usual.
     """
     count, frames = pelvis.shape[:2]
-    learns = torch.is_grad_enabled()
     flat = lambda g: g.reshape(count, frames, -1).clamp(-LIMIT, LIMIT)  # noqa: E731
-    with torch.no_grad():
-        seen = (obs.confidence > 0).to(pelvis)
-        residual, each, force2 = reprojection_energy(posed, size, obs)
-        energy = each.sum(-1) / seen.sum(-1).clamp_min(4)
-        force2 = force2.clamp(-1, 1)
-        depth = posed.points[..., 2].clamp_min(0.1)
-        unit = PERSON / (depth * size)
-        force = torch.cat(
-            (force2, -(force2 * posed.points[..., :2]).sum(-1, keepdim=True) / depth[..., None]), -1
-        ) * unit[..., None]  # dE/dpoint times a person's height: of order one at any distance
-        turn, _ = pull_back(posed, posed.points, shaped.parents, force)
-        weight = obs.confidence * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
-        lasting = _lasting(residual, weight)
-        joints_cam = (posed.joints - pelvis[..., None, :]) @ obs.turn  # row vectors: turn^T applied
-        smooth = _smoothness(posed, joints_cam, obs.turn)
-        contact_turn, contact_place = _sliding(posed, obs.turn, contact * static[:, None, None])
-        vectors = log_so3(rotations[:, :, 1:])
-        excess = (vectors - limits[1]).clamp_min(0) + (vectors - limits[0]).clamp_max(0)
-        tree = Tree(posed, pelvis, size, shaped.parents, weight, usual_damping(pelvis) * damping.exp())
-        clip = clip_step(tree, posed, pelvis, size, residual, body, directions, asked)
-        error = tree.weighted(torch.stack((residual, lasting)) if frames > 1 else residual[None])
-    with torch.set_grad_enabled(learns):
-        aimed, move = pose_step(tree, error, posed.world.detach(), damping)
-        place = _as_tau(move, pelvis.detach(), size.detach())
-        if frames == 1:  # nothing lasts
-            aimed, place = (torch.cat((v, torch.zeros_like(v))) for v in (aimed, place))
-        aimed, place = [flat(v) for v in aimed], [flat(v) for v in place]
+    seen = (obs.confidence > 0).to(pelvis)
+    residual, each, force2 = reprojection_energy(posed, size, obs)
+    energy = each.sum(-1) / seen.sum(-1).clamp_min(4)
+    force2 = force2.clamp(-1, 1)
+    depth = posed.points[..., 2].clamp_min(0.1)
+    unit = PERSON / (depth * size)
+    force = torch.cat(
+        (force2, -(force2 * posed.points[..., :2]).sum(-1, keepdim=True) / depth[..., None]), -1
+    ) * unit[..., None]  # dE/dpoint times a person's height: of order one at any distance
+    turn, _ = pull_back(posed, posed.points, shaped.parents, force)
+    weight = obs.confidence * seen / (residual.square().sum(-1) + EPS_POINT**2).sqrt()
+    lasting = _lasting(residual, weight)
+    joints_cam = (posed.joints - pelvis[..., None, :]) @ obs.turn  # row vectors: turn^T applied
+    smooth = _smoothness(posed, joints_cam, obs.turn)
+    contact_turn, contact_place = _sliding(posed, obs.turn, contact * static[:, None, None])
+    vectors = log_so3(rotations[:, :, 1:])
+    excess = (vectors - limits[1]).clamp_min(0) + (vectors - limits[0]).clamp_max(0)
+    tree = Tree(posed, pelvis, size, shaped.parents, weight, usual_damping(pelvis) * damping.detach().exp())
+    clip = clip_step(tree, posed, pelvis, size, residual, body, directions, asked)
+    error = tree.weighted(torch.stack((residual, lasting)) if frames > 1 else residual[None])
+    aimed, move = pose_step(tree, error, posed.world, damping)
+    place = _as_tau(move, pelvis, size)
+    if frames == 1:  # nothing lasts
+        aimed, place = (torch.cat((v, torch.zeros_like(v))) for v in (aimed, place))
+    aimed, place = [flat(v) for v in aimed], [flat(v) for v in place]
     return Feedback(
         residual, energy, flat(turn), aimed[0], place[0], lasting, aimed[1], place[1], clip.clamp(-LIMIT, LIMIT),
         flat(smooth), flat(contact_turn), flat(contact_place), flat(excess),

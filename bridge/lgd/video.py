@@ -229,11 +229,11 @@ class VideoNet(nn.Module):
         count, frames = obs.confidence.shape[:2]
         before = self.norm(x)
         damping = STIFF * (GATE / STIFF * self.damping(torch.cat((before, obs.roughness), -1))).tanh()
-        back = body.feedback(state.detached(), obs, static, known, self.limits, damping)
+        now = state.detached()
+        back = body.feedback(now, obs, static, known, self.limits, damping)
         if self.blind:
             back = Feedback(*(torch.zeros_like(getattr(back, n)) for n in back.__dataclass_fields__))
         wide = lambda v: v[:, None].expand(count, frames, -1)  # noqa: E731
-        now = state.detached()
         parts = (
             before, to_6d(now.rotations).flatten(2), now.tau, wide(now.betas), wide(now.focal),
             squash(back.residual.flatten(2) * RESIDUAL_SCALE), back.energy[..., None] * ENERGY_SCALE,
@@ -280,7 +280,6 @@ class VideoNet(nn.Module):
         for k, sigma in enumerate(STEADY):
             out = out + share[..., 1 + k, :] * smooth_weighted(aimed, seen, sigma)
         return out
-
 
     def _calmed(self, rotations: Tensor, tau: Tensor, told: Tensor, obs: Observation) -> tuple[Tensor, Tensor]:
         """The motion with a learned share of its averages over the frames around, for every joint and the place: what shakes

@@ -58,12 +58,12 @@ def test_video_feedback_is_the_gradient_of_the_reprojection_energy():
     model = body()
     offsets, directions, parents = model.landmarks("body25b")
     count, frames = 2, 4
-    betas = torch.randn(count, 10, requires_grad=True)
+    betas = torch.randn(count, 10)
     rotations = random_rotations(count, frames, 24, size=0.3)
     obs = observe(torch.randn(count, frames, 30, 2) * 0.1, torch.rand(count, frames, 30))
     turn = torch.zeros(count, frames, 24, 3, requires_grad=True)
     tau = torch.zeros(count, frames, 3)
-    focal = torch.full((count, 1), 0.1, requires_grad=True)
+    focal = torch.full((count, 1), 0.1)
     clip = ClipBody(model, offsets.expand(count, -1, -1), directions.expand(count, -1, -1, -1), parents)
     shaped = clip.shaped(betas)
     size = obs.size * (-focal).exp()[:, None]
