@@ -41,14 +41,25 @@ def exp_so3(v: Tensor) -> Tensor:
 def log_so3(matrix: Tensor) -> Tensor:
     """Axis-angle vector of a rotation matrix, |v| <= pi. matrix: (..., 3, 3). Returns (..., 3) rad.
 
-    Goes through the quaternion, which is accurate for angles near 0 and near pi alike.
+    From the skew part, and where that vanishes, near half a turn, through the quaternion.
     """
-    q = matrix_to_quaternion(matrix)
+    m = matrix.flatten(-2).unbind(-1)
+    sines = torch.stack((m[7] - m[5], m[2] - m[6], m[3] - m[1]), -1) / 2
+    cosine = (m[0] + m[4] + m[8] - 1) / 2
+    square = (sines * sines).sum(-1)
+    small = (square < 1e-12) & (cosine > 0)
+    sine = torch.where(small, torch.ones_like(square), square.clamp_min(1e-24)).sqrt()
+    out = sines * torch.where(small, torch.ones_like(sine), torch.atan2(sine, cosine) / sine)[..., None]
+    near_half = cosine < -0.99
+    if bool(near_half.any()):
+        out[near_half] = _log_of_quaternion(matrix_to_quaternion(matrix[near_half]))
+    return out
+
+
+def _log_of_quaternion(q: Tensor) -> Tensor:
     w, xyz = q[..., :1], q[..., 1:]
     norm = xyz.norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(norm, w)
-    scale = torch.where(norm < 1e-6, 2 - norm * 0, angle / norm.clamp_min(1e-12))
-    return xyz * scale
+    return xyz * (2 * torch.atan2(norm, w) / norm.clamp_min(1e-12))
 
 
 def times(a: Tensor, b: Tensor) -> Tensor:

@@ -75,19 +75,20 @@ def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float 
     if count < 5:
         return np.array(confidence)
     scale = body_scale(points, conf)
-    middles = np.full((3, *points.shape), np.nan)
+    middles = np.full((*points.shape, 3), np.nan)
     for k in (1, 2, 3):
         both = (conf[: count - 2 * k] > 0.05) & (conf[2 * k :] > 0.05)
         middle = (points[: count - 2 * k] + points[2 * k :]) / 2
-        middles[k - 1, k : count - k] = np.where(both[..., None], middle, np.nan)
+        middles[k : count - k, ..., k - 1] = np.where(both[..., None], middle, np.nan)
     away = np.linalg.norm(points - _nanmedian(middles), axis=-1) / scale[:, None]
     away[conf <= 0] = np.nan
     reach = 10
-    padded = np.pad(away, ((reach, reach), (0, 0)), constant_values=np.nan)
+    padded = np.pad(away.astype(np.float32), ((reach, reach), (0, 0)), constant_values=np.nan)
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=0)
-    usual = _nanmedian(np.moveaxis(windows, -1, 0))
-    bound = limit * (np.nan_to_num(usual) + 0.006)
-    factor = np.where(np.isfinite(away) & (away > bound), (bound / np.maximum(away, 1e-9)) ** 2, 1.0)
+    bound = np.full(away.shape, limit * 0.006)
+    far = np.isfinite(away) & (away > bound)
+    bound[far] += limit * _nanmedian(windows[far])
+    factor = np.where(far & (away > bound), (bound / np.maximum(away, 1e-9)) ** 2, 1.0)
     return (conf * factor).astype(np.asarray(confidence).dtype)
 
 
@@ -113,13 +114,11 @@ def body_scale(points: np.ndarray, conf: np.ndarray) -> np.ndarray:
 
 
 def _nanmedian(values: np.ndarray) -> np.ndarray:
-    """Median over the first axis without NaN; NaN where there is nothing, without a warning."""
-    number = np.isfinite(values).sum(0)
-    ranked = np.sort(np.where(np.isfinite(values), values, np.inf), axis=0)
-    low = np.take_along_axis(ranked, np.maximum((number - 1) // 2, 0)[None], 0)[0]
-    high = np.take_along_axis(ranked, np.minimum(number // 2, len(values) - 1)[None], 0)[0]
-    with np.errstate(invalid="ignore"):
-        return np.where(number > 0, (low + high) / 2, np.nan)
+    """Median over the last axis without NaN; NaN where there is nothing, without a warning."""
+    ranked = np.sort(values, axis=-1)  # NaN last
+    number = np.isfinite(ranked).sum(-1)
+    at = lambda index: np.take_along_axis(ranked, index[..., None], -1)[..., 0]  # noqa: E731
+    return (at(np.maximum((number - 1) // 2, 0)) + at(np.minimum(number // 2, values.shape[-1] - 1))) / 2
 
 
 def _hold(points: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -132,8 +131,9 @@ def _hold(points: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return held, np.where(last >= 0, np.take_along_axis(conf, source, 0) * 0.8**ago, 0.0)
 
 
-def _robust(distance: np.ndarray) -> np.ndarray:
-    square = (distance / _SIGMA) ** 2
+def _robust(move: np.ndarray) -> np.ndarray:
+    """In [0, 1] for moves (..., 2) in bodies."""
+    square = (move * move).sum(-1) / _SIGMA**2
     return square / (1.0 + square)
 
 
@@ -148,14 +148,12 @@ def _unsteady(points: np.ndarray, weight: np.ndarray, scale: np.ndarray) -> tupl
     for g, bit in enumerate((TRUNK, ARMS, LEGS)):
         here = np.flatnonzero(_GROUP == bit)
         share = _WEIGHT[here] / _WEIGHT[here].sum()
-        p, w = both[:, :, here], sure[:, :, here]
+        p, two, three = both[:, :, here], np.sqrt(sure[:, :, here]), np.cbrt(sure[:, :, here])
         for b, c in product((0, 1), repeat=2):
-            step = np.linalg.norm(p[c, 1:] - p[b, :-1], axis=-1)
-            first[g, 1:, b, c] = (_robust(step) * np.sqrt(w[c, 1:] * w[b, :-1]) * share).sum(-1)
+            first[g, 1:, b, c] = (_robust(p[c, 1:] - p[b, :-1]) * two[c, 1:] * two[b, :-1]) @ share
             for a in (0, 1):
-                bend = np.linalg.norm(p[c, 2:] - 2 * p[b, 1:-1] + p[a, :-2], axis=-1)
-                sight = np.cbrt(w[c, 2:] * w[b, 1:-1] * w[a, :-2])
-                second[g, 2:, a, b, c] = (_robust(bend) * sight * share).sum(-1)
+                sight = three[c, 2:] * three[b, 1:-1] * three[a, :-2]
+                second[g, 2:, a, b, c] = (_robust(p[c, 2:] - 2 * p[b, 1:-1] + p[a, :-2]) * sight) @ share
     return first, second
 
 
@@ -222,9 +220,17 @@ def _search(unsteady: tuple[np.ndarray, np.ndarray], evidence: np.ndarray) -> np
         b = bits[:, g]
         step += first[g][:, b[:, None], b[None]]
         bend += second[g][:, b[:, None, None], b[None, :, None], b[None, None]]
-    step = _LINK / 2 * step + flip
+    step = _LINK / 2 * step
     bend = _LINK / 2 * bend
     entering = step + evidence[:, None]
+    # Mostly nothing is swapped, and that can be told at once: no labels kept throughout are cheaper than the detector's,
+    # and all that changing them could ever gain is less than one change costs.
+    cheapest = entering + bend.min(1) if count > 2 else entering
+    kept = evidence[0] + np.einsum("tii->i", entering[1:]) + np.einsum("tiii->i", bend[2:])
+    least = evidence[0].min() + entering[1].min() + cheapest[2:].min((1, 2)).sum()
+    if kept[0] <= min(kept.min(), least + flip[flip > 0].min()):
+        return np.zeros(count, dtype=np.int64)
+    entering += flip
     best = evidence[0][:, None] + entering[1]
     came = np.zeros((count, 64), dtype=np.int64)
     every, total = np.arange(64), np.empty((8, 8, 8))

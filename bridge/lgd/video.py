@@ -35,10 +35,10 @@ class VideoConfig:
     """Sizes of the network. width: features; encoder: dilations of the encoder's blocks; update: of the update's."""
 
     width: int = 256
-    encoder: tuple[int, ...] = (1, 2, 4, 8)
+    encoder: tuple[int, ...] = (1, 2, 4, 8, 16, 2)
     update: tuple[int, ...] = (1, 4)
     kernel: int = 9
-    steps: int = 4
+    steps: int = 5
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -84,6 +84,13 @@ class Block(nn.Module):
         self.conv = TimeConv(width, kernel, dilation)
         self.join = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Do nothing until learned: for a block added to a trained network."""
+        for layer in (self.join, self.mlp[-1]):
+            layer.weight.zero_()
+            layer.bias.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.split(self.norm1(x)).chunk(2, -1)

@@ -8,10 +8,12 @@ from ..lgd.video import VideoConfig
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training. batch clips of `frames` frames and, beside them in every iteration, `singles` single frames;
-    `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and end: how much of
-    the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train nothing but what
-    reads contacts off the finished estimate."""
+    """A stretch of training. batch clips of `frames` frames (halved: half of the time twice as many of half the length) and,
+    beside them in every iteration, `singles` single frames; `firsts` more for the first estimate alone, which sees many
+    poses for little; `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and
+    end: how much of the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train
+    nothing but what reads contacts off the finished estimate. Of the paper's networks, updates: train those of the steps
+    alone; noise: most gain of a detector's noise on their points (published: none)."""
 
     iterations: int
     batch: int
@@ -21,18 +23,23 @@ class Phase:
     last_rate: float
     perturbed: float = 0.0
     singles: int = 0
+    firsts: int = 0
+    halved: bool = False
     check_every: int = 1000
     breadth: tuple[float, float] = (1.0, 1.0)
     touch: bool = False
+    updates: bool = False
+    noise: float = 0.0
 
     def divided(self, processes: int) -> "Phase":
         """One process's part of every batch."""
-        return replace(self, batch=-(-self.batch // processes), singles=-(-self.singles // processes))
+        share = {name: -(-getattr(self, name) // processes) for name in ("batch", "singles", "firsts")}
+        return replace(self, **share)
 
     @property
     def seen(self) -> int:
         """Frames an iteration."""
-        return self.batch * self.frames + self.singles
+        return self.batch * self.frames + self.singles + self.firsts
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,10 @@ class Plan:
         return asdict(self)
 
 
-PAPER = Phase(5000, 256, 1, 3, 1e-3, 2e-5)
+PAPER = (
+    Phase(5000, 256, 1, 3, 1e-3, 2e-5),
+    Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
+)
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
     # before the plain case is known; then the steps, still on single frames; then clips, for smoothness, and still single
@@ -62,21 +72,22 @@ PLANS = {
         "video", "video",
         (
             Phase(25000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
-            Phase(3500, 256, 1, 4, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
-            Phase(3750, 6, 96, 4, 4e-4, 5e-6, 0.5, 128, check_every=400),
-            Phase(600, 6, 96, 4, 1.5e-4, 5e-6, 0.5, 128, check_every=200),
-            Phase(400, 16, 48, 4, 3e-3, 1e-4, check_every=400, touch=True),
+            Phase(3500, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
+            Phase(3750, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, check_every=400),
+            Phase(600, 6, 96, 5, 1.5e-4, 5e-6, 0.5, 128, check_every=200),
+            Phase(3000, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),
     # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data, and
     # batches are half the published ones, without dropout: networks this small are far from learning too much.
     # paper_blind: the same without gradients, to tell what they are worth.
-    "paper": Plan("paper", "paper", (PAPER,), width=256, dropout=0.0),
-    "paper_blind": Plan("paper_blind", "paper", (PAPER,), width=256, dropout=0.0, blind=True),
+    "paper": Plan("paper", "paper", PAPER, width=256, dropout=0.0),
+    "paper_blind": Plan("paper_blind", "paper", PAPER, width=256, dropout=0.0, blind=True),
     "tiny": Plan(
         "tiny", "video",
         (
-            Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 3),
+            Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 4, True, 3),
             Phase(2, 2, 12, 2, 1e-3, 1e-3, check_every=2, touch=True),
         ),
     ),

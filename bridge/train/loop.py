@@ -23,6 +23,7 @@ from torch import distributed, nn
 from ..body.files import load_body
 from ..body.smpl import BodyModel
 from ..errors import LgdError
+from ..lgd.video import Block
 from . import config as configs
 from .data import Mocap, Sampler, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
@@ -121,6 +122,9 @@ class Run:
         elif init is not None:
             weights = torch.load(init, weights_only=True)["weights"]
             weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
+            for name, block in self.net.named_modules():
+                if isinstance(block, Block) and f"{name}.join.weight" not in weights:
+                    block.silence()
             self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
             self.average = Average(self.net)
 

@@ -263,6 +263,23 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     )  # fmt: skip
 
 
+def table_noise(shape: tuple, rows, gain: Tensor, own: float, gen: torch.Generator) -> Tensor:
+    """Noise (B, T, K, 3) m on points in space, as the tables have it for the internal points `rows`.
+
+    gain: (B, 1, 1, 1); own: every point's noise in a clip is up to so many times more or less than the tables say.
+    """
+    count, frames, k = shape[:3]
+    table = NOISE[rows][None, None, :, None]  # (1, 1, K, 1, 4)
+    jitter = torch.randn(count, frames, k, 3, generator=gen) * table[..., 0]
+    bias = torch.randn(count, 1, k, 3, generator=gen) * table[..., 1]
+    if own > 1:  # no detector is the tables', nor is its jitter the measure of its bias
+        most = math.log(own)
+        jitter, bias = (v * _uniform((count, 1, k, 1), -most, most, gen).exp() for v in (jitter, bias))
+    peaks = torch.rand(count, frames, k, 1, generator=gen) < table[..., 3]
+    jump = torch.randn(count, frames, 1, 3, generator=gen) * table[..., 2] * peaks
+    return gain * (jitter + bias + jump)
+
+
 def _detect(
     points: Tensor, pelvis: Tensor, focal: Tensor, framed: Tensor, available: Tensor, recipe: Recipe,
     gen: torch.Generator,
@@ -271,15 +288,7 @@ def _detect(
     count, frames, k = points.shape[:3]
     gain = _uniform((count, 1, 1, 1), *recipe.noise, gen)
     gain = torch.where(_chance(count, recipe.clean_share, gen)[:, None, None, None], torch.zeros_like(gain), gain)
-    table = NOISE[None, None, :, None]  # (1, 1, 30, 1, 4)
-    jitter = torch.randn(count, frames, k, 3, generator=gen) * table[..., 0]
-    bias = torch.randn(count, 1, k, 3, generator=gen) * table[..., 1]
-    if recipe.own_noise > 1:  # no detector is the tables', nor is its jitter the measure of its bias
-        most = math.log(recipe.own_noise)
-        jitter, bias = (v * _uniform((count, 1, k, 1), -most, most, gen).exp() for v in (jitter, bias))
-    peaks = torch.rand(count, frames, k, 1, generator=gen) < table[..., 3]
-    jump = torch.randn(count, frames, 1, 3, generator=gen) * table[..., 2] * peaks
-    noisy = points + gain * (jitter + bias + jump)
+    noisy = points + table_noise(points.shape, slice(None), gain, recipe.own_noise, gen)
     clean = points[..., :2] / points[..., 2:].clamp_min(0.2)
     rays = noisy[..., :2] / noisy[..., 2:].clamp_min(0.2)
     unit = (1.7 / pelvis[..., 2].clamp_min(0.5))[..., None, None] / 2  # half the person's height, as a tangent

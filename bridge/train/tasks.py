@@ -2,6 +2,7 @@
 """What one training iteration does in each mode: draw, synthesise, run the network, take the loss; and validation."""
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -25,6 +26,9 @@ CONDITIONS = {
     "plain_noise20": (VAL_PLAIN, fixed_recipe(noise=(1, 1), drift=1, missing=(0.2, 0.2))),
     "hard_spans": (VAL_HARD, fixed_recipe(noise=(1, 1), drift=1, missing=(0.05, 0.05), limb_spans=0.6)),
 }
+
+
+FIRSTS = 0.25  # of a loss: what frames for the first estimate alone weigh against the others
 
 
 def windows_of(mocap: Mocap, frames: int, stride: int) -> Windows:
@@ -79,9 +83,13 @@ class VideoTask:
         self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
     ) -> tuple[Tensor, dict]:
         """Loss of one iteration. along: how much of the phase is done, in [0, 1]."""
-        loss, parts = self._loss(net, sampler, phase.batch, phase.frames, phase, gen, along)
+        part = 2 if phase.halved and float(torch.rand(1, generator=gen)) < 0.5 else 1
+        loss, parts = self._loss(net, sampler, phase.batch * part, phase.frames // part, phase, gen, along)
         if phase.singles:
             loss = (loss + self._loss(net, sampler, phase.singles, 1, phase, gen, along)[0]) / 2
+        if phase.firsts:
+            first = replace(phase, steps=0, perturbed=0.0)
+            loss = (loss + FIRSTS * self._loss(net, sampler, phase.firsts, 1, first, gen, along)[0]) / (1 + FIRSTS)
         return loss, parts
 
     def _loss(
@@ -176,8 +184,13 @@ class PaperTask:
     ) -> tuple[Tensor, dict]:
         """Loss of one iteration; the paper's does not change along the way."""
         with torch.no_grad():
-            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen)
-        return paper_loss(net(batch.keypoints, batch.seen, self.body, steps=phase.steps), batch)
+            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen, phase.noise)
+            start = None
+            if phase.updates:
+                first = net.eval()(batch.keypoints, batch.seen, self.body, steps=0)[0]
+                start = first.theta, first.betas
+                net.train()
+        return paper_loss(net(batch.keypoints, batch.seen, self.body, phase.steps, start), batch)
 
     @torch.no_grad()
     def validate(self, net, phase: Phase) -> dict[str, float]:

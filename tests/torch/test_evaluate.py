@@ -16,7 +16,7 @@ from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.report import text
-from bridge.train.evaluate.rows import Networks, our_rows, predict, run_row
+from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
 from bridge.train.evaluate.targets import verdicts
 
 
@@ -85,12 +85,12 @@ def test_rows_go_through_the_fitter_and_blindness_ends_with_its_row(val, soles):
     case = make_cases(val, soles, ("walk",), "noise 5%", 1, 24, 1)[0]
     rows = {r.key: r for r in our_rows()}
     found = {
-        k: predict(rows[k], networks, case, soles) for k in ("paper3", "paper_blind", "video4", "video_blind")
+        k: predict(rows[k], networks, case, soles) for k in ("paper3", "paper_blind", LAST, "video_blind")
     }
     for prediction in found.values():
         assert prediction.joints.shape == (24, 24, 3) and torch.isfinite(prediction.joints).all()
         assert prediction.soles.shape == (24, 4, 3)
-    for last, blind in (("paper3", "paper_blind"), ("video4", "video_blind")):
+    for last, blind in (("paper3", "paper_blind"), (LAST, "video_blind")):
         assert not torch.equal(found[last].joints, found[blind].joints)
         assert torch.equal(predict(rows[last], networks, case, soles).joints, found[last].joints)
 
@@ -106,7 +106,7 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     threads = torch.get_num_threads()
     try:
         code = main([
-            "--quick", "--sections", "table,baselines", "--rows", "paper0,paper3,video4,adam_3", "--threads", "1",
+            "--quick", "--sections", "table,baselines", "--rows", f"paper0,paper3,{LAST},adam_3", "--threads", "1",
             "--json", str(target),
         ])  # fmt: skip
     finally:
@@ -115,7 +115,7 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     out = capsys.readouterr().out
     assert "val-plain: PA-MPJPE mm" in out and "Floors:" in out and "same energy, Adam, 3 steps" in out
     result = json.loads(target.read_text())
-    assert result["table"]["video4"]["clean"]["plain"]["pa"] > 0
+    assert result["table"][LAST]["clean"]["plain"]["pa"] > 0
     assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
     assert [f for f in result["floors"] if f["met"] is None]
 
@@ -130,7 +130,7 @@ def test_floors_judge_what_was_measured():
     figures = {"pa": 27.0, "mpjpe": 50.0, "acc": 5.0}
     table = {
         row: {c: {"plain": {**figures, "pa": pa}, "hard": figures} for c in CONDITIONS}
-        for row, pa in (("paper0", 70.0), ("paper3", 56.0), ("paper_blind", 60.0), ("video4", 27.0))
+        for row, pa in (("paper0", 70.0), ("paper3", 56.0), ("paper_blind", 60.0), (LAST, 27.0))
     }
     found = {v.asked: v for v in verdicts({"table": table, "stress": {"peak_memory_mb": 3000.0}})}
     gain = next(v for k, v in found.items() if "step 3 below step 0" in k)

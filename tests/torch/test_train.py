@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Training on a folder of one's own files: what is kept to validate, and that a resumed run is the run it goes on from."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,11 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
-from bridge.lgd.video import TimeConv
+from bridge.lgd.paper import POINTS18
+from bridge.lgd.video import TimeConv, VideoConfig
 from bridge.train import config, loop
+from bridge.train.data import Sampler
+from bridge.train.paper_data import paper_batch
 from bridge.train.synthesize import TRAIN
 
 
@@ -115,6 +120,40 @@ def test_a_network_of_single_frames_gives_the_same_on_clips(folder):
     features = net.encode(obs, ones, ones, family)
     alone = [net.encode(type(obs)(*(getattr(obs, n)[:, f : f + 1] for n in obs.__dataclass_fields__)), ones, ones, family) for f in range(5)]
     assert torch.allclose(features, torch.cat(alone, 1), atol=1e-5)
+
+
+def test_a_block_more_changes_nothing_until_it_is_trained(folder, tmp_path):
+    small = replace(config.PLANS["tiny"], video=VideoConfig(32, (1, 2), (1,), steps=2))
+    large = replace(small, video=VideoConfig(32, (1, 2, 4), (1, 4), steps=2))
+    run = loop.Run(small, tmp_path / "small", False, None, [folder])
+    run.export(tmp_path / "small.pt", {})
+    grown = loop.Run(large, tmp_path / "large", False, tmp_path / "small.pt", [folder])
+    anew = loop.Run(large, tmp_path / "anew", False, None, [folder])
+    first, same, other = (one.task.validate(one.average.net, config.Phase(1, 1, 8, 2, 1, 1)) for one in (run, grown, anew))
+    assert first == pytest.approx(same, rel=0.01), "but for half precision"
+    assert abs(other["plain_clean_s2"] / first["plain_clean_s2"] - 1) > 0.01
+
+
+@pytest.mark.parametrize("updates", (True, False))
+def test_the_papers_steps_can_be_trained_alone_and_from_noisy_points(folder, tmp_path, updates):
+    phase = config.Phase(3, 32, 1, 2, 1e-3, 1e-3, check_every=3, updates=updates, noise=1.5)
+    run = loop.Run(config.Plan("p", "paper", (phase,), width=16, dropout=0.0), tmp_path / "run", False, None, [folder])
+    before = {name: value.clone() for name, value in run.net.state_dict().items()}
+    run.go()
+    moved = {name.split(".")[0] for name, value in run.net.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"pose_update", "shape_update"} | (set() if updates else {"pose_first", "shape_first"})
+
+
+def test_noise_of_the_papers_points_leaves_the_truth_and_a_third_of_the_frames(folder):
+    body = BodyModel(load_body())
+    windows = Sampler(loop.all_mocap(body, [folder]), body).draw(600, 1, torch.Generator().manual_seed(1))
+    clean, noisy = (paper_batch(windows, body, torch.Generator().manual_seed(2), noise) for noise in (0.0, 1.5))
+    assert torch.equal(clean.keypoints, clean.points) and torch.equal(noisy.points, clean.points)
+    off = (noisy.keypoints - noisy.points).norm(dim=-1)
+    unmoved = float((off.amax(-1) == 0).float().mean())
+    assert 0.25 < unmoved < 0.42
+    wrist, eye = (float(off[:, [i for i, (name, _) in enumerate(POINTS18) if part in name]].mean()) for part in ("wrist", "eye"))
+    assert 1.5 < wrist / eye < 10, "as the tables have it"
 
 
 def test_a_phase_that_is_not_there_is_refused(monkeypatch):

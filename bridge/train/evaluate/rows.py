@@ -22,6 +22,9 @@ from .figures import Prediction
 BATCH = 256  # the common large batch: frames fitted at once
 
 
+LAST = f"video{VideoConfig().steps}"  # key of video mode's last step
+
+
 @dataclass(frozen=True)
 class Row:
     """A named way to fit: mode, learned steps, whether its feedback is blinded."""
@@ -36,9 +39,8 @@ class Row:
 def our_rows() -> list[Row]:
     rows = [Row(f"paper{k}", f"paper, step {k}", "paper", k) for k in range(4)]
     rows.append(Row("paper_blind", "paper, no gradient", "paper", 3, True))
-    last = VideoConfig().steps
-    rows += [Row(f"video{k}", f"video, step {k}", "video", k) for k in range(last + 1)]
-    rows.append(Row("video_blind", "video, no feedback", "video", last, True))
+    rows += [Row(f"video{k}", f"video, step {k}", "video", k) for k in range(VideoConfig().steps + 1)]
+    rows.append(Row("video_blind", "video, no feedback", "video", None, True))
     return rows
 
 

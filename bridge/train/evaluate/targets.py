@@ -4,6 +4,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from .rows import LAST
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -46,13 +48,13 @@ def verdicts(result: dict) -> list[Verdict]:
         ),
         _at_least("paper faster than converged SMPLify at the common batch, times", lambda: base["smplify"]["ms_batch"] / times["paper3"]["ms_batch"], 100),
         _at_least("paper's PA below SMPLify's, subset, noise and 20 % missing, % (aim: 45)", lambda: percent(every("paper3", "noise 20%"), every("smplify", "noise 20%")), 0),
-        _at_most("video, val-plain, clean 2D: PA, mm", lambda: pa("video4", "clean"), 28),
-        _at_most("video, val-plain, noise and 20 % missing: PA, mm", lambda: pa("video4", "noise 20%"), 35),
-        _at_most("video, val-hard, noise and occluded spans: PA, mm", lambda: pa("video4", "spans", "hard"), 60),
-        _at_most("video, val-plain, noise and 20 % missing: acceleration error, m/s^2", lambda: table["video4"]["noise 20%"]["plain"]["acc"], 8),
-        _at_most("video, val-hard, noise and 5 % missing: acceleration error, m/s^2", lambda: table["video4"]["noise 5%"]["hard"]["acc"], 8),
-        _at_least("video below paper with noise and 20 % missing, val-plain, %", lambda: percent(pa("video4", "noise 20%"), pa("paper3", "noise 20%")), 30),
-        _at_most("video, val-plain: PA from clean to noise and 20 % missing rises by, mm", lambda: pa("video4", "noise 20%") - pa("video4", "clean"), 8),
+        _at_most("video, val-plain, clean 2D: PA, mm", lambda: pa(LAST, "clean"), 28),
+        _at_most("video, val-plain, noise and 20 % missing: PA, mm", lambda: pa(LAST, "noise 20%"), 35),
+        _at_most("video, val-hard, noise and occluded spans: PA, mm", lambda: pa(LAST, "spans", "hard"), 60),
+        _at_most("video, val-plain, noise and 20 % missing: acceleration error, m/s^2", lambda: table[LAST]["noise 20%"]["plain"]["acc"], 8),
+        _at_most("video, val-hard, noise and 5 % missing: acceleration error, m/s^2", lambda: table[LAST]["noise 5%"]["hard"]["acc"], 8),
+        _at_least("video below paper with noise and 20 % missing, val-plain, %", lambda: percent(pa(LAST, "noise 20%"), pa("paper3", "noise 20%")), 30),
+        _at_most("video, val-plain: PA from clean to noise and 20 % missing rises by, mm", lambda: pa(LAST, "noise 20%") - pa(LAST, "clean"), 8),
         _at_least("video: one shape for the clip (1 = yes)", lambda: stress["beta_vectors_in_a_clip"], 1),
         _at_most("start turned by 60 degrees: PA above the usual result by, mm", lambda: stress["start_turned_pa"] - stress["usual_pa"], 5),
         _at_most("ten swapped frames: wrong ones, worst clip", lambda: stress["swap_wrong_frames_worst"], 2),
