@@ -11,6 +11,7 @@ little; that labels are exchanged has the odds they have in training.
 
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,17 +74,17 @@ def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, odds: Tensor) -> Tenso
     spread = torch.maximum(scale[:, None, 1:], scale[None, :, :-1])
     jump = ((step - usual).clamp_min(0) / spread).sum(-1)
     jump[range(hypotheses), range(hypotheses)] = 0
-    best, *costs = cost.T.tolist()
-    came = []
-    for own, rows in zip(costs, jump.permute(2, 0, 1).tolist(), strict=True):
-        ways = [[b + j for b, j in zip(best, row, strict=True)] for row in rows]
-        best = [min(way) for way in ways]
-        came.append([way.index(b) for way, b in zip(ways, best, strict=True)])
-        best = [b + c for b, c in zip(best, own, strict=True)]
-    path = [best.index(min(best))]
-    for row in reversed(came):
-        path.append(row[path[-1]])
-    path.reverse()
+    cost_of, jump_of = cost.cpu().numpy(), jump.cpu().numpy()
+    best = cost_of[:, 0]
+    came = np.zeros((frames, hypotheses), int)
+    for t in range(1, frames):
+        total = best[None] + jump_of[:, :, t - 1]
+        came[t] = total.argmin(1)
+        best = total.min(1) + cost_of[:, t]
+    path = np.empty(frames, int)
+    path[-1] = best.argmin()
+    for t in range(frames - 1, 0, -1):
+        path[t - 1] = came[t, path[t]]
     return torch.as_tensor(path, device=doubt.device)
 
 

@@ -13,7 +13,8 @@ class Phase:
     poses for little; `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and
     end: how much of the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train
     nothing but what reads contacts off the finished estimate. Of the paper's networks, updates: train those of the steps
-    alone; noise: most gain of a detector's noise on their points (published: none)."""
+    alone; noise: most gain of a detector's noise on their points (published: none); tilt: degrees of pitch and of roll that
+    the camera may have (published: 20)."""
 
     iterations: int
     batch: int
@@ -30,6 +31,7 @@ class Phase:
     touch: bool = False
     updates: bool = False
     noise: float = 0.0
+    tilt: float = 20.0
 
     def divided(self, processes: int) -> "Phase":
         """One process's part of every batch."""
@@ -62,6 +64,7 @@ class Plan:
 PAPER = (
     Phase(5000, 256, 1, 3, 1e-3, 2e-5),
     Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
+    Phase(2500, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
@@ -75,7 +78,7 @@ PLANS = {
             Phase(3500, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
             Phase(3750, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, check_every=400),
             Phase(600, 6, 96, 5, 1.5e-4, 5e-6, 0.5, 128, check_every=200),
-            Phase(3000, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(2700, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=400),
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The paper's training data and loss: fixed camera, random yaw, +-20 degrees of pitch and roll, 20 % of points dropped.
 
-One deviation, named: `Phase.noise` disturbs the points as a detector does; published: none.
+Two deviations, named: `Phase.noise` disturbs the points as a detector does, `Phase.tilt` tilts the camera further.
 """
 
 import math
@@ -30,17 +30,17 @@ class PaperBatch:
     points3d: Tensor
 
 
-def paper_batch(windows: Windows, body: BodyModel, gen: torch.Generator, noise: float = 0.0) -> PaperBatch:
+def paper_batch(windows: Windows, body: BodyModel, gen: torch.Generator, noise: float = 0.0, tilt: float = 20.0) -> PaperBatch:
     """Turn single frames (B, 1) every way round before the fixed camera and drop each point with a chance of 0.2.
 
-    noise: most gain of the noise tables; every frame has its own, a third of them none.
+    noise: most gain of the noise tables; every frame has its own, a third of them none; tilt: most pitch and roll, degrees.
     """
     rotations = windows.rotations[:, 0].clone()
     count = len(rotations)
     zero = torch.zeros(count)
     yaw = torch.rand(count, generator=gen) * 2 * math.pi
-    tilt = (torch.rand(count, 2, generator=gen) * 2 - 1) * math.radians(20)
-    turn = exp_so3(torch.stack((tilt[:, 0], zero, tilt[:, 1]), -1)) @ exp_so3(torch.stack((zero, yaw, zero), -1))
+    lean = (torch.rand(count, 2, generator=gen) * 2 - 1) * math.radians(tilt)
+    turn = exp_so3(torch.stack((lean[:, 0], zero, lean[:, 1]), -1)) @ exp_so3(torch.stack((zero, yaw, zero), -1))
     rotations[:, 0] = turn @ rotations[:, 0]
     theta = log_so3(rotations).flatten(1)
     betas = torch.randn(count, 10, generator=gen).clamp(-2.5, 2.5)

@@ -184,7 +184,7 @@ class PaperTask:
     ) -> tuple[Tensor, dict]:
         """Loss of one iteration; the paper's does not change along the way."""
         with torch.no_grad():
-            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen, phase.noise)
+            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen, phase.noise, phase.tilt)
             start = None
             if phase.updates:
                 first = net.eval()(batch.keypoints, batch.seen, self.body, steps=0)[0]
