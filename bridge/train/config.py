@@ -65,6 +65,7 @@ PAPER = (
     Phase(5000, 256, 1, 3, 1e-3, 2e-5),
     Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
     Phase(2500, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5, tilt=40.0),
+    Phase(1500, 256, 1, 3, 5e-4, 1e-5, check_every=500, updates=True, noise=2.5, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
@@ -78,7 +79,7 @@ PLANS = {
             Phase(3500, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
             Phase(3750, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, check_every=400),
             Phase(600, 6, 96, 5, 1.5e-4, 5e-6, 0.5, 128, check_every=200),
-            Phase(2700, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(2400, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=400),
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),
