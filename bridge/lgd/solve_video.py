@@ -158,16 +158,27 @@ def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[floa
 def carry_over(solved: Solved, good: Tensor) -> Solved:
     """Frames in which hardly anything is seen take their pose and place from the frames before and after.
 
-    good: (T) bool. Rotations turn evenly from one side of a gap to the other, the pelvis moves evenly; the ends hold.
+    good: (T) bool. The pelvis moves evenly from one side of a gap to the other, limbs turn a little slower at its ends: a foot
+    that stands there is not carried along at once. The ends of the clip hold.
     """
     if bool(good.all()) or not bool(good.any()):
         return solved
     times = torch.arange(len(good), device=good.device, dtype=torch.float32)
-    solved.rotations = resample_rotations(solved.rotations[good], times[good], times)
+    solved.rotations = resample_rotations(solved.rotations[good], times[good], _eased(times, good))
     for name in ("pelvis", "up"):
         setattr(solved, name, resample_values(getattr(solved, name)[good], times[good], times))
     solved.contact = solved.contact * good[:, None]
     return solved
+
+
+def _eased(times: Tensor, good: Tensor) -> Tensor:
+    """Times (T) that pass through gaps of more than LONG frames at half the speed at their ends and faster in their middle."""
+    known = times[good]
+    after = torch.searchsorted(known, times).clamp_max(len(known) - 1)
+    low, high = known[(after - 1).clamp_min(0)], known[after]
+    along = ((times - low) / (high - low).clamp_min(1)).clamp(0, 1)
+    eased = low + (high - low) * (along + along.square() * (3 - 2 * along)) / 2
+    return torch.where((high - low > LONG) & ~good, eased, times)
 
 
 def away_from_gaps(good: Tensor) -> Tensor:

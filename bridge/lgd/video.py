@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
+from . import mirror as M
 from .energy import Feedback, feedback
 from .observation import Observation, locate_pelvis, look_at, place_pelvis, smooth_weighted
 from .touch import Touch
@@ -32,10 +33,10 @@ FAMILIES = ("coco", "openpose", "blaze")
 
 @dataclass(frozen=True)
 class VideoConfig:
-    """Sizes of the network. width: features; encoder: dilations of the encoder's blocks; update: of the update's."""
+    """Sizes of the network. width: features, in pairs; encoder: dilations of the encoder's blocks; update: of the update's."""
 
-    width: int = 256
-    encoder: tuple[int, ...] = (1, 2, 4, 8, 16, 2)
+    width: int = 320
+    encoder: tuple[int, ...] = (1, 2, 4, 8, 16)
     update: tuple[int, ...] = (1, 4)
     kernel: int = 9
     steps: int = 5
@@ -74,27 +75,37 @@ class TimeConv(nn.Module):
         return out
 
 
+def _linear(layer: nn.Linear, inputs: M.Mirror, outputs: M.Mirror) -> M.Axes:
+    return [(layer.weight, ((0, outputs), (1, inputs))), (layer.bias, ((0, outputs),))]
+
+
 class Block(nn.Module):
     """Gated convolution over time, then a two-layer perceptron, both residual."""
 
     def __init__(self, width: int, kernel: int, dilation: int):
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.split = nn.Linear(width, 2 * width)
+        self.value, self.gate = M.PairLinear(width, width), M.PairLinear(width, width)
         self.conv = TimeConv(width, kernel, dilation)
-        self.join = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.join = M.PairLinear(width, width)
+        self.mlp = nn.Sequential(M.PairLinear(width, 2 * width), nn.GELU(), M.PairLinear(2 * width, width))
+
+    def axes(self) -> M.Axes:
+        """Its parameters that are not symmetric by themselves, and what a mirror does to them."""
+        own = M.pairs(len(self.conv.bias))
+        single = (*self.norm1.parameters(), *self.norm2.parameters(), self.conv.bias)
+        return [*((p, ((0, own),)) for p in single), (self.conv.weight, ((1, own),))]
 
     @torch.no_grad()
     def silence(self) -> None:
         """Do nothing until learned: for a block added to a trained network."""
         for layer in (self.join, self.mlp[-1]):
-            layer.weight.zero_()
-            layer.bias.zero_()
+            for parameter in layer.parameters():
+                parameter.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.split(self.norm1(x)).chunk(2, -1)
-        x = x + self.join(self.conv(value) * torch.sigmoid(gate))
+        y = self.norm1(x)
+        x = x + self.join(self.conv(self.value(y)) * torch.sigmoid(self.gate(y)))
         return x + self.mlp(self.norm2(x))
 
 
@@ -131,7 +142,10 @@ class State:
 
 
 class VideoNet(nn.Module):
-    """`forward(obs, ...)` returns the estimates of steps 0..N; `encode`, `first` and `advance` are its parts."""
+    """`forward(obs, ...)` returns the estimates of steps 0..N; `encode`, `first` and `advance` are its parts.
+
+    Its weights are symmetric (`mirror`): mirrored keypoints get the mirrored estimate.
+    """
 
     def __init__(self, config: VideoConfig = VideoConfig()):
         super().__init__()
@@ -139,7 +153,7 @@ class VideoNet(nn.Module):
         self.blind = False  # zero the gradients and residuals (the ablation)
         w = config.width
         inputs = 60 + 30 + 30 + 2 + 1 + 1 + 1 + len(FAMILIES) + 60
-        self.inlet = nn.Sequential(nn.Linear(inputs, w), nn.GELU(), nn.Linear(w, w))
+        self.inlet = nn.Sequential(nn.Linear(inputs, w), nn.GELU(), M.PairLinear(w, w))
         self.encoder = nn.ModuleList(Block(w, config.kernel, d) for d in config.encoder)
         self.norm = nn.LayerNorm(w)
         self.head = nn.Linear(w, 144 + 3)
@@ -174,6 +188,33 @@ class VideoNet(nn.Module):
             self.step_clip.bias[11:] = -1.0 / GATE
             self.distrust.bias[:] = 1.4 / GATE
             self.calm.bias[25:] = -2.0 / GATE
+        M.begin(self.axes())
+
+    def axes(self) -> M.Axes:
+        """All parameters that are not symmetric by themselves, but `touch`'s, and what a mirror does to each of their axes."""
+        w = self.config.width
+        own = M.pairs(w)
+        read = own + M.POINTS + M.same(1)  # features and roughness
+        clip = M.same(1 + 1 + len(FAMILIES))
+        seen = M.ACROSS + M.POINTS + M.POINTS + (M.SIGNED + M.same(1)) + M.same(1) + clip + M.ACROSS
+        state = M.SIX + M.PLACE + M.same(10 + 1)
+        back = M.ACROSS + M.same(1) + M.TURNS + M.TURNS + M.PLACE + M.same(22)
+        motion = M.ACROSS + M.TURNS + M.TURNS + M.VECTOR
+        rates = M.RATES + M.same(3)
+        layers = (
+            (self.inlet[0], seen, own), (self.head, own, M.SIX + M.PLACE),
+            (self.head_clip, own, M.same(11)), (self.signs, own, M.CONTACTS + M.VECTOR + M.JOINTS),
+            (self.state_in, own + state + back + motion + M.LIMITS + M.VECTOR, own),
+            (self.step, own, M.TURNS + M.PLACE + rates), (self.step_clip, own, M.same(33)),
+            (self.steadiness, read, rates * (1 + len(STEADY))), (self.distrust, read, rates), (self.trust, read, rates),
+            (self.damping, read, M.JOINTS + M.same(1)), (self.calm, read, (M.JOINTS + M.same(1)) * (1 + len(CALM))),
+        )  # fmt: skip
+        out = [pair for layer, inputs, outputs in layers for pair in _linear(layer, inputs, outputs)]
+        for block in (*self.encoder, *self.update):
+            out += block.axes()
+        for norm in (self.norm, self.update_norm):
+            out += [(norm.weight, ((0, own),)), (norm.bias, ((0, own),))]
+        return [*out, (self.stage.weight, ((1, own),))]
 
     def encode(self, obs: Observation, known: Tensor, static: Tensor, family: Tensor) -> Tensor:
         """Features (B, T, W). known, static: (B) in {0, 1}; family: (B, 3) one-hot of FAMILIES."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..body import joints as J
 from ..body.smpl import BodyModel
 from ..errors import LgdError
+from ..lgd.mirror import TURNS
 from ..rotations import exp_so3, log_so3, matrix_to_quaternion, quaternion_to_matrix
 
 LEG_OF_FILE = 0.784  # metres hip-knee-ankle of the body the mocap was retargeted to
@@ -146,7 +147,9 @@ class Sampler:
         train_ok = mocap.ok
         quantiles = torch.tensor([0.001, 0.999])
         limits = [torch.quantile(vectors[train_ok][::3, j], quantiles, dim=0) for j in range(24)]
-        self.limits = torch.stack(limits, 1)  # (2, 24, 3)
+        low, high = torch.stack(limits, 1).flatten(1)
+        ends = torch.stack((low, high, TURNS(low), TURNS(high)))  # the same for both sides
+        self.limits = torch.stack((ends.amin(0), ends.amax(0))).unflatten(1, (24, 3))  # (2, 24, 3)
 
     def _frame_weights(self, matrices: Tensor, body: BodyModel) -> Tensor:
         m = self.mocap

@@ -23,6 +23,7 @@ from torch import distributed, nn
 from ..body.files import load_body
 from ..body.smpl import BodyModel
 from ..errors import LgdError
+from ..lgd.mirror import symmetrise
 from ..lgd.video import Block
 from . import config as configs
 from .data import Mocap, Sampler, load_mocap, shared_mocap
@@ -114,6 +115,7 @@ class Run:
         self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)
+        self.axes = self.task.axes(self.net)
         self.average = Average(self.net)
         self.phase, self.iteration, self.seconds, self.best = phase, 0, 0.0, math.inf
         self.optimiser = self._optimiser()
@@ -123,9 +125,10 @@ class Run:
             weights = torch.load(init, weights_only=True)["weights"]
             weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
             for name, block in self.net.named_modules():
-                if isinstance(block, Block) and f"{name}.join.weight" not in weights:
+                if isinstance(block, Block) and f"{name}.join.even" not in weights:
                     block.silence()
             self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
+            symmetrise(self.axes)
             self.average = Average(self.net)
 
     def _optimiser(self) -> torch.optim.Optimizer:
@@ -135,7 +138,7 @@ class Run:
         groups = [{"params": [p for p in self.net.parameters() if id(p) not in taken], "scale": 1.0}]
         if taps:
             groups.append({"params": taps, "scale": TAP_RATE})
-        return torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98))
+        return torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
 
     def _load(self, saved: dict) -> None:
         self.net.load_state_dict(saved["net"])
@@ -187,6 +190,7 @@ class Run:
             loss.backward()
             if self.processes > 1:
                 average_gradients(self.net)
+            symmetrise(self.axes, gradients=True)
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             if torch.isfinite(norm):
                 self.optimiser.step()

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..body import joints as J
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
+from ..lgd.mirror import Axes
 from ..lgd.observation import observe
 from ..lgd.paper import PaperNet, select_points
 from ..lgd.video import FAMILIES, ClipBody, State, TimeConv, VideoNet
@@ -62,6 +63,10 @@ class VideoTask:
 
     def network_config(self) -> dict:
         return self.plan.video.as_dict()
+
+    def axes(self, net: VideoNet) -> Axes:
+        """What keeps the network symmetric."""
+        return net.axes()
 
     def taps(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """The convolutions' taps, which are trained at a rate of their own."""
@@ -174,6 +179,10 @@ class PaperTask:
 
     def network_config(self) -> dict:
         return {"width": self.plan.width}
+
+    def axes(self, net: PaperNet) -> Axes:
+        """None: the published network is not symmetric."""
+        return []
 
     def taps(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """None."""

@@ -163,6 +163,19 @@ def test_frames_beside_a_long_gap_are_crossed_with_it():
     assert solve_video.away_from_gaps(good[:3]).all()
 
 
+def test_time_passes_slower_at_the_ends_of_a_gap_and_only_there():
+    good = torch.ones(30, dtype=torch.bool)
+    good[[0, 1, 28, 29]] = False
+    good[5:8] = good[10:22] = False
+    times = torch.arange(30.0)
+    eased = solve_video._eased(times, good)
+    changed = (eased - times).abs() > 1e-4
+    assert changed[10:15].all() and changed[17:22].all() and not changed[2:10].any() and not changed[22:28].any()
+    steps = eased[9:23].diff()
+    assert (steps > 0).all() and steps[0] < 0.65 and steps[6] > 1.2 and torch.allclose(steps, steps.flip(0), atol=1e-5)
+    assert eased[0] <= 2 and eased[-1] >= 27  # beyond the ends nothing is known: held there
+
+
 def test_to_rate_keeps_gaps_and_values():
     times = np.arange(20) / 10
     rays = np.zeros((20, 30, 2))
