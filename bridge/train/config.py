@@ -78,6 +78,7 @@ PLANS = {
             Phase(25000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
             Phase(1800, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
             Phase(5400, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
+            Phase(700, 6, 96, 5, 2e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=350),
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),

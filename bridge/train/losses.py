@@ -19,6 +19,7 @@ JOINT_WEIGHTS[[1, 2, 16, 17]] = 2
 JOINT_WEIGHTS[[10, 11]] = 3
 JOINT_WEIGHTS = JOINT_WEIGHTS / JOINT_WEIGHTS.mean()
 DECAY = 0.7
+FIRST = 0.7  # what the first estimate weighs, whatever the number of steps: they all start from the depths that it guesses
 
 
 @dataclass
@@ -71,13 +72,14 @@ def video_loss(
     total = torch.zeros(())
     parts: dict[str, float] = {}
     last = len(states) - 1
-    for k, state in enumerate(states):
-        weight = DECAY ** (last - k)
+    weights = [DECAY ** (last - k) for k in range(len(states))]
+    weights[0] = max(weights[0], FIRST)
+    for k, (state, weight) in enumerate(zip(states, weights, strict=True)):
         terms = _terms(state, body, obs, target, batch, motion)
         total = total + weight * sum(terms.values())
         if k == last:
             parts = {name: float(value.detach()) for name, value in terms.items()}
-    return total / sum(DECAY ** (last - k) for k in range(len(states))), parts
+    return total / sum(weights), parts
 
 
 def _terms(
