@@ -131,7 +131,7 @@ def test_a_block_more_changes_nothing_until_it_is_trained(folder, tmp_path):
     anew = loop.Run(large, tmp_path / "anew", False, None, [folder])
     first, same, other = (one.task.validate(one.average.net, config.Phase(1, 1, 8, 2, 1, 1)) for one in (run, grown, anew))
     assert first == pytest.approx(same, rel=0.01), "but for half precision"
-    assert abs(other["plain_clean_s2"] / first["plain_clean_s2"] - 1) > 0.01
+    assert abs(other["plain_clean_s2"] / first["plain_clean_s2"] - 1) > 0.005
 
 
 @pytest.mark.parametrize("updates", (True, False))
