@@ -127,7 +127,13 @@ class Run:
             for name, block in self.net.named_modules():
                 if isinstance(block, Block) and f"{name}.join.even" not in weights:
                     block.silence()
-            self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
+            try:
+                self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
+            except RuntimeError as fault:
+                raise LgdError(
+                    "bad_input", f"{init.name} holds the weights of another network than the plan {plan.name} trains.",
+                    "Leave out --init, or name weights that this version exported for this mode.",
+                ) from fault  # fmt: skip
             symmetrise(self.axes)
             self.average = Average(self.net)
 
