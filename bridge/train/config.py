@@ -12,9 +12,9 @@ class Phase:
     beside them in every iteration, `singles` single frames; `firsts` more for the first estimate alone, which sees many
     poses for little; `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and
     end: how much of the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train
-    nothing but what reads contacts off the finished estimate. Of the paper's networks, updates: train those of the steps
-    alone; noise: most gain of a detector's noise on their points (published: none); tilt: degrees of pitch and of roll that
-    the camera may have (published: 20)."""
+    nothing but what reads contacts off the finished estimate; updates: train the steps alone, the first estimate and what it
+    is read from stay as they are. Of the paper's networks, noise: most gain of a detector's noise on their points (published:
+    none); tilt: degrees of pitch and of roll that the camera may have (published: 20)."""
 
     iterations: int
     batch: int
@@ -77,8 +77,9 @@ PLANS = {
         (
             Phase(25000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
             Phase(1800, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
-            Phase(5400, 6, 96, 5, 4e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
-            Phase(700, 6, 96, 5, 2e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=350),
+            Phase(6500, 12, 96, 0, 8e-4, 2e-5, 0.0, 384, halved=True, check_every=500),
+            Phase(3500, 6, 96, 5, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
+            Phase(1700, 6, 96, 5, 2e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),

@@ -185,6 +185,8 @@ class Run:
         gen = torch.Generator()
         running: dict[str, float] = {}
         part = phase.divided(self.processes)
+        for parameter in self.task.first(self.net):
+            parameter.requires_grad_(not phase.updates)
         while self.iteration < phase.iterations:
             gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.rank * 500_009 + self.iteration)
             rate = learning_rate(phase, self.iteration)

@@ -72,6 +72,10 @@ class VideoTask:
         """The convolutions' taps, which are trained at a rate of their own."""
         return [m.weight for m in net.modules() if isinstance(m, TimeConv)]
 
+    def first(self, net: VideoNet) -> list[torch.nn.Parameter]:
+        """What makes the first estimate, and the features that the steps read too."""
+        return [p for part in (net.inlet, net.encoder, net.norm, net.head, net.head_clip) for p in part.parameters()]
+
     def clip_body(self, layout: Tensor) -> ClipBody:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
         return ClipBody(self.body, self.sets.offsets[layout], self.sets.directions[layout], self.sets.parents)
@@ -187,6 +191,10 @@ class PaperTask:
     def taps(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """None."""
         return []
+
+    def first(self, net: PaperNet) -> list[torch.nn.Parameter]:
+        """What makes the first estimate."""
+        return [*net.pose_first.parameters(), *net.shape_first.parameters()]
 
     def loss(
         self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0

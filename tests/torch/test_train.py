@@ -153,6 +153,18 @@ def test_training_keeps_the_network_symmetric(folder, tmp_path):
         torch.testing.assert_close(parameter, before, atol=1e-6, rtol=1e-5)
 
 
+def test_steps_can_be_trained_alone_on_clips(folder, tmp_path):
+    phases = tuple(config.Phase(2, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, check_every=2, updates=updates) for updates in (True, False))
+    run = loop.Run(replace(config.PLANS["tiny"], phases=phases), tmp_path / "run", False, None, [folder])
+    for held in (True, False):
+        before = {name: value.clone() for name, value in run.net.state_dict().items()}
+        run._train(run.plan.phases[run.phase])
+        run.phase, run.iteration = run.phase + 1, 0
+        moved = {name.split(".")[0] for name, value in run.net.state_dict().items() if not torch.equal(value, before[name])}
+        assert {"update", "state_in", "step", "trust"} <= moved
+        assert ({"inlet", "encoder", "norm", "head", "head_clip"} & moved == set()) is held
+
+
 @pytest.mark.parametrize("updates", (True, False))
 def test_the_papers_steps_can_be_trained_alone_and_from_noisy_points(folder, tmp_path, updates):
     phase = config.Phase(3, 32, 1, 2, 1e-3, 1e-3, check_every=3, updates=updates, noise=1.5)
