@@ -69,17 +69,17 @@ PAPER = (
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
-    # before the plain case is known; then the steps, still on single frames; then clips, for smoothness, and still single
-    # frames: clips alone hold too few different poses, and cost what was learned from them. Small batches: what is left to
-    # learn is worth more steps, not surer ones.
+    # before the plain case is known; then the steps, still on single frames. Clips for the first estimate alone, which
+    # otherwise is forgotten while the steps learn; then for the steps alone; then for both, still with single frames: clips
+    # hold too few different poses. Small batches: what is left to learn is worth more steps, not surer ones.
     "video": Plan(
         "video", "video",
         (
             Phase(25000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
             Phase(1800, 256, 1, 5, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
             Phase(6500, 12, 96, 0, 8e-4, 2e-5, 0.0, 384, halved=True, check_every=500),
-            Phase(3500, 6, 96, 5, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
-            Phase(1700, 6, 96, 5, 2e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
+            Phase(2593, 6, 96, 5, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
+            Phase(3600, 6, 96, 5, 2.5e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),

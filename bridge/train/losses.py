@@ -19,7 +19,7 @@ JOINT_WEIGHTS[[1, 2, 16, 17]] = 2
 JOINT_WEIGHTS[[10, 11]] = 3
 JOINT_WEIGHTS = JOINT_WEIGHTS / JOINT_WEIGHTS.mean()
 DECAY = 0.7
-FIRST = 0.7  # what the first estimate weighs, whatever the number of steps: they all start from the depths that it guesses
+FIRST = 1.5  # what the first estimate weighs, whatever the number of steps: they all start from the depths that it guesses
 
 
 @dataclass
