@@ -118,7 +118,9 @@ class Run:
         self.axes = self.task.axes(self.net)
         self.average = Average(self.net)
         self.phase, self.iteration, self.seconds, self.best = phase, 0, 0.0, math.inf
-        self.optimiser = self._optimiser()
+        matrices = {id(p) for p in self.task.matrices(self.net)}
+        self.rounded = [axis for axis in self.axes if id(axis[0]) in matrices]  # Muon rounds, and asymmetry would grow
+        self.optimisers = self._optimisers()
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
@@ -137,19 +139,24 @@ class Run:
             symmetrise(self.axes)
             self.average = Average(self.net)
 
-    def _optimiser(self) -> torch.optim.Optimizer:
-        """AdamW. `scale`: of a group's rate."""
-        taps = self.task.taps(self.net)
-        taken = {id(p) for p in taps}
+    def _optimisers(self) -> list[torch.optim.Optimizer]:
+        """AdamW, and Muon for the large matrices. `scale`: of a group's rate."""
+        taps, matrices = self.task.taps(self.net), self.task.matrices(self.net) if self.plan.muon else []
+        taken = {id(p) for p in (*taps, *matrices)}
         groups = [{"params": [p for p in self.net.parameters() if id(p) not in taken], "scale": 1.0}]
         if taps:
             groups.append({"params": taps, "scale": TAP_RATE})
-        return torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
+        out = [torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)]
+        if matrices:
+            group = [{"params": matrices, "scale": 1.0}]
+            out.append(torch.optim.Muon(group, lr=1e-3, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"))
+        return out
 
     def _load(self, saved: dict) -> None:
         self.net.load_state_dict(saved["net"])
         self.average.net.load_state_dict(saved["average"])
-        self.optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         self.average.count = saved["count"]
         for name in ("phase", "iteration", "seconds", "best"):
             setattr(self, name, saved[name])
@@ -158,7 +165,7 @@ class Run:
         """Write `last.pt` whole or not at all."""
         state = {
             "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
-            "optimiser": self.optimiser.state_dict(), "phase": self.phase, "iteration": self.iteration,
+            "optimisers": [o.state_dict() for o in self.optimisers], "phase": self.phase, "iteration": self.iteration,
             "seconds": self.seconds, "best": self.best,
         }  # fmt: skip
         part = self.folder / "last.part"
@@ -176,7 +183,7 @@ class Run:
             if self.rank == 0:
                 self.export(self.folder / f"phase{self.phase}.pt", {})
             self.phase, self.iteration = self.phase + 1, 0
-            self.optimiser = self._optimiser()
+            self.optimisers = self._optimisers()
             if self.rank == 0:
                 self.save()
 
@@ -190,7 +197,7 @@ class Run:
         while self.iteration < phase.iterations:
             gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.rank * 500_009 + self.iteration)
             rate = learning_rate(phase, self.iteration)
-            for group in self.optimiser.param_groups:
+            for group in (g for o in self.optimisers for g in o.param_groups):
                 group["lr"] = rate * group["scale"]
             self.net.train()
             loss, parts = self.task.loss(self.net, self.sampler, part, gen, self.iteration / phase.iterations)
@@ -201,7 +208,9 @@ class Run:
             symmetrise(self.axes, gradients=True)
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
             if torch.isfinite(norm):
-                self.optimiser.step()
+                for optimiser in self.optimisers:
+                    optimiser.step()
+                symmetrise(self.rounded)
                 self.average.take(self.net)
             self.iteration += 1
             self.seconds = time.time() - started

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..body import joints as J
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
-from ..lgd.mirror import Axes
+from ..lgd.mirror import Axes, PairLinear
 from ..lgd.observation import observe
 from ..lgd.paper import PaperNet, select_points
 from ..lgd.video import FAMILIES, ClipBody, State, TimeConv, VideoNet
@@ -71,6 +71,11 @@ class VideoTask:
     def taps(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """The convolutions' taps, which are trained at a rate of their own."""
         return [m.weight for m in net.modules() if isinstance(m, TimeConv)]
+
+    def matrices(self, net: VideoNet) -> list[torch.nn.Parameter]:
+        """What Muon trains: the matrices between features, from the inputs and to the largest outputs."""
+        between = [w for m in net.modules() if isinstance(m, PairLinear) for w in (m.even, m.odd)]
+        return between + [layer.weight for layer in (net.inlet[0], net.state_in, net.head, net.step)]
 
     def first(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """What makes the first estimate, and the features that the steps read too."""
@@ -191,6 +196,10 @@ class PaperTask:
     def taps(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """None."""
         return []
+
+    def matrices(self, net: PaperNet) -> list[torch.nn.Parameter]:
+        """What Muon trains: the weights of all layers."""
+        return [m.weight for m in net.modules() if isinstance(m, torch.nn.Linear)]
 
     def first(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """What makes the first estimate."""
