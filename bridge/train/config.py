@@ -55,7 +55,6 @@ class Plan:
     video: VideoConfig = field(default_factory=VideoConfig)
     width: int = 512
     dropout: float = 0.2  # of the paper's networks; published: 0.2
-    muon: bool = True  # trains the large matrices, and Adam the rest; published: Adam throughout
     blind: bool = False  # without gradients and residuals: the ablation
 
     def as_dict(self) -> dict:
@@ -63,8 +62,10 @@ class Plan:
 
 
 PAPER = (
-    Phase(4000, 256, 1, 3, 1e-3, 2e-5, check_every=500),
-    Phase(2500, 256, 1, 3, 5e-4, 1e-5, check_every=500, updates=True, noise=2.0, tilt=40.0),
+    Phase(5000, 256, 1, 3, 1e-3, 2e-5),
+    Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
+    Phase(2500, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5, tilt=40.0),
+    Phase(1500, 256, 1, 3, 5e-4, 1e-5, check_every=500, updates=True, noise=2.5, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little

@@ -141,7 +141,7 @@ class Run:
 
     def _optimisers(self) -> list[torch.optim.Optimizer]:
         """AdamW, and Muon for the large matrices. `scale`: of a group's rate."""
-        taps, matrices = self.task.taps(self.net), self.task.matrices(self.net) if self.plan.muon else []
+        taps, matrices = self.task.taps(self.net), self.task.matrices(self.net)
         taken = {id(p) for p in (*taps, *matrices)}
         groups = [{"params": [p for p in self.net.parameters() if id(p) not in taken], "scale": 1.0}]
         if taps:
@@ -153,6 +153,11 @@ class Run:
         return out
 
     def _load(self, saved: dict) -> None:
+        if len(saved.get("optimisers", ())) != len(self.optimisers):
+            raise LgdError(
+                "bad_input", f"The run in {self.folder} was begun by another version of this command.",
+                "Name another folder with --out, and the old run's exported weights with --init.",
+            )  # fmt: skip
         self.net.load_state_dict(saved["net"])
         self.average.net.load_state_dict(saved["average"])
         for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):

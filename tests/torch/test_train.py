@@ -142,6 +142,16 @@ def test_weights_of_another_network_are_no_start(folder, tmp_path):
         loop.Run(config.PLANS["tiny"], tmp_path / "run", False, tmp_path / "small.pt", [folder])
 
 
+def test_a_run_of_another_version_is_not_resumed(folder, tmp_path):
+    run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
+    run.save()
+    saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    saved["optimiser"] = saved.pop("optimisers")[0]
+    torch.save(saved, tmp_path / "run" / "last.pt")
+    with pytest.raises(LgdError, match="another version"):
+        loop.Run(config.PLANS["tiny"], tmp_path / "run", True, None, [folder])
+
+
 def test_training_keeps_the_network_symmetric(folder, tmp_path):
     run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
     begun = run.net.state_in.weight.clone()
