@@ -153,18 +153,19 @@ class Run:
         return out
 
     def _load(self, saved: dict) -> None:
-        if len(saved.get("optimisers", ())) != len(self.optimisers):
+        try:
+            self.net.load_state_dict(saved["net"])
+            self.average.net.load_state_dict(saved["average"])
+            for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
+                optimiser.load_state_dict(state)
+            self.average.count = saved["count"]
+            for name in ("phase", "iteration", "seconds", "best"):
+                setattr(self, name, saved[name])
+        except (RuntimeError, KeyError, ValueError) as fault:
             raise LgdError(
-                "bad_input", f"The run in {self.folder} was begun by another version of this command.",
+                "bad_input", f"The run in {self.folder} was begun by another version of this command, or with another plan.",
                 "Name another folder with --out, and the old run's exported weights with --init.",
-            )  # fmt: skip
-        self.net.load_state_dict(saved["net"])
-        self.average.net.load_state_dict(saved["average"])
-        for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
-            optimiser.load_state_dict(state)
-        self.average.count = saved["count"]
-        for name in ("phase", "iteration", "seconds", "best"):
-            setattr(self, name, saved[name])
+            ) from fault  # fmt: skip
 
     def save(self) -> None:
         """Write `last.pt` whole or not at all."""

@@ -152,6 +152,13 @@ def test_a_run_of_another_version_is_not_resumed(folder, tmp_path):
         loop.Run(config.PLANS["tiny"], tmp_path / "run", True, None, [folder])
 
 
+def test_a_run_of_another_width_is_not_resumed(folder, tmp_path):
+    loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder]).save()
+    small = replace(config.PLANS["tiny"], video=VideoConfig(16, (1,), (1,), steps=2))
+    with pytest.raises(LgdError, match="another plan"):
+        loop.Run(small, tmp_path / "run", True, None, [folder])
+
+
 def test_training_keeps_the_network_symmetric(folder, tmp_path):
     run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
     begun = run.net.state_in.weight.clone()
