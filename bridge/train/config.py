@@ -83,8 +83,9 @@ PLANS = {
             Phase(400, 16, 48, 5, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),
-    # The published schedule trains all steps from the first iteration; widened poses are our one addition to its data, and
-    # batches are half the published ones, without dropout: networks this small are far from learning too much.
+    # First the published schedule, all steps from the first iteration; then the steps alone. Ours are the widened poses, the
+    # noise on the points and the steeper cameras of the later phases, batches of half the size and no dropout: networks
+    # this small are far from learning too much.
     # paper_blind: the same without gradients, to tell what they are worth.
     "paper": Plan("paper", "paper", PAPER, width=256, dropout=0.0),
     "paper_blind": Plan("paper_blind", "paper", PAPER, width=256, dropout=0.0, blind=True),

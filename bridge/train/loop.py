@@ -11,6 +11,7 @@ import functools
 import json
 import math
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -124,7 +125,7 @@ class Run:
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
-            weights = torch.load(init, weights_only=True)["weights"]
+            weights = read_export(init)["weights"]
             weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
             for name, block in self.net.named_modules():
                 if isinstance(block, Block) and f"{name}.join.even" not in weights:
@@ -265,18 +266,32 @@ class Run:
         os.replace(part, path)
 
 
-def blend(first: Path, last: Path, share: float, out: Path) -> None:
-    """Weights between two exports of one run: (1 - share) of `first` and `share` of `last`.
+def read_export(path: Path) -> dict:
+    """What `Run.export` wrote. Raises LgdError where the file is missing or another's."""
+    try:
+        export = torch.load(path, weights_only=True)
+        if {"weights", "plan", "mode"} <= export.keys():
+            return export
+        fault = None
+    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as reason:
+        fault = reason
+    raise LgdError(
+        "bad_input", f"{path} is no file of exported weights.", "Name a best.pt, phase*.pt or what --export wrote."
+    ) from fault
 
-    Inputs that `last` has and `first` did not yet have count as zero in `first`; whole layers are taken as `last` has them.
-    """
-    a, b = (torch.load(path, weights_only=True) for path in (first, last))
+
+def blend(first: Path, last: Path, share: float, out: Path) -> None:
+    """Weights between two exports of one run: (1 - share) of `first` and `share` of `last`. Raises LgdError."""
+    a, b = read_export(first), read_export(last)
+    shapes = [{name: value.shape for name, value in export["weights"].items()} for export in (a, b)]
+    if shapes[0] != shapes[1]:
+        raise LgdError(
+            "bad_input", f"{first.name} and {last.name} hold the weights of two different networks.",
+            "Name two exports of one run.",
+        )  # fmt: skip
     weights = {}
     for name, value in b["weights"].items():
-        other = a["weights"].get(name, value).float()
-        if other.shape != value.shape:
-            other = torch.cat((other, other.new_zeros(len(other), value.shape[1] - other.shape[1])), 1)
-        mixed = (1 - share) * other + share * value.float()
+        mixed = (1 - share) * a["weights"][name].float() + share * value.float()
         weights[name] = mixed.half() if value.is_floating_point() else value
     blended = {**b, "weights": weights, "blend": {"first": first.stem, "last": last.stem, "share": share}, "figures": {}}
     plan = configs.PLANS[b["plan"]["name"]]
@@ -294,9 +309,9 @@ def main(argv: list[str]) -> int:
     """`bridge train`: arguments after the command's name."""
     parser = argparse.ArgumentParser(prog="bridge train", description=__doc__)
     parser.add_argument("--mode", choices=("video", "paper"), default="video")
-    parser.add_argument("--plan", help="name of a plan in bridge/train/config.py (default: the mode's own)")
+    parser.add_argument("--plan", choices=sorted(configs.PLANS), help="a plan in bridge/train/config.py (default: the mode's own)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt")
+    parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt, where there is one")
     parser.add_argument("--init", type=Path, help="start from exported weights")
     parser.add_argument("--phase", type=int, default=0, help="start with this phase of the plan, from 0")
     parser.add_argument(
@@ -323,9 +338,15 @@ def main(argv: list[str]) -> int:
         raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
     if options.blend is not None:
         first, last, share, out = options.blend
-        blend(Path(first), Path(last), float(share), Path(out))
+        try:
+            part = float(share)
+        except ValueError:
+            raise LgdError("bad_input", f"--blend's SHARE is a number, not {share}.", "0 is all FIRST, 1 all LAST.") from None
+        blend(Path(first), Path(last), part, Path(out))
         return 0
     if options.export is not None:
+        if not (folder / "last.pt").is_file():
+            raise LgdError("bad_input", f"There is no run in {folder} to export.", "Name its folder with --out.")
         run = Run(plan, folder, resume=True, init=None, data=options.data)
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
