@@ -11,7 +11,6 @@ import functools
 import json
 import math
 import os
-import pickle
 import subprocess
 import sys
 import tempfile
@@ -273,7 +272,7 @@ def read_export(path: Path) -> dict:
         if {"weights", "plan", "mode"} <= export.keys():
             return export
         fault = None
-    except (OSError, RuntimeError, ValueError, EOFError, AttributeError, pickle.UnpicklingError) as reason:
+    except Exception as reason:  # torch raises whatever its readers do
         fault = reason
     raise LgdError(
         "bad_input", f"{path} is no file of exported weights.", "Name a best.pt, phase*.pt or what --export wrote."
