@@ -272,7 +272,7 @@ def read_export(path: Path) -> dict:
         if {"weights", "plan", "mode"} <= export.keys():
             return export
         fault = None
-    except Exception as reason:  # torch raises whatever its readers do
+    except Exception as reason:  # noqa: BLE001 (torch raises whatever its readers do)
         fault = reason
     raise LgdError(
         "bad_input", f"{path} is no file of exported weights.", "Name a best.pt, phase*.pt or what --export wrote."
