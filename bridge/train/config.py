@@ -66,6 +66,7 @@ PAPER = (
     Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
     Phase(2500, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5, tilt=40.0),
     Phase(1500, 256, 1, 3, 5e-4, 1e-5, check_every=500, updates=True, noise=2.5, tilt=40.0),
+    Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=3.0, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little

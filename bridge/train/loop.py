@@ -184,6 +184,8 @@ class Run:
 
     def go(self) -> None:
         """Train through the remaining phases."""
+        if self.phase == len(self.plan.phases) and self.rank == 0:
+            print(f"The run in {self.folder} is finished. Write its weights with --export.", file=sys.stderr)
         while self.phase < len(self.plan.phases):
             self._train(self.plan.phases[self.phase])
             if self.rank == 0:

@@ -88,7 +88,7 @@ class Recipe:
     drop_sets: float = 0.2
     person_offset: float = 0.012
     moving_camera: float = 0.2
-    any_root: float = 0.08
+    any_root: float = 0.15
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
     usual_lens: float = 0.5  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
     focal_exact: float = 0.6

@@ -14,8 +14,9 @@ from bridge.lgd.mirror import symmetrise
 from bridge.lgd.observation import observe
 from bridge.lgd.paper import POINTS18
 from bridge.lgd.video import TimeConv, VideoConfig
+from bridge.rotations import exp_so3
 from bridge.train import config, loop
-from bridge.train.data import Sampler
+from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
 from bridge.train.paper_data import paper_batch
 from bridge.train.synthesize import TRAIN
 
@@ -229,6 +230,32 @@ def test_noise_of_the_papers_points_leaves_the_truth_and_a_third_of_the_frames(f
     assert 0.25 < unmoved < 0.42
     wrist, eye = (float(off[:, [i for i, (name, _) in enumerate(POINTS18) if part in name]].mean()) for part in ("wrist", "eye"))
     assert 1.5 < wrist / eye < 10, "as the tables have it"
+
+
+def test_poses_unlike_others_are_sparse_whatever_their_heading(folder):
+    body = BodyModel(load_body())
+    gen = torch.Generator().manual_seed(1)
+    common = exp_so3(torch.randn(300, 24, 3, generator=gen) * 0.03)
+    odd = exp_so3(torch.randn(4, 24, 3, generator=gen) * 0.6)
+    turn = torch.zeros(304, 3)
+    turn[:, 1] = torch.rand(304, generator=gen) * 6
+    rotations = torch.cat((common, odd))
+    rotations[:, 0] = exp_so3(turn) @ rotations[:, 0]
+    joints = body.shaped(torch.zeros(10), "smpl").posed(rotations).joints
+    found = sparseness(joints, torch.ones(304, dtype=torch.bool))
+    assert found[300:].min() > 3 * found[:300].max()
+    assert sparseness(joints[:1], torch.ones(1, dtype=torch.bool)).shape == (1,)
+
+
+def test_no_contacts_are_claimed_where_a_leg_comes_from_another_window(folder):
+    body = BodyModel(load_body())
+    mocap = loop.all_mocap(body, [folder])
+    quats, _, _ = Sampler(mocap, body)._read(400, 5, torch.Generator().manual_seed(3))
+    mixed, kept = Sampler(mocap, body)._recombine(quats, torch.Generator().manual_seed(4))
+    legs = torch.tensor((*LEFT_LEG, *RIGHT_LEG))
+    same = (mixed[:, :, legs] == quats[:, :, legs]).flatten(1).all(1)
+    assert torch.equal(mixed[:, :, 0], quats[:, :, 0])
+    assert same[kept].all() and 20 < int((~same).sum()) < 100
 
 
 def test_a_phase_that_is_not_there_is_refused(monkeypatch):
