@@ -15,6 +15,7 @@ from bridge.train.data import load_mocap
 from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
+from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
 from bridge.train.evaluate.targets import verdicts
@@ -50,7 +51,7 @@ def test_conditions_are_what_they_say(val, soles):
         ]
         return float(torch.stack(gone).mean())
 
-    assert missing("clean") == 0
+    assert missing("clean") == 0 and 0.18 < missing("missing") < 0.22
     assert 0.04 < missing("noise 5%") < 0.06 and 0.18 < missing("noise 20%") < 0.22
     assert missing("spans") > 0.08
 
@@ -118,6 +119,13 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     assert result["table"][LAST]["clean"]["plain"]["pa"] > 0
     assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
     assert [f for f in result["floors"] if f["met"] is None]
+
+
+def test_noise_alone_is_less_the_longer_it_is_averaged(val, soles):
+    found = noise_alone(val, soles, 96, 2)
+    for figures in found.values():
+        assert 25 < figures["points"] < 45, "WHAM's tables at gain 1"
+        assert 15 < figures["lasting"] < figures["second"] < figures["points"]
 
 
 def test_unknown_rows_are_refused():

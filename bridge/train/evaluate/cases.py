@@ -18,6 +18,7 @@ from ..synthesize import LAYOUT_SHARE, Batch, LandmarkSets, Recipe, _spans, fixe
 GROUPS = {"plain": VAL_PLAIN, "hard": VAL_HARD, "walk": VAL_WALK}
 CONDITIONS = {
     "clean": fixed_recipe(),
+    "missing": fixed_recipe(missing=(0.2, 0.2)),
     "noise 5%": fixed_recipe(noise=(1, 1), drift=1, missing=(0.05, 0.05)),
     "noise 20%": fixed_recipe(noise=(1, 1), drift=1, missing=(0.2, 0.2)),
     "spans": fixed_recipe(noise=(1, 1), drift=1, missing=(0.05, 0.05)),
@@ -83,9 +84,10 @@ class Soles:
         return posed.joints[:, self.joints] + (posed.world[:, self.joints] @ local[:, :, None]).squeeze(-1)
 
 
-def _clip_batch(
+def clip_batch(
     mocap: Mocap, clip: int, sets: LandmarkSets, recipe: Recipe, longest: int | None
 ) -> tuple[Batch, slice]:
+    """A clip before CANDIDATES cameras, and its frames in `mocap`."""
     start, length = int(mocap.start[clip]), int(mocap.length[clip])
     rows = slice(start, start + min(length, longest or length))
     trans = mocap.trans[rows]
@@ -100,7 +102,8 @@ def _clip_batch(
     return synthesize(windows, sets, recipe, gen), rows
 
 
-def _visible(batch: Batch) -> list[int]:
+def visible(batch: Batch) -> list[int]:
+    """CAMERAS of the candidates: the first that keep the person in view, else those that nearly do."""
     ray = (batch.pelvis[..., :2] / batch.pelvis[..., 2:].clamp_min(0.1)).abs().amax((1, 2))
     inside = [i for i in range(CANDIDATES) if ray[i] < IN_VIEW]
     others = sorted((i for i in range(CANDIDATES) if i not in inside), key=lambda i: float(ray[i]))
@@ -120,11 +123,11 @@ def make_cases(
     for group in groups:
         clips = [i for i, s in enumerate(mocap.subject) if s in GROUPS[group]]
         for clip in clips[:most_clips]:
-            batch, rows = _clip_batch(mocap, clip, sets, CONDITIONS[condition], longest)
+            batch, rows = clip_batch(mocap, clip, sets, CONDITIONS[condition], longest)
             confidence = batch.confidence
             if condition == "spans":
                 confidence = _with_spans(confidence, clip)
-            for number, b in enumerate(_visible(batch)[:cameras]):
+            for number, b in enumerate(visible(batch)[:cameras]):
                 out.append(Case(
                     clip, number, group, sets.layouts[int(batch.layout[b])], batch.rays[b], confidence[b],
                     batch.rotations[b], batch.joints[b], batch.betas[b], batch.up[b, 0],

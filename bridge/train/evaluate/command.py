@@ -20,13 +20,14 @@ from ..data import data_folder, load_mocap
 from ..loop import git_commit
 from .cases import Soles
 from .multiview import evaluate_multiview
+from .noise import noise_alone
 from .report import text
 from .rows import BATCH, Networks, our_rows
 from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -119,6 +120,9 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     if "times" in sections:
         note("times ...")
         result["times"] = row_times(val, soles, networks, rows, 2 if options.quick else 7)
+    if "noise" in sections:
+        note("noise ...")
+        result["noise"] = noise_alone(val, soles, scope.longest, scope.most_clips)
     if "table" in sections or "baselines" in sections:
         table, kept = main_table(val, soles, networks, rows, scope)
         result["table"] = table if "table" in sections else None

@@ -38,7 +38,7 @@ class Scope:
     most_clips: int | None = None
     subset: int = SUBSET
     single: int = 4
-    conditions: tuple[str, ...] = tuple(CONDITIONS)
+    conditions: tuple[str, ...] = ("clean", "noise 5%", "noise 20%", "spans")
 
 
 QUICK = Scope(cameras=1, longest=60, most_clips=2, subset=4, single=0, conditions=("noise 20%",))

@@ -54,6 +54,7 @@ def verdicts(result: dict) -> list[Verdict]:
         _at_most("video, val-plain, noise and 20 % missing: acceleration error, m/s^2", lambda: table[LAST]["noise 20%"]["plain"]["acc"], 8),
         _at_most("video, val-hard, noise and 5 % missing: acceleration error, m/s^2", lambda: table[LAST]["noise 5%"]["hard"]["acc"], 8),
         _at_least("video below paper with noise and 20 % missing, val-plain, %", lambda: percent(pa(LAST, "noise 20%"), pa("paper3", "noise 20%")), 30),
+        _at_most("video, val-plain: PA from clean to 20 % missing rises by, mm", lambda: pa(LAST, "missing") - pa(LAST, "clean"), 8),
         _at_most("video, val-plain: PA from clean to noise and 20 % missing rises by, mm", lambda: pa(LAST, "noise 20%") - pa(LAST, "clean"), 8),
         _at_least("video: one shape for the clip (1 = yes)", lambda: stress["beta_vectors_in_a_clip"], 1),
         _at_most("start turned by 60 degrees: PA above the usual result by, mm", lambda: stress["start_turned_pa"] - stress["usual_pa"], 5),
