@@ -75,12 +75,12 @@ HIDES = _hides()
 class Recipe:
     """How hard the synthetic detector is. Training draws all of it; evaluation fixes it."""
 
-    noise: tuple[float, float] = (0.0, 1.5)  # gain of WHAM's tables, uniform
+    noise: tuple[float, float] = (0.3, 1.5)  # gain of WHAM's tables, uniform
     own_noise: float = 2.0  # every point's noise in a clip is up to so many times more or less than the tables say
     drift: float = 1.0
     missing: tuple[float, float] = (0.0, 0.25)  # chance of each point a frame, uniform a clip
     down_the_tree: float = 0.03
-    limb_spans: float = 0.3
+    limb_spans: float = 0.5
     crop_lower: float = 0.1
     nobody: float = 0.05
     limb_swap: float = 0.1

@@ -18,8 +18,8 @@ class Verdict:
 
     def line(self) -> str:
         if self.met is None:
-            return f"  --    {self.asked}: not measured in this run"
-        return f"  {'met   ' if self.met else 'MISSED'}{self.asked}: {self.value:.4g}"
+            return f"  {'--':<8}{self.asked}: not measured in this run"
+        return f"  {'met' if self.met else 'MISSED':<8}{self.asked}: {self.value:.4g}"
 
 
 def verdicts(result: dict) -> list[Verdict]:
