@@ -190,6 +190,7 @@ class Run:
             self._train(self.plan.phases[self.phase])
             if self.rank == 0:
                 self.export(self.folder / f"phase{self.phase}.pt", {})
+            self.net.load_state_dict(self.average.net.state_dict())  # what a next phase keeps as it is should be the best
             self.phase, self.iteration = self.phase + 1, 0
             self.optimisers = self._optimisers()
             if self.rank == 0:

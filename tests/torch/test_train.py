@@ -67,6 +67,8 @@ def test_a_resumed_run_repeats_the_one_it_goes_on_from(folder, tmp_path, monkeyp
     resumed.go()
     for a, b in zip(whole.net.state_dict().values(), resumed.net.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+    for a, b in zip(whole.net.state_dict().values(), whole.average.net.state_dict().values(), strict=True):
+        assert torch.equal(a, b), "a phase ends with the averaged weights, on which the next builds"
     saved = torch.load(tmp_path / "broken" / "best.pt", weights_only=True)
     assert saved["figures"]["plain_clean_s2"] > 0 and len(saved["commit"]) >= 7
 
