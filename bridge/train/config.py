@@ -62,11 +62,8 @@ class Plan:
 
 
 PAPER = (
-    Phase(5000, 256, 1, 3, 1e-3, 2e-5),
-    Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5),
-    Phase(2500, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=1.5, tilt=40.0),
-    Phase(1500, 256, 1, 3, 5e-4, 1e-5, check_every=500, updates=True, noise=2.5, tilt=40.0),
-    Phase(4000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=3.0, tilt=40.0),
+    Phase(4000, 256, 1, 3, 1e-3, 2e-5),
+    Phase(5000, 256, 1, 3, 7e-4, 1e-5, check_every=500, updates=True, noise=2.0, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
@@ -85,11 +82,11 @@ PLANS = {
         ),
     ),
     # First the published schedule, all steps from the first iteration; then the steps alone. Ours are the widened poses, the
-    # noise on the points and the steeper cameras of the later phases, batches of half the size and no dropout: networks
+    # noise on the points and the steeper cameras of the second phase, batches of half the size and no dropout: networks
     # this small are far from learning too much.
     # paper_blind: the same without gradients, to tell what they are worth.
-    "paper": Plan("paper", "paper", PAPER, width=256, dropout=0.0),
-    "paper_blind": Plan("paper_blind", "paper", PAPER, width=256, dropout=0.0, blind=True),
+    "paper": Plan("paper", "paper", PAPER, width=512, dropout=0.0),
+    "paper_blind": Plan("paper_blind", "paper", PAPER, width=512, dropout=0.0, blind=True),
     "tiny": Plan(
         "tiny", "video",
         (
