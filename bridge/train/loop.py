@@ -396,6 +396,5 @@ def _keep_memory(argv: list[str]) -> None:
         os.execv(sys.executable, [sys.executable, "-m", "bridge", "train", *argv])
 
 
-
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
