@@ -89,6 +89,8 @@ class Recipe:
     person_offset: float = 0.012
     moving_camera: float = 0.2
     any_root: float = 0.15
+    facing: float = 0.3  # share of clips in which the person faces the camera, as those who film themselves do
+    level: float = 0.5  # share of cameras held nearly level
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
     usual_lens: float = 0.5  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
     focal_exact: float = 0.6
@@ -100,7 +102,7 @@ class Recipe:
         """The recipe with `breadth` (0 to 1) of its oddities: what does not befall every clip befalls fewer."""
         names = (
             "down_the_tree", "limb_spans", "crop_lower", "nobody", "limb_swap", "body_swap", "drop_sets", "person_offset",
-            "moving_camera", "any_root", "frame_person", "focal_unknown",
+            "moving_camera", "any_root", "facing", "level", "frame_person", "focal_unknown",
         )  # fmt: skip
         exact = 1 - (1 - self.focal_exact) * breadth
         return replace(self, focal_exact=exact, **{name: getattr(self, name) * breadth for name in names})
@@ -109,8 +111,8 @@ class Recipe:
 TRAIN = Recipe()
 _FIXED = Recipe(
     noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
-    body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, frame_person=0, usual_lens=0,
-    focal_exact=1,     focal_unknown=0, clean_share=0,
+    body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, facing=0, level=0, frame_person=0,
+    usual_lens=0, focal_exact=1, focal_unknown=0, clean_share=0,
 )  # fmt: skip
 
 
@@ -199,11 +201,18 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
 
     # World: Y up. The camera's axes in OpenCV's sense, seen from a yaw of zero: x right, y down, z forward.
     yaw = _uniform((count,), 0, 2 * math.pi, gen)
+    if recipe.facing:
+        front = windows.rotations[:, frames // 2, 0, :, 2]
+        towards = math.radians(15) * torch.randn(count, generator=gen) - torch.atan2(front[:, 0], front[:, 2])
+        yaw = torch.where(_chance(count, recipe.facing, gen), towards, yaw)
     zero = torch.zeros(count)
     spin = exp_so3(torch.stack((zero, yaw, zero), -1))
     free = torch.randn(count, 4, generator=gen)
     spin = torch.where(_chance(count, recipe.any_root, gen)[:, None, None], quaternion_to_matrix(free), spin)
     pitch = (math.radians(5) + math.radians(22.5) * torch.randn(count, generator=gen)).clamp(-1.22, 1.22)
+    if recipe.level:
+        held = math.radians(3) + math.radians(6) * torch.randn(count, generator=gen)
+        pitch = torch.where(_chance(count, recipe.level, gen), held, pitch)
     roll = math.radians(7.5) * torch.randn(count, generator=gen)
     roll = torch.where(_chance(count, 0.2, gen), _uniform((count,), -math.pi / 6, math.pi / 6, gen), roll)
     base = torch.diag(torch.tensor([1.0, -1.0, -1.0]))

@@ -18,7 +18,7 @@ from bridge.rotations import exp_so3
 from bridge.train import config, loop
 from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
 from bridge.train.paper_data import paper_batch
-from bridge.train.synthesize import TRAIN
+from bridge.train.synthesize import LAYOUT_SHARE, TRAIN, LandmarkSets, fixed_recipe, synthesize
 
 
 @pytest.fixture
@@ -258,6 +258,43 @@ def test_no_contacts_are_claimed_where_a_leg_comes_from_another_window(folder):
     same = (mixed[:, :, legs] == quats[:, :, legs]).flatten(1).all(1)
     assert torch.equal(mixed[:, :, 0], quats[:, :, 0])
     assert same[kept].all() and 20 < int((~same).sum()) < 100
+
+
+def test_drawn_windows_say_so_where_a_leg_was_exchanged(folder, monkeypatch):
+    body = BodyModel(load_body())
+    mocap = loop.all_mocap(body, [folder])
+    mocap.grounded[:] = True
+    sampler = Sampler(mocap, body)
+    own, kept = sampler._recombine, []
+    monkeypatch.setattr(sampler, "_perturb", lambda rotations, frames, gen: (rotations, torch.zeros(400, dtype=torch.bool)))
+    monkeypatch.setattr(sampler, "_recombine", lambda *a: [kept.append(out := own(*a)), out][1])
+    windows = sampler.draw(400, 5, torch.Generator().manual_seed(3))
+    assert torch.equal(windows.lower_true, kept[0][1]) and not windows.lower_true.all()
+
+
+def test_people_face_the_level_camera_where_the_recipe_says_so(folder):
+    body = BodyModel(load_body())
+    mocap = loop.all_mocap(body, [folder])
+    mocap.quats[:, 0] = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 0.7, 0.0]), dim=0)  # upright, all of one heading
+    windows = Sampler(mocap, body, widen=False).draw(300, 1, torch.Generator().manual_seed(3))
+    sets = LandmarkSets(body, list(LAYOUT_SHARE))
+
+    def seen(**changes):
+        batch = synthesize(windows, sets, fixed_recipe(**changes), torch.Generator().manual_seed(5))
+        towards = -batch.rotations[:, 0, 0, 2, 2]  # how far the person's front points at the camera
+        return towards, -batch.up[:, 0, 1]  # 1: the camera is level
+
+    towards, level = seen(facing=1.0, level=1.0)
+    assert towards.median() > 0.9 and level.median() > 0.97
+    towards, level = seen()
+    assert abs(float(towards.mean())) < 0.15 and level.median() < 0.96
+
+
+def test_a_finished_run_says_that_it_is(folder, tmp_path, capsys):
+    loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder]).go()
+    assert "is finished" not in capsys.readouterr().err
+    loop.Run(config.PLANS["tiny"], tmp_path / "run", True, None, [folder]).go()
+    assert "is finished. Write its weights with --export." in capsys.readouterr().err
 
 
 def test_a_phase_that_is_not_there_is_refused(monkeypatch):
