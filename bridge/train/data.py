@@ -4,6 +4,7 @@
 Everything is vectorised over the batch in torch. A window is (B, T) frames at 30 fps in a Y-up world.
 """
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,9 +146,8 @@ class Sampler:
         self.clip = mocap.clip_of_frame
         self.first = mocap.start[self.clip]
         self.last = (mocap.start + mocap.length - 1)[self.clip]
-        matrices = quaternion_to_matrix(mocap.quats)
-        self.weights = self._frame_weights(matrices, body)
-        vectors = log_so3(matrices)
+        self.body = body
+        vectors = log_so3(quaternion_to_matrix(mocap.quats))
         train_ok = mocap.ok
         quantiles = torch.tensor([0.001, 0.999])
         limits = [torch.quantile(vectors[train_ok][::3, j], quantiles, dim=0) for j in range(24)]
@@ -155,9 +155,11 @@ class Sampler:
         ends = torch.stack((low, high, TURNS(low), TURNS(high)))  # the same for both sides
         self.limits = torch.stack((ends.amin(0), ends.amax(0))).unflatten(1, (24, 3))  # (2, 24, 3)
 
-    def _frame_weights(self, matrices: Tensor, body: BodyModel) -> Tensor:
+    @functools.cached_property
+    def weights(self) -> Tensor:
+        """Chance of every frame to be drawn, float64; found when first asked for, since it takes seconds."""
         m = self.mocap
-        posed = body.shaped(torch.zeros(10), "smpl").posed(matrices)
+        posed = self.body.shaped(torch.zeros(10), "smpl").posed(quaternion_to_matrix(m.quats))
         trunk = posed.joints[:, 9] - posed.joints[:, 0]
         tilt = trunk[:, 1] / trunk.norm(dim=-1)
         feet = torch.minimum(posed.joints[:, 7, 1], posed.joints[:, 8, 1])
