@@ -24,7 +24,6 @@ from ..body.files import load_body
 from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..lgd.mirror import symmetrise
-from ..lgd.video import Block
 from . import config as configs
 from .data import Mocap, Sampler, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
@@ -124,11 +123,9 @@ class Run:
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True))
         elif init is not None:
-            weights = read_export(init)["weights"]
-            weights = {k: v.float() if v.is_floating_point() else v for k, v in weights.items()}
-            for name, block in self.net.named_modules():
-                if isinstance(block, Block) and f"{name}.join.even" not in weights:
-                    block.silence()
+            export = read_export(init)
+            weights = {k: v.float() if v.is_floating_point() else v for k, v in export["weights"].items()}
+            self.task.grow(self.net, weights, export["config"])
             try:
                 self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
             except RuntimeError as fault:
@@ -272,7 +269,7 @@ def read_export(path: Path) -> dict:
     """What `Run.export` wrote. Raises LgdError where the file is missing or another's."""
     try:
         export = torch.load(path, weights_only=True)
-        if {"weights", "plan", "mode"} <= export.keys():
+        if {"weights", "config", "plan", "mode"} <= export.keys():
             return export
         fault = None
     except Exception as reason:  # noqa: BLE001 (torch raises whatever its readers do)

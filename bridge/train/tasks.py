@@ -13,7 +13,7 @@ from ..body.smpl import BodyModel
 from ..lgd.mirror import Axes, PairLinear
 from ..lgd.observation import observe
 from ..lgd.paper import PaperNet, select_points
-from ..lgd.video import FAMILIES, ClipBody, State, TimeConv, VideoNet
+from ..lgd.video import FAMILIES, Block, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
@@ -80,6 +80,16 @@ class VideoTask:
     def first(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """What makes the first estimate, and the features that the steps read too."""
         return [p for part in (net.inlet, net.encoder, net.norm, net.head, net.head_clip) for p in part.parameters()]
+
+    def grow(self, net: VideoNet, weights: dict[str, Tensor], config: dict) -> None:
+        """Ready network and weights of a smaller one for each other: further blocks do nothing at first, further steps what
+        the last one does."""
+        for name, block in net.named_modules():
+            if isinstance(block, Block) and f"{name}.join.even" not in weights:
+                block.silence()
+        if "stage.weight" in weights:
+            had = config["steps"]
+            weights["stage.weight"][had:] = weights["stage.weight"][had - 1]
 
     def clip_body(self, layout: Tensor) -> ClipBody:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
@@ -200,6 +210,9 @@ class PaperTask:
     def matrices(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """None: Adam trains all of the published networks."""
         return []
+
+    def grow(self, net: PaperNet, weights: dict[str, Tensor], config: dict) -> None:
+        """Nothing: the published network has one size."""
 
     def first(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """What makes the first estimate."""

@@ -138,6 +138,15 @@ def test_a_block_more_changes_nothing_until_it_is_trained(folder, tmp_path):
     assert (other - first).abs().max() > 0.5
 
 
+def test_a_further_step_begins_as_the_last_one(folder, tmp_path):
+    plan = replace(config.PLANS["tiny"], video=VideoConfig(16, (1,), (1,), steps=2))
+    run = loop.Run(plan, tmp_path / "two", False, None, [folder])
+    run.export(tmp_path / "two.pt", {})
+    more = replace(plan, video=replace(plan.video, steps=4))
+    stages = loop.Run(more, tmp_path / "four", False, tmp_path / "two.pt", [folder]).net.stage.weight
+    assert torch.equal(stages[2], stages[1]) and torch.equal(stages[3], stages[1]) and not torch.equal(stages[1], stages[0])
+
+
 def test_weights_of_another_network_are_no_start(folder, tmp_path):
     small = replace(config.PLANS["tiny"], video=VideoConfig(16, (1,), (1,), steps=2))
     loop.Run(small, tmp_path / "small", False, None, [folder]).export(tmp_path / "small.pt", {})
