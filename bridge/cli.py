@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise LgdError (bad_input) instead of printing the usage."""
         text = message[:1].upper() + message[1:].rstrip(".")
-        raise LgdError("bad_input", f"{text}.", f"See `{self.prog} --help`.")
+        minus = " A value that begins with a minus is written --option=value." if "expected one argument" in text else ""
+        raise LgdError("bad_input", f"{text}.", f"See `{self.prog} --help`.{minus}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -100,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument("-o", "--output", type=Path, default=Path("motion.npz"), metavar="FILE")
     _shared(fit)
     fit.add_argument("--mode", choices=("paper", "video"), help="default: video where its weights are here")
-    fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length, where it is known")
+    fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length in pixels (not mm), where it is known")
     fit.add_argument("--camera", metavar="FILE", help=".npz with T_world_cam and perhaps cam_K")
     fit.add_argument("--body", metavar="FILE", help="an SMPL body instead of the default one")
     fit.add_argument(
@@ -123,7 +124,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         help="left, top, width and height in pixels of a box round the person to take, in the frames from A to before "
         "B; before and after them the person is followed; may be given several times",
     )  # fmt: skip
-    parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first")
+    parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first; the default detector follows one person at a time")
     parser.add_argument("--detector", metavar="FILE.onnx", help="a detector instead of the default one")
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|mps")
 

@@ -129,7 +129,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
             "no point seen" if figures["reprojection_px"] is None else f"{figures['reprojection_px']:.2f} px"
         )
         print(
-            f"{file}: person {figures['person']}, {figures['frames']} frames, mode {figures['mode']}, reprojection "
+            f"{file}: person {figures['person']}, {figures['frames']} frames, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
             f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})",
             file=stdout,
         )

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from .motion import Motion
     from .server import Handler, Task
 
+# Of the picture's longer side: wider and longer lenses than any (147 degrees; 3.6 m on full frame). Millimetres given as pixels lie below.
+FOCAL = (0.15, 100.0)
+UNSEEN = 0.05  # of the frames: from there on it is said
 MODES = ("video", "paper")  # the default is the first whose weights are here
 
 
@@ -114,6 +117,10 @@ def fit(request: dict, task: Task) -> dict:
         alone = keypoints.person(n)
         if not (alone.confidence > 0).any():
             raise LgdError("no_person", f"Person {n} is seen in no frame.", "Choose another person or range.")
+        seen = int(alone.seen().sum())
+        if n in people and seen < (1 - UNSEEN) * alone.frames:
+            text = f"Person {n} is seen in {seen} of {alone.frames} frames"
+            task.warning(f"{text}: in the others the pose is held or carried across, with a confidence of 0.")
         if world is not None:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
             options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal)
@@ -191,7 +198,7 @@ def describe_keypoints(keypoints: Keypoints) -> dict:
 
 
 def describe_motion(motion: Motion) -> dict:
-    """The figures of one fit: frames, mode, median and 95th percentile of the reprojection error in px, focal length."""
+    """The figures of one fit: frames, in how many the person is seen, mode, median and 95th percentile of the reprojection error in px, focal length."""
     import numpy as np
 
     error = np.asarray(motion.reprojection_px, float)
@@ -199,6 +206,7 @@ def describe_motion(motion: Motion) -> dict:
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     return {
         "frames": len(motion.poses),
+        "seen": int(error.size),
         "mode": str(motion.mode),
         "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
         "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,
@@ -308,6 +316,12 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None):
     from .lgd.fitter import FitOptions
 
     focal, world, betas = request.get("focal"), None, request.get("betas")
+    side = max(keypoints.image_size)
+    if focal is not None and not FOCAL[0] <= focal / side <= FOCAL[1]:
+        raise LgdError(
+            "bad_input", f"No lens has a focal length of {focal:g} px on a picture of {side} px.",
+            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
+        )  # fmt: skip
     if request.get("camera"):
         world, cam_K = read_camera(request["camera"], keypoints.frames, _places_of(request, keypoints))
         if cam_K is not None and focal is None:

@@ -70,7 +70,9 @@ def read_camera(path: str, frames: int | None = None, places=None):
         with np.load(file, allow_pickle=False) as data:
             world = np.asarray(data["T_world_cam"], np.float64)
             cam_K = np.asarray(data["cam_K"], np.float64) if "cam_K" in data.files else None
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
+    except KeyError as fault:
+        raise LgdError("bad_input", f"The camera's file {path} holds no T_world_cam.", hint) from fault
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
         raise LgdError("bad_input", f"The camera's file {path} cannot be read.", hint) from fault
     except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
         raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault

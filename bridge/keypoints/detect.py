@@ -47,8 +47,9 @@ def detect(
     frames: half-open range of the footage; counted: the rate at which this range and the boxes' count a video's
     frames (`counting.py`), None: its pictures; boxes: (x, y, w, h, a, b) px, of frames a to b of the footage (half-open,
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
-    last, and from its end on, and from the first box's first frame backwards, follows the person it showed. detector: None = BlazePose, else an ONNX pose model, a folder of ONNX models, or (pose model, person
-    detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
+    last, and from its end on, and from the first box's first frame backwards, follows the person it showed. Boxes of
+    which none holds in a frame that is read, or none shows anybody, are refused. detector: None = BlazePose, else an ONNX
+    pose model, a folder of ONNX models, or (pose model, person detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
@@ -68,35 +69,48 @@ def detect(
     waits = isinstance(finder, _BlazePose) and bool(areas)  # for the first box
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def look(index: int, image: np.ndarray, here: list) -> None:
-        points, conf = finder.find(image, here)
+    shown: set[int] = set()  # boxes that show somebody
+
+    def look(index: int, image: np.ndarray, here: list[int]) -> None:
+        points, conf = finder.find(image, [areas[k][0] for k in here])
         outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
         conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0))
+        shown.update(k for k in here if _shows(areas[k][0], points, conf))
         known = index in found  # the frame from which the way back begins
         found[index] = points.astype(np.float32), conf.astype(np.float32)
         if on_frame and not known:
             total = max(footage.count, len(found))
             on_frame(footage.number(index) - begin, len(found), total, points, conf)
 
-    def boxed(index: int) -> list:
+    def boxed(index: int) -> list[int]:
         # A box on counts that show an earlier picture still holds for the next one.
         at, before = footage.number(index), footage.number(index - 1) if index else -1
-        return [box for box, a, b in areas if a <= at < b or before < a < b <= at]
+        return [k for k, (_, a, b) in enumerate(areas) if a <= at < b or before < a < b <= at]
 
     def go_on() -> None:
         if should_stop and should_stop():
             raise LgdError("cancelled", "The detection was cancelled.")
 
-    skipped = 0
+    skipped, held = 0, not areas
     try:
         for index, image in footage:
             go_on()
             here = boxed(index)
+            held = held or bool(here)
             waits = waits and not here
             if waits:
                 skipped = index + 1
             else:
                 look(index, image, here)
+        if not held:
+            last = footage.number(len(footage.frame_times) - 1)
+            raise LgdError(
+                "bad_input", f"No box holds in a frame that is read, {begin} to {last}.", "Draw it on one of those frames."
+            )
+        if areas and not shown:
+            raise LgdError(
+                "no_person", "Nobody was seen in the box.", "Draw it round the whole person, or on frames that show more of them."
+            )
         if skipped and isinstance(finder, _BlazePose):
             finder.turn()
             for index, image in footage.backwards(min(skipped + 1, footage.count)):
@@ -150,6 +164,12 @@ def _box(values) -> tuple[tuple[float, float, float, float], float, float]:
             "A box is x, y, width, height in pixels and a range of frames.",
         )
     return (x, y, w, h), a, b
+
+
+def _shows(box, points: np.ndarray, conf: np.ndarray) -> bool:
+    """Whether points (D, K, 2) px of confidence (D, K) show somebody inside a box x, y, w, h."""
+    inside = ((points >= box[:2]) & (points <= (box[0] + box[2], box[1] + box[3]))).all(-1) & (conf > 0.3)
+    return bool((inside.sum(-1) >= 6).any())
 
 
 def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:

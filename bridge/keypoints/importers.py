@@ -265,8 +265,8 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         # Normalised coordinates, as MediaPipe writes them, count from the picture's edge.
         if size is None:
             raise _bad(
-                f"{name} has coordinates from 0 to 1 and no image size.",
-                "Give the width and height in pixels.",
+                f"{name} holds no pixels (nearly all coordinates are below 2) and no size of the picture.",
+                "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read.",
             )
         for rows in frames:
             for _, p in rows:

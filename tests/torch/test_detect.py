@@ -142,6 +142,21 @@ def test_a_box_outside_the_picture_is_a_sentence(tmp_path, box):
         detect(images(tmp_path / "f"), boxes=[(*box, 0, 2)])
 
 
+def test_a_box_on_no_frame_that_is_read_is_refused(tmp_path):
+    needs_mediapipe()
+    with pytest.raises(LgdError, match="No box holds in a frame that is read, 0 to") as caught:
+        detect(images(tmp_path / "f"), boxes=[(10, 10, 50, 50, 100, 200)])
+    assert caught.value.code == "bad_input"
+
+
+def test_a_box_that_shows_nobody_takes_nobody_else(lgd_data):
+    needs_mediapipe()
+    path = lgd_data / "footage" / "walk_side.mp4"
+    with pytest.raises(LgdError, match="Nobody was seen in the box") as caught:
+        detect(path, frames=(55, 70), boxes=[(20, 520, 300, 430, 60, 61)])
+    assert caught.value.code == "no_person"
+
+
 def test_missing_mediapipe_is_a_sentence(tmp_path, monkeypatch):
     for name in [m for m in sys.modules if m.split(".")[0] == "mediapipe"]:
         monkeypatch.delitem(sys.modules, name)

@@ -108,6 +108,22 @@ def test_one_person(calls, tmp_path):
     assert result["figures"][0]["reprojection_px"] == 2.0
 
 
+def test_frames_without_the_person_are_told(calls, tmp_path):
+    keypoints = tracks()
+    keypoints.confidence[:, 4:] = 0
+    result, task = run(tmp_path, keypoints)
+    assert ["seen in 4 of 6 frames" in text for text in task.warnings] == [True]
+
+
+@pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
+def test_millimetres_are_no_focal_length(calls, tmp_path, focal):
+    keypoints = tracks()
+    with pytest.raises(LgdError, match="No lens") as caught:
+        run(tmp_path, keypoints, focal=focal)
+    side = max(keypoints.image_size)
+    assert f"times {side}; 35 mm are {35 / 36 * side:.0f} px" in caught.value.hint and not calls
+
+
 def test_the_most_prominent_of_several_is_taken_and_the_others_told(calls, tmp_path):
     result, task = run(tmp_path, tracks(3))
     assert len(calls) == 1 and calls[0][0].person_ids[0] == 2
