@@ -135,7 +135,7 @@ def test_cancel_then_resume_then_repair(plan, monkeypatch):
         time.sleep(0.01)
     start = time.monotonic()
     setup.cancel()
-    assert setup.poll().state is State.CANCELLING
+    assert setup.poll().state in (State.CANCELLING, State.CANCELLED)  # pip may already have ended
     assert finish(setup).state is State.CANCELLED
     assert time.monotonic() - start < 8
     assert not environment.installed(setup.plan.folder)
