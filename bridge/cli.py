@@ -176,6 +176,13 @@ def _positive(text: str) -> float:
     return value
 
 
+def natural(text: str) -> int:
+    """A whole number from 1, for an option of the command line."""
+    if not re.fullmatch(r"[1-9]\d{0,5}", text):
+        raise _invalid(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"[0-8]", text):
         raise _invalid(f"{text!r} is no number of steps from 0 to 8")

@@ -71,17 +71,21 @@ def detect(options: argparse.Namespace, stdout: TextIO) -> int:
             result |= _keep(Path(result["keypoints"]), options.person)
         _publish([(Path(result["keypoints"]), target)])
     print(
-        f"{target}: {result['frames']} frames at {result['fps']:g} a second, {result['layout']}, "
+        f"{target}: {_frames(result['frames'])} at {result['fps']:g} a second, {result['layout']}, "
         f"{result['image_size'][0]} x {result['image_size'][1]} px",
         file=stdout,
     )
     for entry in result["people"]:
         print(
-            f"person {entry['person']}: seen in {entry['seen']} frames, {entry['first']} to {entry['last']}, "
+            f"person {entry['person']}: seen in {_frames(entry['seen'])}, {entry['first']} to {entry['last']}, "
             f"confidence {entry['confidence']:.2f}",
             file=stdout,
         )
     return 0
+
+
+def _frames(count: int) -> str:
+    return f"{count} frame" + "s" * (count != 1)
 
 
 def _keep(file: Path, person: int) -> dict:
@@ -129,7 +133,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
             "no point seen" if figures["reprojection_px"] is None else f"{figures['reprojection_px']:.2f} px"
         )
         print(
-            f"{file}: person {figures['person']}, {figures['frames']} frames, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
+            f"{file}: person {figures['person']}, {_frames(figures['frames'])}, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
             f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})",
             file=stdout,
         )

@@ -55,6 +55,7 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
         variables = environments.clean(
             BLENDER_USER_RESOURCES=str(work / "blender"), LGD_HOME=str(work / "home")
         )
+        print(f"solving it in Blender {version}, then rendering what came out (long footage takes its time)", flush=True)
         command = [str(blender), str(ROOT / "demo" / "in_blender.py"), str(work / "task.json")]
         code = subprocess.call(command, env=variables, cwd=work)
         if code == 2:  # footage that cannot be solved; the sentence stands above
@@ -65,6 +66,7 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
             print(f"Blender's part of the demo failed with code {code}.")
             keep_logs(work, out)
             return 1
+        print("making the preview", flush=True)
         code = subprocess.call(
             [str(worker), str(ROOT / "demo" / "preview.py"), str(work / "task.json")],
             env=environments.clean(PYTHONPATH=str(ROOT)),

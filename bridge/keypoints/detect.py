@@ -216,6 +216,7 @@ class _BlazePose:
         self.notes: list[str] = []
         self.turn()
         self._pose = None
+        self._found = False
         try:
             with quiet():
                 from mediapipe.python.solutions import pose
@@ -278,9 +279,9 @@ class _BlazePose:
             self._window = _around(self._window, _WINDOW, width, height)
 
     def _process(self, rgb: np.ndarray, anew: bool):
-        if self._pose is not None and not anew:
+        if self._pose is not None and not anew and self._found:
             return self._pose.process(rgb)
-        # A graph says its remarks from its own threads while it starts: until its first result is there.
+        # A graph says its remarks from its own threads while it starts: until it has found somebody for the first time.
         with quiet():
             try:
                 if self._pose is None:
@@ -290,11 +291,13 @@ class _BlazePose:
                         smooth_landmarks=False,
                         enable_segmentation=False,
                     )
-                else:
+                elif anew:
                     self._pose.reset()
             except _IMPORT_FAULTS as error:
                 raise _no_mediapipe(error) from None
-            return self._pose.process(rgb)
+            result = self._pose.process(rgb)
+        self._found |= result.pose_landmarks is not None
+        return result
 
     def close(self) -> None:
         """Frees the graph."""

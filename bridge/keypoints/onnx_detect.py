@@ -41,10 +41,9 @@ class Model:
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=_providers(runtime, device))
         except Exception as error:  # noqa: BLE001 - onnxruntime's errors share no other base class
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise LgdError(
                 "bad_input",
-                f"{path.name} cannot be loaded as an ONNX model: {reason}",
+                f"{path.name} cannot be loaded as an ONNX model ({_reason(error)}).",
                 "Check that the download of the model is complete.",
             ) from None
         inputs = self.session.get_inputs()
@@ -106,10 +105,15 @@ class Model:
         try:
             return [np.asarray(o) for o in self.session.run(None, {self.input.name: blob})]
         except Exception as error:  # noqa: BLE001 - as above
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise LgdError(
-                "bad_input", f"{self.path.name} fails to run: {reason}", "Try the CPU as device."
+                "bad_input", f"{self.path.name} fails to run ({_reason(error)}).", "Try the CPU as device."
             ) from None
+
+
+def _reason(error: Exception) -> str:
+    # "[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Load model from a/b.onnx failed:Protobuf parsing failed."
+    first = next(iter(str(error).splitlines()), "").rpartition(" failed:")[2].strip()
+    return first[:200].rstrip(".") or type(error).__name__
 
 
 class OnnxFinder:

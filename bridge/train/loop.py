@@ -5,7 +5,6 @@ Seeded (every iteration draws from its own seed, so that a resumed run repeats t
 an averaged copy of the weights that is validated, kept and exported.
 """
 
-import argparse
 import copy
 import functools
 import json
@@ -22,6 +21,7 @@ from torch import distributed, nn
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel
+from ..cli import Parser, natural
 from ..errors import LgdError
 from ..lgd.mirror import symmetrise
 from . import config as configs
@@ -306,7 +306,7 @@ def blend(first: Path, last: Path, share: float, out: Path) -> None:
 
 def main(argv: list[str]) -> int:
     """`bridge train`: arguments after the command's name."""
-    parser = argparse.ArgumentParser(prog="bridge train", description=__doc__)
+    parser = Parser(prog="bridge train", description=__doc__)
     parser.add_argument("--mode", choices=("video", "paper"), default="video")
     parser.add_argument("--plan", choices=sorted(configs.PLANS), help="a plan in bridge/train/config.py (default: the mode's own)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
@@ -317,9 +317,9 @@ def main(argv: list[str]) -> int:
         "--data", type=Path, action="append", metavar="FOLDER",
         help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
     )  # fmt: skip
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--threads", type=natural, default=1, help="of each process")
     parser.add_argument(
-        "--processes", type=int, default=2, help="share every batch; on CPUs faster than as many threads (1.6 against 1.3 times)"
+        "--processes", type=natural, default=2, help="share every batch; on CPUs faster than as many threads (1.6 against 1.3 times)"
     )
     parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
     parser.add_argument(

@@ -127,7 +127,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
             frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
         except LgdError as error:
             return complain(self, error)
-        self.report({"INFO"}, f"{frames} frames written to {Path(self.filepath).name}")
+        self.report({"INFO"}, f"{frames} frame{'s' * (frames != 1)} written to {Path(self.filepath).name}")
         return {"FINISHED"}
 
 

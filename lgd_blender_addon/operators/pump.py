@@ -243,7 +243,7 @@ def _remember_detection(run: Run) -> None:
     overlay.load(found["keypoints"], shown)
     if show is not None:
         list_people(show, found["people"], shown)
-        show.summary = f"{len(found['people'])} found in {found['frames']} frames"
+        show.summary = f"{len(found['people'])} found in {found['frames']} frame{'s' * (found['frames'] != 1)}"
 
 
 def list_people(show, people, footage=None) -> None:

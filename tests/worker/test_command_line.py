@@ -318,3 +318,11 @@ def test_an_output_never_replaces_an_input(tmp_path):
         _target(tmp_path / "." / "k.npz", str(file))
     assert caught.value.code == "bad_input" and file.read_bytes() == b"kept"
     assert _target(tmp_path / "m.npz", str(file)).name == "m.npz"
+
+
+@pytest.mark.parametrize("arguments", (("train", "--mode", "x"), ("train", "--threads", "0"), ("evaluate", "--subset", "none")))
+def test_options_of_train_and_evaluate_are_refused_in_one_sentence(arguments):
+    pytest.importorskip("torch", reason="torch is not installed")
+    done = command(*arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and f"bridge {arguments[0]} --help" in done.stderr

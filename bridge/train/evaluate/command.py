@@ -13,6 +13,7 @@ import torch
 
 from ...body.files import load_body
 from ...body.smpl import BodyModel
+from ...cli import Parser, natural
 from ...errors import LgdError
 from ...lgd.checkpoint import weights_name
 from ..baselines import cached_prior
@@ -31,11 +32,9 @@ SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bridge evaluate", description="Measure the networks and the baselines."
-    )
+    parser = Parser(prog="bridge evaluate", description="Measure the networks and the baselines.")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there too")
-    parser.add_argument("--quick", action="store_true", help="a small part of everything, in about a minute")
+    parser.add_argument("--quick", action="store_true", help="a small part of everything, in two to four minutes")
     parser.add_argument("--rows", metavar="A,B,...", help="only these of: " + ", ".join(_names()))
     parser.add_argument("--sections", metavar="A,B,...", help="only these of: " + ", ".join(SECTIONS))
     parser.add_argument("--video-weights", type=Path, metavar="FILE", help="instead of those that ship")
@@ -45,12 +44,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--paper-blind-weights", type=Path, metavar="FILE", help="trained without gradient input"
     )
     parser.add_argument(
-        "--subset", type=int, default=None, metavar="N", help="frames of the baselines' table (600)"
+        "--subset", type=natural, default=None, metavar="N", help="frames of the baselines' table (600)"
     )
     parser.add_argument(
         "--prior", type=Path, metavar="FILE", help="keep the baselines' pose prior in this file"
     )
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=natural, default=2)
     return parser
 
 
