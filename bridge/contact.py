@@ -10,6 +10,9 @@ from scipy.linalg import solveh_banded
 
 CONTACT_HEIGHT = 0.03  # m: lower counts as touching, where no network says so
 CONTACT_SPEED = 0.3  # m/s
+ENOUGH = 5  # frames with a foot at rest, to tell the ground from
+SAME_LEVEL = 0.03  # m: feet at rest this near each other stand on one level
+A_STEP = 0.1  # m: this far apart is two levels
 
 
 def world_from_up(up: np.ndarray) -> np.ndarray:
@@ -34,11 +37,28 @@ def average_direction(directions: np.ndarray, weights: np.ndarray) -> tuple[np.n
     return mean / max(np.linalg.norm(mean), 1e-9), float(np.clip(np.linalg.norm(mean), 0, 1))
 
 
-def ground_height(soles: np.ndarray, seen: np.ndarray) -> float:
+def ground_height(soles: np.ndarray, seen: np.ndarray, contacts: np.ndarray | None = None) -> float:
     """Height (m) of the ground under sole points (F, 4, 3), z up: the 5th percentile of the lowest one over the frames
-    seen (F)."""
+    seen (F).
+
+    contacts: (F, 4) in [0, 1] as a network reads them; where at least ENOUGH frames have one, the ground is the level at which most
+    feet rest, or a step below it one at which at least half as many do: some bad frames do not lift a person off the ground, and
+    of stairs it is the lowest.
+    """
     heights = soles[..., 2]
     lowest = heights[seen].min(-1) if seen.any() else heights.min(-1)
+    if contacts is not None:
+        touching = contacts[seen] > 0.5
+        resting = np.sort(np.where(touching, heights[seen], np.inf).min(-1)[touching.any(-1)])
+        if len(resting) >= ENOUGH:
+            near = (np.abs(resting[:, None] - resting) <= SAME_LEVEL).sum(-1)
+            level = resting[near.argmax()]
+            lower = (2 * near >= near.max()) & (resting < level - A_STEP)
+            if lower.any():
+                level = resting[lower][0]
+            for _ in range(10):  # from the foot of a heap to its middle
+                level = np.median(resting[np.abs(resting - level) <= SAME_LEVEL])
+            return float(level)
     return float(np.percentile(lowest, 5))
 
 

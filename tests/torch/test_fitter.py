@@ -285,6 +285,23 @@ def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
     assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
 
 
+def test_the_ground_is_where_feet_rest_whatever_some_frames_say():
+    random = np.random.default_rng(3)
+    frames = 150
+    soles = np.zeros((frames, 4, 3))
+    soles[..., 2] = random.normal(0.2, 0.015, (frames, 1)) + [0, 0, 0.15, 0.15]  # on the left foot
+    soles[:12, :, 2] -= 0.5  # a person who comes into the picture, guessed far too near
+    rest = np.tile([0.9, 0.9, 0.0, 0.0], (frames, 1))
+    rest[:12] = 0
+    seen = np.ones(frames, bool)
+    assert contact.ground_height(soles, seen) < -0.2
+    assert abs(contact.ground_height(soles, seen, rest) - 0.2) < 0.01
+    soles[50:100, :, 2] += 0.17  # up a stair, and up another
+    soles[100:, :, 2] += 0.34
+    assert abs(contact.ground_height(soles, seen, rest) - 0.2) < 0.01
+    assert contact.ground_height(soles, seen, np.zeros_like(rest)) == contact.ground_height(soles, seen)
+
+
 def test_depth_is_corrected_until_the_feet_stand():
     random = np.random.default_rng(2)
     frames, up = 120, np.array([0.0, -0.94, -0.342])
