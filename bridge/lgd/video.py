@@ -37,9 +37,9 @@ class VideoConfig:
 
     width: int = 320
     encoder: tuple[int, ...] = (1, 2, 4, 8, 16)
-    update: tuple[int, ...] = (1, 4, 16)
+    update: tuple[int, ...] = (1, 4)
     kernel: int = 9
-    steps: int = 8
+    steps: int = 7
 
     def as_dict(self) -> dict:
         return asdict(self)
