@@ -54,8 +54,7 @@ def _with_rotations(state: State, rotations: Tensor) -> State:
 
 def stack(states: list[State]) -> State:
     """Hypotheses side by side on the batch axis."""
-    names = [n for n in State.__dataclass_fields__ if n != "energy"]
-    return State(*(torch.cat([getattr(s, n) for s in states]) for n in names))
+    return State(*(torch.cat([getattr(s, n) for s in states]) for n in State.__dataclass_fields__))
 
 
 def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, odds: Tensor) -> Tensor:
@@ -102,4 +101,4 @@ def pick(state: State, path: Tensor) -> State:
 def select(clips: Clips, rows: list[int]) -> Clips:
     """An observation's or a state's clips by index."""
     values = (getattr(clips, n) for n in clips.__dataclass_fields__)
-    return type(clips)(*(None if v is None else v[rows] for v in values))
+    return type(clips)(*(v[rows] for v in values))

@@ -29,7 +29,7 @@ FEW = 4  # points: a frame with fewer says nothing of the pose
 class Solved:
     """A solved clip, T frames at 30 fps, camera frame (OpenCV), m. rotations (T, 24, 3, 3); pelvis (T, 3); betas (10);
     up (T, 3); contact (T, 6) in [0, 1]; doubt (T, 24) expected joint error, m; log_focal: found over told; path (T)
-    the hypothesis each frame came from; energies: mean robust reprojection error (boxes) before each step."""
+    the hypothesis each frame came from."""
 
     rotations: Tensor
     pelvis: Tensor
@@ -39,7 +39,6 @@ class Solved:
     doubt: Tensor
     log_focal: float
     path: Tensor
-    energies: list[float]
 
 
 class VideoSolver:
@@ -119,12 +118,10 @@ class VideoSolver:
             state, obs, x = stack([state, turned(own), depth_flipped(own)]), select(obs, rows), x[rows]
         left = torch.arange(len(x), device=rays.device)  # the hypotheses still followed
         path = torch.zeros(frames, dtype=torch.long, device=rays.device)  # rows of `left`
-        energies = []
         steps = self.net.config.steps if steps is None else steps
         for k in range(steps):
             body = self.clip_body(len(left), betas)
             x, state = self.net.advance(x, state, k, obs, body, flag(focal_known, len(left)), flag(static, len(left)))
-            energies.append(float(state.energy[0].mean()))
             if len(left) > 1 and k == 0:  # the other steps are for those that somewhere are the likeliest
                 kept = self._choose(state, obs, betas, left).unique().tolist()
                 left, x, state, obs = left[kept], x[kept], select(state, kept), select(obs, kept)
@@ -132,7 +129,7 @@ class VideoSolver:
             path = self._choose(state, obs, betas, left)
         found = pick(state, path)
         found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, flag(static, 1))
-        return _to_camera(found, seen, left[path], energies)
+        return _to_camera(found, seen, left[path])
 
     def _choose(self, state: State, obs: Observation, betas: Tensor | None, hypotheses: Tensor) -> Tensor:
         """Path (T) through the rows of a state; hypotheses: (rows) what each is."""
@@ -145,7 +142,7 @@ class VideoSolver:
         return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, odds)
 
 
-def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[float]) -> Solved:
+def _to_camera(state: State, obs: Observation, path: Tensor) -> Solved:
     turn = state.camera_turn(obs)[0]
     back = turn.transpose(-1, -2)
     rotations = state.rotations[0].clone()
@@ -154,7 +151,7 @@ def _to_camera(state: State, obs: Observation, path: Tensor, energies: list[floa
     up = (back @ state.up[0][..., None]).squeeze(-1)
     return Solved(
         rotations, pelvis, state.betas[0], torch.nn.functional.normalize(up, dim=-1), state.contact[0].sigmoid(),
-        state.doubt[0].exp(), float(state.focal[0, 0]), path, energies,
+        state.doubt[0].exp(), float(state.focal[0, 0]), path,
     )  # fmt: skip
 
 
@@ -217,4 +214,4 @@ def _join(parts: list[tuple[int, int, Solved]], frames: int) -> Solved:
     joined = {name: torch.cat(values) for name, values in rows.items()}
     first = parts[0][2]
     focal = sum(p.log_focal for *_, p in parts) / len(parts)
-    return Solved(betas=first.betas, log_focal=focal, energies=first.energies, **joined)
+    return Solved(betas=first.betas, log_focal=focal, **joined)

@@ -114,7 +114,7 @@ class State:
     """An estimate. rotations (B, T, 24, 3, 3), root in the virtual camera; tau (B, T, 3) log depth, dx, dy in boxes;
     betas (B, 10); focal (B, 1) log of true over told focal length; contact (B, T, 6) logits of left heel, left toe,
     right heel, right toe, left wrist, right wrist at rest; up (B, T, 3) world's up in the virtual camera, not
-    normalised; doubt (B, T, 24) log of the expected joint error in m; energy (B, T) reprojection before this step."""
+    normalised; doubt (B, T, 24) log of the expected joint error in m."""
 
     rotations: Tensor
     tau: Tensor
@@ -123,7 +123,6 @@ class State:
     contact: Tensor
     up: Tensor
     doubt: Tensor
-    energy: Tensor | None = None
 
     def pelvis(self, size: Tensor) -> Tensor:
         """Pelvis (B, T, 3) m in the virtual camera for the observation's size (B, T, 1)."""
@@ -138,7 +137,7 @@ class State:
         return look_at(obs.centre * (-self.focal).exp()[:, None])
 
     def detached(self) -> "State":
-        return State(*(getattr(self, n).detach() for n in self.__dataclass_fields__ if n != "energy"))
+        return State(*(getattr(self, n).detach() for n in self.__dataclass_fields__))
 
 
 class VideoNet(nn.Module):
@@ -309,7 +308,7 @@ class VideoNet(nn.Module):
         rotations = now.rotations @ exp_so3(turn.unflatten(-1, (24, 3)))
         if k >= self.config.steps - 1:
             rotations, tau = self._calmed(rotations, tau, told, obs)
-        return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z), energy=back.energy)
+        return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z))
 
     def touching(self, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> Tensor:
         """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
