@@ -19,6 +19,7 @@ from .faults import translate
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 CHECKOUT_ONLY = {"train": "bridge.train.loop", "evaluate": "bridge.train.evaluate"}
+CANCELLED = {"train": "Cancelled; --resume goes on from what the run saved last, at most four minutes ago."}
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
         # Packages that are being imported turn an interrupt into errors of their own.
         if interrupted or isinstance(error, KeyboardInterrupt):
-            _tell("Cancelled; nothing was written.")
+            _tell(CANCELLED.get(arguments[0], "Cancelled; nothing was written."))
             return 130
         fault = error if isinstance(error, LgdError) else translate(error)
         _tell(fault.sentence())

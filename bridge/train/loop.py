@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -365,13 +366,18 @@ def go_together(arguments: tuple, processes: int, threads: int) -> None:
         others = torch.multiprocessing.spawn(
             _another, (arguments, processes, threads, meeting), processes - 1, join=False, daemon=True
         )
-        _meet(meeting, 0, processes)
-        first.go()
-        others.join()
+        try:
+            _meet(meeting, 0, processes)
+            first.go()
+            others.join()
+        finally:
+            for other in others.processes:  # cancelled or failed here: they would wait for this one, and then complain
+                other.kill()
         distributed.destroy_process_group()
 
 
 def _another(number: int, arguments: tuple, processes: int, threads: int, meeting: str) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process, which a terminal interrupts too, ends this one
     torch.set_num_threads(threads)
     _meet(meeting, number + 1, processes)
     Run(*arguments, rank=number + 1, processes=processes).go()
