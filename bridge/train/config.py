@@ -63,7 +63,7 @@ class Plan:
 
 PAPER = (
     Phase(24000, 256, 1, 0, 2e-3, 1e-5, check_every=2000),
-    Phase(20000, 256, 1, 3, 1.5e-3, 1e-5, check_every=1000, updates=True, noise=2.0, tilt=40.0),
+    Phase(12000, 256, 1, 3, 7e-4, 1e-5, check_every=1000, updates=True, noise=2.0, tilt=40.0),
 )
 PLANS = {
     # Single frames first (most poses a second), without learned steps and nearly without oddities, which teach little
