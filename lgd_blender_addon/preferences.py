@@ -15,8 +15,8 @@ from .worker.requirements import PYTHONS
 WANTED = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
 SMPLX_TEXT = (
     "smplx is a Python package of the Max-Planck-Gesellschaft, for non-commercial research only.",
-    "Installing it counts as accepting its licence. It is needed for official SMPL body files and `evaluate`.",
-    "Without it the default body, fitting and keyframing work in full.",
+    "Installing it counts as accepting its licence. Nothing in the add-on needs it, official SMPL files included:",
+    "it is for scripts of your own that run in the worker's environment.",
 )
 DEFAULTS = {
     "interpreter_mode": "ENVIRONMENT",
@@ -97,7 +97,7 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         name="Device",
         description="What the fit runs on",
         items=(
-            ("AUTO", "Automatic", "The graphics card where torch can use it, else the CPU"),
+            ("AUTO", "Automatic", "A card of NVIDIA or AMD where torch can use it, else the CPU"),
             ("CPU", "CPU", "The processor: works everywhere"),
             ("CUDA", "CUDA or ROCm", "A graphics card of NVIDIA or AMD"),
             ("MPS", "MPS", "The graphics of Apple's own chips"),
@@ -108,8 +108,8 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         description="Whether the set-up installs smplx, whose licence is for non-commercial research",
         items=(
             ("UNDECIDED", "Please choose", "The set-up waits for your answer"),
-            ("WITHOUT", "Do not install it", "The default body, fitting and keyframing work in full"),
-            ("WITH", "I accept its licence: install it", "For official SMPL body files and `evaluate`"),
+            ("WITHOUT", "Do not install it", "Everything in the add-on works without it"),
+            ("WITH", "I accept its licence: install it", "For scripts of your own in the worker's environment"),
         ),
         default="UNDECIDED",
     )

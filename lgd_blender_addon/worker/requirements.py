@@ -26,7 +26,7 @@ MODULES = {
     "cv2": ("opencv-python", True, "reading footage"),
     "mediapipe": ("mediapipe", True, "the default detector"),
     "onnxruntime": ("onnxruntime", False, "detectors in ONNX format"),
-    "smplx": ("smplx", False, "official SMPL body files and `evaluate`"),
+    "smplx": ("smplx", False, "scripts of your own"),
 }
 
 UV_VERSION = "0.13.9"
