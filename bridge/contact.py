@@ -51,7 +51,8 @@ def ground_height(soles: np.ndarray, seen: np.ndarray, contacts: np.ndarray | No
         touching = contacts[seen] > 0.5
         resting = np.sort(np.where(touching, heights[seen], np.inf).min(-1)[touching.any(-1)])
         if len(resting) >= ENOUGH:
-            near = (np.abs(resting[:, None] - resting) <= SAME_LEVEL).sum(-1)
+            above, below = (np.searchsorted(resting, resting + d, s) for d, s in ((SAME_LEVEL, "right"), (-SAME_LEVEL, "left")))
+            near = above - below
             level = resting[near.argmax()]
             lower = (2 * near >= near.max()) & (resting < level - A_STEP)
             if lower.any():

@@ -299,6 +299,8 @@ def test_the_ground_is_where_feet_rest_whatever_some_frames_say():
     soles[100:, :, 2] += 0.34
     assert abs(contact.ground_height(soles, seen, rest) - 0.2) < 0.01
     assert contact.ground_height(soles, seen, np.zeros_like(rest)) == contact.ground_height(soles, seen)
+    hour = np.tile(soles[20:21], (100_000, 1, 1)), np.ones(100_000, bool), np.tile(rest[20:21], (100_000, 1))
+    assert abs(contact.ground_height(*hour) - soles[20, 0, 2]) < 1e-9  # no table of all frames against all
 
 
 def test_depth_is_corrected_until_the_feet_stand():
