@@ -280,31 +280,6 @@ def read_export(path: Path) -> dict:
     ) from fault
 
 
-def blend(first: Path, last: Path, share: float, out: Path) -> None:
-    """Weights between two exports of one run: (1 - share) of `first` and `share` of `last`. Raises LgdError."""
-    a, b = read_export(first), read_export(last)
-    shapes = [{name: value.shape for name, value in export["weights"].items()} for export in (a, b)]
-    if shapes[0] != shapes[1]:
-        raise LgdError(
-            "bad_input", f"{first.name} and {last.name} hold the weights of two different networks.",
-            "Name two exports of one run.",
-        )  # fmt: skip
-    weights = {}
-    for name, value in b["weights"].items():
-        mixed = (1 - share) * a["weights"][name].float() + share * value.float()
-        weights[name] = mixed.half() if value.is_floating_point() else value
-    blended = {**b, "weights": weights, "blend": {"first": first.stem, "last": last.stem, "share": share}, "figures": {}}
-    plan = configs.PLANS[b["plan"]["name"]]
-    body = BodyModel(load_body())
-    mocap = load_mocap(body)
-    task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
-    net = task.network(Sampler(mocap.of_split("train"), body))
-    net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
-    blended["figures"] = task.validate(net.eval(), plan.phases[-1])
-    torch.save(blended, out)
-    print(json.dumps(blended["figures"]))
-
-
 def main(argv: list[str]) -> int:
     """`bridge train`: arguments after the command's name."""
     parser = Parser(prog="bridge train", description=__doc__)
@@ -323,9 +298,6 @@ def main(argv: list[str]) -> int:
         "--processes", type=natural, default=2, help="share every batch; on CPUs faster than as many threads (1.6 against 1.3 times)"
     )
     parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
-    parser.add_argument(
-        "--blend", nargs=4, metavar=("FIRST", "LAST", "SHARE", "OUT"), help="write weights between two exports, and stop"
-    )
     options = parser.parse_args(argv)
     _keep_memory(argv)
     torch.set_num_threads(options.threads)
@@ -336,14 +308,6 @@ def main(argv: list[str]) -> int:
         raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
     if options.phase and options.resume:
         raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
-    if options.blend is not None:
-        first, last, share, out = options.blend
-        try:
-            part = float(share)
-        except ValueError:
-            raise LgdError("bad_input", f"--blend's SHARE is a number, not {share}.", "0 is all FIRST, 1 all LAST.") from None
-        blend(Path(first), Path(last), part, Path(out))
-        return 0
     if options.export is not None:
         if not (folder / "last.pt").is_file():
             raise LgdError("bad_input", f"There is no run in {folder} to export.", "Name its folder with --out.")

@@ -177,8 +177,6 @@ def test_a_run_of_another_width_is_not_resumed(folder, tmp_path):
         (["--export", "out.pt", "--out", "nowhere"], "no run in nowhere"),
         (["--init", "none.pt"], "none.pt is no file of exported weights"),
         (["--init", "text.pt"], "text.pt is no file of exported weights"),
-        (["--blend", "text.pt", "text.pt", "half", "out.pt"], "not half"),
-        (["--blend", "text.pt", "text.pt", "0.5", "out.pt"], "text.pt is no file of exported weights"),
     ],
 )
 def test_files_that_are_not_there_are_told(arguments, told, folder, tmp_path, monkeypatch):
@@ -188,14 +186,6 @@ def test_files_that_are_not_there_are_told(arguments, told, folder, tmp_path, mo
     with pytest.raises(LgdError, match=told):
         loop.main(["--plan", "tiny", "--data", str(folder), *arguments])
     assert not (tmp_path / "out.pt").exists()
-
-
-def test_weights_of_two_networks_are_not_blended(folder, tmp_path):
-    small = replace(config.PLANS["tiny"], video=VideoConfig(16, (1,), (1,), steps=2))
-    for name, plan in {"tiny": config.PLANS["tiny"], "small": small}.items():
-        loop.Run(plan, tmp_path / name, False, None, [folder]).export(tmp_path / f"{name}.pt", {})
-    with pytest.raises(LgdError, match="two different networks"):
-        loop.blend(tmp_path / "tiny.pt", tmp_path / "small.pt", 0.5, tmp_path / "out.pt")
 
 
 def test_training_keeps_the_network_symmetric(folder, tmp_path):
