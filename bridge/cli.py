@@ -19,7 +19,7 @@ from .faults import translate
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 CHECKOUT_ONLY = {"train": "bridge.train.loop", "evaluate": "bridge.train.evaluate"}
-CANCELLED = {"train": "Cancelled; --resume goes on from what the run saved last, at most four minutes ago."}
+CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved, which it does every four minutes."}
 
 
 class Parser(argparse.ArgumentParser):

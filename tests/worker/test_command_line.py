@@ -326,3 +326,13 @@ def test_options_of_train_and_evaluate_are_refused_in_one_sentence(arguments):
     done = command(*arguments)
     assert done.returncode == 2 and done.stdout == ""
     assert len(done.stderr.splitlines()) == 1 and f"bridge {arguments[0]} --help" in done.stderr
+
+
+@pytest.mark.parametrize("name, told", (("train", "--resume goes on"), ("fit", "nothing was written")))
+def test_an_interrupt_says_what_is_left(monkeypatch, capsys, name, told):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "run", interrupted)
+    assert cli.main([name]) == 130
+    assert told in capsys.readouterr().err
