@@ -112,7 +112,9 @@ def test_the_truth_scores_nothing_and_a_slide_scores_its_length(standing):
     drift = torch.zeros(10, 1, 3)
     drift[:, 0, 0] = 0.007 * torch.arange(10)
     other = Sums()
-    score(case, Prediction(case.joints + drift, case.soles + drift, torch.ones(10, 24), case.betas), other)
+    heights = torch.full((10, 4), -0.02)
+    score(case, Prediction(case.joints + drift, case.soles + drift, torch.ones(10, 24), case.betas, heights), other)
+    assert math.isclose(other.mean("walk", "ground"), 20, rel_tol=1e-3) and sums.mean("walk", "ground") is None
     assert math.isclose(other.mean("walk", "slide"), 7.0, rel_tol=1e-3)
     assert other.mean("walk", "mpjpe") < 0.05
     assert other.mean("plain", "pa") is None

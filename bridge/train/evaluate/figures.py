@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From predictions to figures: PA-MPJPE, MPJPE, acceleration error, sliding, over many clips."""
+"""From predictions to figures: PA-MPJPE, MPJPE, acceleration error, sliding, ground, over many clips."""
 
 from dataclasses import dataclass, field
 
@@ -17,12 +17,14 @@ ROWS = list(LIMBS)
 
 @dataclass
 class Prediction:
-    """joints (T, 24, 3) m, camera frame; soles (T, 4, 3) m, same; doubt (T, 24) m or confidence (T, 24); betas (10)."""
+    """joints (T, 24, 3) m, camera frame; soles (T, 4, 3) m, same; doubt (T, 24) m or confidence (T, 24); betas (10);
+    heights (T, 4) m of the soles above the ground that was found, None for the truth."""
 
     joints: Tensor
     soles: Tensor
     confidence: Tensor
     betas: Tensor
+    heights: Tensor | None = None
 
 
 def limbs(joints: Tensor) -> Tensor:
@@ -83,7 +85,8 @@ class Sums:
 
 
 def score(case: Case, prediction: Prediction, sums: Sums) -> None:
-    """Add one clip's figures: pa, mpjpe (mm), acc (m/s^2), slide (mm a frame, true contacts only)."""
+    """Add one clip's figures: pa, mpjpe (mm), acc (m/s^2); of true contacts only: slide (mm a frame), and ground, how far
+    from the ground that was found such feet are (mm)."""
     pa, plain = frame_errors(prediction.joints, case.joints)
     ok = case.ok
     sums.add(case.group, "pa", pa[ok])
@@ -93,6 +96,8 @@ def score(case: Case, prediction: Prediction, sums: Sums) -> None:
         sums.add(case.group, "acc", acceleration_error(p, t, FPS)[ok[2:] & ok[1:-1] & ok[:-2]])
     contact = true_contacts(case)
     if contact.any():
+        if prediction.heights is not None:
+            sums.add(case.group, "ground", 1000 * prediction.heights[contact].abs())
         both = contact[1:] & contact[:-1]
         if both.any():
             mean = float(sliding(to_world(prediction.soles, case.up), contact))

@@ -8,6 +8,7 @@ _UNITS = {
     "mpjpe": "MPJPE mm",
     "acc": "acceleration error m/s^2",
     "slide": "sliding mm a frame",
+    "ground": "feet at rest off ground mm",
 }
 _TITLE = 34
 
@@ -77,7 +78,7 @@ def _main(result: dict) -> list[str]:
     for group, keys in (
         ("plain", ("pa", "mpjpe", "acc")),
         ("hard", ("pa", "mpjpe", "acc")),
-        ("walk", ("pa", "slide")),
+        ("walk", ("pa", "slide", "ground")),
     ):
         for key in keys:
             head = f"val-{group}: {_UNITS[key]}"

@@ -88,7 +88,8 @@ def prediction_of(motion: Motion, soles: Soles) -> Prediction:
     betas = torch.as_tensor(motion.betas).float()
     rotations = exp_so3(torch.as_tensor(motion.poses).float().unflatten(-1, (24, 3)))
     confidence = torch.as_tensor(motion.joint_confidence).float()
-    return Prediction(joints, soles(rotations, betas, joints[:, 0]), confidence, betas)
+    feet, world = soles(rotations, betas, joints[:, 0]), torch.as_tensor(motion.T_world_cam).float()
+    return Prediction(joints, feet, confidence, betas, feet @ world[2, :3] + world[2, 3])
 
 
 def milliseconds(row: Row, networks: Networks, case: Case, repeats: int = 5) -> tuple[float, float]:
