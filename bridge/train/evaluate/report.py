@@ -8,7 +8,7 @@ _UNITS = {
     "mpjpe": "MPJPE mm",
     "acc": "acceleration error m/s^2",
     "slide": "sliding mm a frame",
-    "ground": "feet at rest off ground mm",
+    "ground": "feet off the ground mm",
 }
 _TITLE = 34
 
