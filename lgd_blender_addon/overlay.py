@@ -112,17 +112,17 @@ def add(event: dict) -> None:
     tracks.size = tuple(event.get("image_size") or tracks.size)
 
 
-def load(path: str, footage) -> None:
-    """Draw a whole keypoint file: whole tracks, in order of prominence."""
+def load(path: str, footage, identities: list[int]) -> None:
+    """Draw a whole keypoint file: whole tracks, in the order of the people's list, whose `person_ids` are given."""
     try:
         with np.load(Path(path), allow_pickle=False) as file:
             points, confidence = file["keypoints"], file["confidence"]
             layout, size = str(file["layout"]), tuple(int(v) for v in file["image_size"])
+            order = [file["person_ids"].tolist().index(identity) for identity in identities]
     except (OSError, ValueError, KeyError):
         return
     if points.ndim == 3:
         points, confidence = points[None], confidence[None]
-    order = np.argsort(-confidence.sum((1, 2)), kind="stable")
     begin(footage)
     tracks.layout, tracks.size = layout, size
     joined = np.concatenate([np.nan_to_num(points), confidence[..., None]], -1)[order]
@@ -196,13 +196,14 @@ def lines_at(frame: int, scene) -> list:
     """What to draw on a frame: (colour, [(x, y), ...] pairs of ends in picture px) for people, then boxes."""
     out = []
     edges = EDGES.get(tracks.layout, ())
+    chosen = {item.person: tuple(item.colour) for item in bpy.context.window_manager.lgd.people}
     for number, person in enumerate(tracks.at(frame)):
         ends = []
         for a, b in edges:
             if a < len(person) and b < len(person) and min(person[a][2], person[b][2]) >= SEEN:
                 ends += [tuple(person[a][:2]), tuple(person[b][:2])]
         if ends:
-            out.append((COLOURS[number % len(COLOURS)], ends))
+            out.append((chosen.get(number, COLOURS[number % len(COLOURS)]), ends))
     for box in scene.lgd.boxes:
         if box.first <= frame <= box.last:
             out.append(((1.0, 1.0, 1.0), _outline(box.x, box.y, box.w, box.h)))

@@ -240,7 +240,7 @@ def _remember_detection(run: Run) -> None:
         scene.lgd.keypoints_source = run.plan.footage.path
         scene.lgd.keypoints_first = run.plan.footage.frames[0]
     shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
-    overlay.load(found["keypoints"], shown)
+    overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
         list_people(show, found["people"], shown)
         show.summary = f"{len(found['people'])} found in {found['frames']} frame{'s' * (found['frames'] != 1)}"

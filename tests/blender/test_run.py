@@ -133,12 +133,19 @@ def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
 
 
 def test_several_people(script):
+    from lgd_blender_addon import overlay
+    from lgd_blender_addon.properties import COLOURS
+
     script.people = 2
     assert bpy.ops.lgd.detect() == {"FINISHED"}
     show, settings = bpy.context.window_manager.lgd, bpy.context.scene.lgd
     assert [(p.person, p.use) for p in show.people] == [(0, True), (1, False)]
     assert [(p.first, p.last) for p in show.people] == [(1, 24), (3, 21)], "Blender's frames"
     assert not any(o.type == "ARMATURE" for o in bpy.data.objects) and settings.keypoints
+    show.people[1].colour = (0.1, 0.2, 0.3)
+    drawn = overlay.lines_at(5, bpy.context.scene)
+    assert [ends[0][0] for _, ends in drawn] == [3, 1], "the list's order, not the file's"
+    assert np.allclose(drawn[0][0], COLOURS[0]) and np.allclose(drawn[1][0], (0.1, 0.2, 0.3))
     show.people[1].use = True
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     assert script.asked[-1][1]["person"] == "all" and script.asked[-1][1]["frames"] == [0, 24]
