@@ -29,6 +29,10 @@ CORRECTIVES = (
 )
 
 
+def _other_keypoints(settings, context) -> None:
+    context.window_manager.lgd.people.clear()  # they are those of the keypoints before
+
+
 class LGD_PG_box(bpy.types.PropertyGroup):
     """A box drawn round the wanted person, for a range of the footage's frames; px of the upright picture."""
 
@@ -110,6 +114,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         name="Keypoints",
         description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",
         subtype="FILE_PATH",
+        update=_other_keypoints,
     )
     keypoints_source: StringProperty(description="The footage the keypoints were detected in")
     keypoints_first: IntProperty(description="The footage's frame of the first keypoints")

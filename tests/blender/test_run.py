@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A run from click to rig with a worker whose messages are written here: pump, undo, cancel, people, export."""
 
+import shutil
 
 import bpy
 import numpy as np
@@ -132,7 +133,7 @@ def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
         lgd_blender_addon.register()
 
 
-def test_several_people(script):
+def test_several_people(script, tmp_path):
     from lgd_blender_addon import overlay
     from lgd_blender_addon.properties import COLOURS
 
@@ -157,6 +158,10 @@ def test_several_people(script):
     assert (
         script.asked[-1][1]["person"] == 1 and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
     )
+    settings.keypoints = str(tmp_path / "another.npz")
+    shutil.copy(script.folder / "keypoints.npz", settings.keypoints)
+    bpy.ops.lgd.fit_keypoints()
+    assert script.asked[-1][1]["person"] == 0, "ticks are those of the keypoints before"
 
 
 def test_overlay_gets_frames_while_detecting(script):
