@@ -57,14 +57,9 @@ def find_footage(context) -> places.Footage:
 
 def source_of(context, found: places.Footage) -> dict:
     """The request's `source` for a footage: path, frames, rate of image folders, boxes in source frames."""
-    settings = context.scene.lgd
     a, b = found.frames
-    scene_rate = context.scene.render.fps / context.scene.render.fps_base
-    fps = None
-    if found.is_folder:
-        fps = settings.image_fps if found.place == "FILE" else scene_rate
     boxes = []
-    for box in settings.boxes:
+    for box in context.scene.lgd.boxes:
         if box.w < 2 or box.h < 2:
             continue
         try:
@@ -72,7 +67,19 @@ def source_of(context, found: places.Footage) -> dict:
         except LgdError:
             continue  # the box holds for a part that is not solved
         boxes.append([box.x, box.y, box.w, box.h, max(first, a), min(last, b)])
-    return {"path": found.path, "frames": [a, b], "fps": fps, "counted": counted(found), "boxes": boxes}
+    if len(context.scene.lgd.boxes) and not boxes:
+        raise LgdError(
+            "bad_input", "No box lies in the range that is solved.", "Draw one on a frame of the range, or remove the boxes."
+        )
+    return {"path": found.path, "frames": [a, b], "fps": image_rate(context, found), "counted": counted(found), "boxes": boxes}
+
+
+def image_rate(context, found: places.Footage) -> float | None:
+    """The rate of a folder of images; None for a movie, which has its own."""
+    if not found.is_folder:
+        return None
+    render = context.scene.render
+    return context.scene.lgd.image_fps if found.place == "FILE" else render.fps / render.fps_base
 
 
 def counted(found: places.Footage) -> float | None:
@@ -195,7 +202,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         request["keypoints"] = path
         if found is not None:
             # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
-            request |= _keypoint_frames(settings, found) | {"fps": found.fps or source_of(context, found)["fps"]}
+            request |= _keypoint_frames(settings, found) | {"fps": found.fps or image_rate(context, found)}
     else:
         request["source"] = source_of(context, found)
     options = result.Options(

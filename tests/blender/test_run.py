@@ -191,6 +191,11 @@ def test_boxes_go_into_the_request_as_source_frames(script):
         [10.0, 20.0, 100.0, 200.0, 2, 5],
         [30.0, 20.0, 100.0, 200.0, 5, 6],
     ]
+    scene.lgd.range, scene.lgd.first, scene.lgd.last = "CUSTOM", 12, 20
+    asked = len(script.asked)
+    with pytest.raises(RuntimeError, match="No box lies in the range"):
+        bpy.ops.lgd.detect()
+    assert len(script.asked) == asked
     bpy.ops.lgd.clear_boxes()
     assert not bpy.ops.lgd.clear_boxes.poll()
 
