@@ -204,8 +204,10 @@ def draw_settings(layout, context) -> None:
     layout.prop(settings, "mode")
     if settings.mode == "PAPER":
         layout.prop(settings, "trace")
-    layout.prop(settings, "focal")
     layout.prop(settings, "camera")
+    row = layout.row()
+    row.enabled = settings.camera != "SCENE"  # a camera brings its own
+    row.prop(settings, "focal")
     layout.prop(settings, "gender")
     layout.prop(settings, "correctives")
     layout.prop(settings, "bone_names")

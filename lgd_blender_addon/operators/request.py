@@ -14,6 +14,8 @@ from ..scene import footage as places
 from ..scene import mesh, result, timing
 from ..scene.camera import camera_for_solver
 
+SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
+
 
 @dataclass
 class Plan:
@@ -115,30 +117,35 @@ def target_rig(context, found: places.Footage | None, person: int):
     return active if active in fitting else (fitting[0] if len(fitting) == 1 else None)
 
 
-def solved_camera(context, found: places.Footage):
-    """The camera that an earlier solve of this footage made, or None."""
-    return next(
-        (
-            o
-            for o in context.scene.objects
-            if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == found.path
-        ),
-        None,
-    )
+def solved_cameras(context, found: places.Footage) -> list:
+    """The cameras that earlier solves of this footage made."""
+    ours = (o for o in context.scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA")
+    return [o for o in ours if o.lgd.footage == found.path]
 
 
 def camera_request(context, found: places.Footage) -> tuple[str, str | None]:
-    """The name of the camera whose world the result lies in (empty: a new one), and the file that tells the worker."""
-    settings = context.scene.lgd
-    camera = None
-    if settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA"):
-        camera = context.scene.camera
-        if camera is None:
-            raise LgdError("bad_input", "The scene has no camera.", "Add one, or set Camera to New.")
-    if settings.camera == "AUTO":
-        camera = solved_camera(context, found) or camera
-    if camera is None:
-        return "", None
+    """The name of the camera whose world the result lies in (empty: a new one), and the file that tells the worker.
+
+    A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told.
+    """
+    settings, own = context.scene.lgd, context.scene.camera
+    wanted = settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA")
+    if wanted and own is None:
+        raise LgdError("bad_input", "The scene has no camera.", "Add one, or set Camera to New.")
+    solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
+    for camera in [*solved, *([own] if wanted and own not in solved else [])]:
+        data = _seen_by(context, camera, found)
+        lens = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
+        if camera in solved and settings.focal and abs(lens / settings.focal - 1) > SAME_LENS:
+            continue
+        file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
+        np.savez(file, **data)
+        return camera.name, str(file)
+    return "", None
+
+
+def _seen_by(context, camera, found: places.Footage) -> dict:
+    """A camera's place and lens for each picture of the footage."""
     size = found.size
     if not size[0]:
         size = (camera.lgd.width, camera.lgd.height)
@@ -147,10 +154,7 @@ def camera_request(context, found: places.Footage) -> tuple[str, str | None]:
     a, b = found.frames
     order, times = timing.shown_keys(found.table, found.start, a, b - a)
     first = np.unique(order, return_index=True)[1]
-    data = camera_for_solver(context.scene, camera, size, times[first])
-    file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
-    np.savez(file, **data)
-    return camera.name, str(file)
+    return camera_for_solver(context.scene, camera, size, times[first])
 
 
 def chosen_people(context) -> tuple[int, ...]:
@@ -177,7 +181,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     request = {
         "person": people[0] if len(people) == 1 else "all",
         "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
-        "focal": settings.focal or None,
+        "focal": None if camera_file else settings.focal or None,
         "camera": camera_file,
         "body": body,
         "betas": None,

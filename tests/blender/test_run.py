@@ -239,6 +239,29 @@ def test_scene_camera_gives_the_world(script):
     assert [o.name for o in bpy.data.objects if o.type == "CAMERA"] == ["mine"]
 
 
+def test_a_camera_brings_its_own_lens_and_another_focal_length_another_camera(script):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    first = next(o for o in bpy.data.objects if o.type == "CAMERA")
+    bpy.ops.lgd.fit()
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        lens = float(camera["cam_K"][0, 0])
+    scene.lgd.focal = 1.001 * lens
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+    assert [o for o in bpy.data.objects if o.type == "CAMERA"] == [first]
+    scene.lgd.focal = 2 * lens
+    bpy.ops.lgd.fit()
+    assert "camera" not in script.asked[-1][1] and script.asked[-1][1]["focal"] == pytest.approx(2 * lens)
+    next(o for o in bpy.data.objects if o.type == "CAMERA" and o != first).data.lens = 2 * first.data.lens
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1], "the one that was made for it"
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 2
+    scene.camera, scene.lgd.camera = first, "SCENE"
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+
+
 def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     scene = bpy.context.scene
     bpy.ops.lgd.fit()
