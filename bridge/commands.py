@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from .counting import frames_text
 from .errors import LgdError
 
 
@@ -71,21 +72,17 @@ def detect(options: argparse.Namespace, stdout: TextIO) -> int:
             result |= _keep(Path(result["keypoints"]), options.person)
         _publish([(Path(result["keypoints"]), target)])
     print(
-        f"{target}: {_frames(result['frames'])} at {result['fps']:g} a second, {result['layout']}, "
+        f"{target}: {frames_text(result['frames'])} at {result['fps']:g} a second, {result['layout']}, "
         f"{result['image_size'][0]} x {result['image_size'][1]} px",
         file=stdout,
     )
     for entry in result["people"]:
         print(
-            f"person {entry['person']}: seen in {_frames(entry['seen'])}, {entry['first']} to {entry['last']}, "
+            f"person {entry['person']}: seen in {frames_text(entry['seen'])}, {entry['first']} to {entry['last']}, "
             f"confidence {entry['confidence']:.2f}",
             file=stdout,
         )
     return 0
-
-
-def _frames(count: int) -> str:
-    return f"{count} frame" + "s" * (count != 1)
 
 
 def _keep(file: Path, person: int) -> dict:
@@ -133,7 +130,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
             "no point seen" if figures["reprojection_px"] is None else f"{figures['reprojection_px']:.2f} px"
         )
         print(
-            f"{file}: person {figures['person']}, {_frames(figures['frames'])}, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
+            f"{file}: person {figures['person']}, {frames_text(figures['frames'])}, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
             f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})",
             file=stdout,
         )

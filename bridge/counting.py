@@ -28,3 +28,8 @@ def shown(times, rate: float, a: int, b: int) -> tuple[int, int]:
     numbers = counts(times, rate)
     start = max(int(np.searchsorted(numbers, a, side="right")) - 1, 0)
     return start, max(int(np.searchsorted(numbers, b, side="left")), start)
+
+
+def frames_text(count: int) -> str:
+    """1 frame, 24 frames."""
+    return f"{count} frame" + "s" * (count != 1)

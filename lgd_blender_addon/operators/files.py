@@ -8,7 +8,7 @@ from bpy.props import EnumProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from .. import preferences
-from .._bridge import LgdError
+from .._bridge import LgdError, counting
 from ..properties import CORRECTIVES
 from ..scene import footage as places
 from ..scene import result as scene_result
@@ -127,7 +127,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
             frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
         except LgdError as error:
             return complain(self, error)
-        self.report({"INFO"}, f"{frames} frame{'s' * (frames != 1)} written to {Path(self.filepath).name}")
+        self.report({"INFO"}, f"{counting.frames_text(frames)} written to {Path(self.filepath).name}")
         return {"FINISHED"}
 
 

@@ -13,7 +13,7 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
-from .._bridge import LgdError
+from .._bridge import LgdError, counting
 from ..scene.timing import decoded
 from . import bodies
 from .request import Plan
@@ -243,7 +243,7 @@ def _remember_detection(run: Run) -> None:
     overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
         list_people(show, found["people"], shown)
-        show.summary = f"{len(found['people'])} found in {found['frames']} frame{'s' * (found['frames'] != 1)}"
+        show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
 
 
 def list_people(show, people, footage=None) -> None:
