@@ -18,7 +18,8 @@ import time
 from pathlib import Path
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.optim import _muon
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel
@@ -69,6 +70,21 @@ def average_gradients(net: nn.Module) -> None:
     flat /= distributed.get_world_size()
     for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def orthogonal(gradient: Tensor, factors: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """The nearest orthogonal matrix, roughly, by torch's Newton-Schulz steps in single precision.
+
+    torch takes them in bfloat16, which CPUs that lack it emulate so slowly that they were half of an iteration.
+    """
+    tall = gradient.shape[0] > gradient.shape[1]
+    x = gradient.T if tall else gradient
+    x = x / x.norm().clamp_min(eps)
+    a, b, c = factors
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 def git_commit() -> str:
@@ -146,6 +162,8 @@ class Run:
             groups.append({"params": taps, "scale": TAP_RATE})
         out = [torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)]
         if matrices:
+            if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+                _muon._zeropower_via_newtonschulz = orthogonal
             group = [{"params": matrices, "scale": 1.0}]
             out.append(torch.optim.Muon(group, lr=1e-3, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"))
         return out

@@ -272,13 +272,13 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     )  # fmt: skip
 
 
-def table_noise(shape: tuple, rows, gain: Tensor, own: float, gen: torch.Generator) -> Tensor:
-    """Noise (B, T, K, 3) m on points in space, as the tables have it for the internal points `rows`.
+def table_noise(count: int, frames: int, gain: Tensor, own: float, gen: torch.Generator) -> Tensor:
+    """Noise (B, T, 30, 3) m on points in space, as the tables have it.
 
     gain: (B, 1, 1, 1); own: every point's noise in a clip is up to so many times more or less than the tables say.
     """
-    count, frames, k = shape[:3]
-    table = NOISE[rows][None, None, :, None]  # (1, 1, K, 1, 4)
+    k = len(NOISE)
+    table = NOISE[None, None, :, None]  # (1, 1, K, 1, 4)
     jitter = torch.randn(count, frames, k, 3, generator=gen) * table[..., 0]
     bias = torch.randn(count, 1, k, 3, generator=gen) * table[..., 1]
     if own > 1:  # no detector is the tables', nor is its jitter the measure of its bias
@@ -297,7 +297,7 @@ def _detect(
     count, frames, k = points.shape[:3]
     gain = _uniform((count, 1, 1, 1), *recipe.noise, gen)
     gain = torch.where(_chance(count, recipe.clean_share, gen)[:, None, None, None], torch.zeros_like(gain), gain)
-    noisy = points + table_noise(points.shape, slice(None), gain, recipe.own_noise, gen)
+    noisy = points + table_noise(count, frames, gain, recipe.own_noise, gen)
     clean = points[..., :2] / points[..., 2:].clamp_min(0.2)
     rays = noisy[..., :2] / noisy[..., 2:].clamp_min(0.2)
     unit = (1.7 / pelvis[..., 2].clamp_min(0.5))[..., None, None] / 2  # half the person's height, as a tangent

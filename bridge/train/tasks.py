@@ -19,7 +19,7 @@ from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
 from .losses import target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
-from .paper_data import paper_batch, paper_loss
+from .paper_data import footage_batch, paper_batch, paper_loss
 from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
 
 CONDITIONS = {
@@ -223,13 +223,14 @@ class PaperTask:
     ) -> tuple[Tensor, dict]:
         """Loss of one iteration; the paper's does not change along the way."""
         with torch.no_grad():
-            batch = paper_batch(sampler.draw(phase.batch, 1, gen), self.body, gen, phase.noise, phase.tilt)
+            windows = sampler.draw(phase.batch, 1, gen)
+            batch = footage_batch(windows, self.body, self.sets, gen) if phase.footage else paper_batch(windows, self.body, gen)
             start = None
             if phase.updates:
-                first = net.eval()(batch.keypoints, batch.seen, self.body, steps=0)[0]
+                first = net.eval()(batch.keypoints, batch.confidence, self.body, steps=0)[0]
                 start = first.theta, first.betas
                 net.train()
-        return paper_loss(net(batch.keypoints, batch.seen, self.body, phase.steps, start), batch)
+        return paper_loss(net(batch.keypoints, batch.confidence, self.body, phase.steps, start), batch)
 
     @torch.no_grad()
     def validate(self, net, phase: Phase) -> dict[str, float]:
