@@ -39,7 +39,7 @@ class VideoConfig:
     encoder: tuple[int, ...] = (1, 2, 4, 8, 16)
     update: tuple[int, ...] = (1, 4)
     kernel: int = 9
-    steps: int = 8
+    steps: int = 7
 
     def as_dict(self) -> dict:
         return asdict(self)

@@ -73,16 +73,16 @@ PLANS = {
         "video", "video",
         (
             Phase(6000, 256, 1, 0, 1.2e-3, 1e-4, breadth=(0.1, 0.6)),
-            Phase(1500, 256, 1, 8, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
+            Phase(1500, 256, 1, 7, 8e-4, 1.5e-4, 0.2, check_every=500, breadth=(0.5, 1.0)),
             Phase(4000, 12, 96, 0, 6e-4, 2e-5, 0.0, 384, halved=True, check_every=500),
-            Phase(2600, 6, 96, 8, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
-            Phase(2500, 8, 96, 8, 2.5e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
-            Phase(400, 16, 48, 8, 3e-3, 1e-4, check_every=400, touch=True),
+            Phase(2600, 6, 96, 7, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
+            Phase(2500, 8, 96, 7, 2.5e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
+            Phase(400, 16, 48, 7, 3e-3, 1e-4, check_every=400, touch=True),
         ),
     ),
     # The first estimate by itself, then the steps from it (published: both at once, which costs four times as much an
-    # iteration of the first). Ours are the widened poses, the cameras and detectors of
-    # the second phase, batches of half the size and no dropout: networks this small are far from learning too much.
+    # iteration of the first). Ours are the widened poses, the cameras and detectors of the
+    # second phase, batches of half the size and no dropout: networks this small are far from learning too much.
     # paper_blind: the same without gradients, to tell what they are worth.
     "paper": Plan("paper", "paper", PAPER, width=512, dropout=0.0),
     "paper_blind": Plan("paper_blind", "paper", PAPER, width=512, dropout=0.0, blind=True),

@@ -9,7 +9,6 @@ from torch import Tensor
 from ..lgd.energy import FEET
 from ..lgd.observation import Observation, locate_pelvis, look_at, project
 from ..lgd.video import ClipBody, State
-from .metrics import procrustes
 from .synthesize import Batch
 
 # Wrists and ankles 8, elbows and knees 4, shoulders and hips 2, others 1 (the paper's weights).
@@ -92,11 +91,8 @@ def _terms(
     joints = posed.joints - pelvis[:, :, None]
     error = joints - target.joints
     distance = error.norm(dim=-1)
-    weights = JOINT_WEIGHTS.expand_as(distance)
     terms = {
         "joints": 5 * (distance * JOINT_WEIGHTS).mean(),
-        # A body turned as a whole costs the pose nothing here; above it costs every joint, and drowns what limbs do.
-        "aligned": 4 * ((procrustes(joints, target.joints, weights) - target.joints).norm(dim=-1) * weights).mean(),
         "rotations": 2 * (state.rotations - target.rotations).abs().mean(),
         "points": 3 * (project(posed.points, size) - target.projected).abs().clamp(max=1).mean(),
         "betas": 0.3 * (state.betas - target.betas).abs().mean(),

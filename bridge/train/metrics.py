@@ -9,20 +9,18 @@ def procrustes(predicted: Tensor, truth: Tensor, weights: Tensor | None = None) 
     """`predicted` moved, turned and scaled onto `truth` by least squares (Umeyama 1991).
 
     predicted, truth: (..., J, 3); weights: (..., J) or None. Returns (..., J, 3).
-    The move follows the points in a gradient; turn and scale, at their best already, do not.
     """
     w = torch.ones_like(truth[..., 0]) if weights is None else weights
     w = (w / w.sum(-1, keepdim=True).clamp_min(1e-9))[..., None]
     mean_p, mean_t = (predicted * w).sum(-2, keepdim=True), (truth * w).sum(-2, keepdim=True)
-    about = predicted - mean_p
-    p, t = about.detach(), truth - mean_t
+    p, t = predicted - mean_p, truth - mean_t
     u, s, vh = torch.linalg.svd((p * w).transpose(-1, -2) @ t)
     sign = torch.sign(torch.linalg.det(u @ vh))
     flip = torch.ones_like(s)
     flip[..., 2] = sign
     rotation = (u * flip[..., None, :]) @ vh
     scale = (s * flip).sum(-1) / (p * p * w).sum((-1, -2)).clamp_min(1e-12)
-    return scale[..., None, None] * about @ rotation + mean_t
+    return scale[..., None, None] * p @ rotation + mean_t
 
 
 def pa_mpjpe(predicted: Tensor, truth: Tensor) -> Tensor:
