@@ -18,7 +18,7 @@ from .errors import LgdError
 from .faults import translate
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-CHECKOUT_ONLY = {"train": "bridge.train.loop", "evaluate": "bridge.train.evaluate"}
+CHECKOUT_ONLY = {"train": "bridge.train.command", "evaluate": "bridge.train.evaluate"}
 CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved, which it does every four minutes."}
 
 

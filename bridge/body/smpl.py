@@ -88,7 +88,7 @@ def _below() -> np.ndarray:
     return below
 
 
-BELOW = torch.from_numpy(_below())
+BELOW = torch.tensor(_below())
 
 
 def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,8 @@ from .observation import PERSON, Observation, project, running_mean
 EPS_POINT = 0.02  # boxes: reprojection errors below it count squared, above it linearly (Charbonnier)
 EPS_ACC = 0.005  # m a frame^2
 EPS_SLIDE = 0.01  # m a frame
-FEET = (19, 17, 22, 20)  # internal points: left heel, left big toe, right heel, right big toe
+FEET = torch.tensor((19, 17, 22, 20))  # internal points: left heel, left big toe, right heel, right big toe
+FEET_JOINTS = torch.tensor((7, 10, 8, 11))  # what each hangs on
 LIMIT = 5.0
 LASTING_PRIOR = 3.0  # seen frames: a point's lasting offset is drawn to zero as by this many
 
@@ -143,6 +144,5 @@ def _sliding(posed: Posed, turn: Tensor, contact: Tensor) -> tuple[Tensor, Tenso
     _, f = _robust(in_camera[:, 1:] - in_camera[:, :-1], EPS_SLIDE)
     f = torch.nn.functional.pad(f * touching[..., None], (0, 0, 0, 0, 1, 1))
     force = (f[:, :-1] - f[:, 1:]) @ turn.transpose(-1, -2)
-    joints = torch.tensor([7, 10, 8, 11], device=force.device)
-    turn, below = pull_back(posed, feet, joints, force)
+    turn, below = pull_back(posed, feet, FEET_JOINTS, force)
     return turn, below[..., 0, :]

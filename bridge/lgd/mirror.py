@@ -20,6 +20,7 @@ class Mirror:
     def __init__(self, index, sign=None):
         self.index = list(index)
         self.sign = [1.0] * len(self.index) if sign is None else list(sign)
+        self._kept: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.index)
@@ -45,8 +46,10 @@ class Mirror:
         """`values` with one axis mirrored."""
         shape = [1] * values.ndim
         shape[axis] = len(self)
-        sign = torch.tensor(self.sign, dtype=values.dtype, device=values.device).reshape(shape)
-        return values.index_select(axis, torch.tensor(self.index, device=values.device)) * sign
+        if values.device not in self._kept:
+            self._kept[values.device] = tuple(torch.tensor(v, device=values.device) for v in (self.index, self.sign))
+        index, sign = self._kept[values.device]
+        return values.index_select(axis, index) * sign.to(values.dtype).reshape(shape)
 
 
 def same(count: int) -> Mirror:

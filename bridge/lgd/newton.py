@@ -24,7 +24,7 @@ CLIP_FRAMES = 32  # frames that this step is found from
 def usual_damping(like: Tensor) -> Tensor:
     """(25) of the joints' turns and the pelvis's move."""
     damping = like.new_full((25,), DAMPING)
-    damping[0], damping[24] = DAMPING_ROOT, DAMPING_PLACE
+    damping[:1], damping[24:] = DAMPING_ROOT, DAMPING_PLACE
     return damping
 
 
@@ -62,13 +62,13 @@ class Tree:
         none = torch.zeros_like(px)
         arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none)).unflatten(0, (3, 3))  # v = p x w = arm^T w
         self.kept = []
-        for level, above in reversed(_LEVELS):
+        for level, _ in reversed(_LEVELS):
             m, p = inertia[:, :, level], arm[:, :, level]
             u = times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
             inverse = _inverse(times(p, u[3:]) + u[:3], self.damping[level])
             gain = times(u, inverse)
             m = m - times(gain, u.transpose(0, 1))
-            for child, parent in enumerate(above):
+            for child, parent in enumerate(PARENTS[level]):
                 inertia[:, :, parent] += m[:, :, child]
             self.kept.append((u, inverse, gain, p))
         self.inertia = inertia[:, :, 0]  # of the whole body
@@ -99,12 +99,12 @@ class Tree:
     def _sweep(self, bias: Tensor, own: Tensor | None = None) -> Tensor:
         """From the tips to the pelvis and back. bias: (6, R, 24, N) of twists; own: (3, R, 24, N) of the joints' own turns."""
         torques = []
-        for (level, above), (_, _, gain, p) in zip(reversed(_LEVELS), self.kept, strict=True):
+        for (level, _), (_, _, gain, p) in zip(reversed(_LEVELS), self.kept, strict=True):
             f = bias[:, :, level]
             torque = times(p, f[3:]) + f[:3]
             torques.append(torque if own is None else torque + own[:, :, level])
             f = f - times(gain, torques[-1])
-            for child, parent in enumerate(above):
+            for child, parent in enumerate(PARENTS[level]):
                 bias[:, :, parent] += f[:, :, child]
         twists = torch.empty_like(bias)
         twists[:, :, 0] = self._root_twist(bias[:, :, 0])
@@ -188,11 +188,12 @@ def clip_step(
     errors = tree.weighted(torch.cat((residual[None], columns)))
     left = errors + tree.seen(tree.solve(errors))
     split = lambda v: v.unflatten(-1, (count, frames)).permute(3, 1, 0, 2, 4).flatten(2)  # noqa: E731
-    # (B, 12, 12), too little for a GPU, and not all of them solve.
-    system = (split(errors) @ split(left).transpose(-1, -2)).cpu()
+    system = split(errors) @ split(left).transpose(-1, -2)  # (B, 12, 12)
+    if not system.is_cuda:
+        system = system.cpu()  # not all devices solve
     slope, curvature = system[:, 1:, :1], system[:, 1:, 1:]
-    eye = torch.eye(curvature.shape[-1])
-    steps = [-torch.linalg.solve(curvature + damping * eye, slope) for damping in DAMPING_CLIP]
+    eye = torch.eye(curvature.shape[-1], device=system.device)
+    steps = [-torch.linalg.solve_ex(curvature + damping * eye, slope).result for damping in DAMPING_CLIP]  # definite: no check
     return torch.cat(steps, -1).to(pelvis)
 
 
@@ -200,8 +201,7 @@ def _clip_columns(
     posed: Posed, pelvis: Tensor, size: Tensor, parents: Tensor, body: BodyModel, directions: Tensor
 ) -> Tensor:
     """How betas and log focal length move the points in the image while pose and tau stay: (11, B, T, 30, 2) boxes."""
-    up = [max(p, 0) for p in PARENTS]
-    bones = torch.einsum("btjik,jks->sbtji", posed.world[..., up, :, :], body.joint_shapes - body.joint_shapes[up])
+    bones = torch.einsum("btjik,jks->sbtji", posed.world[..., _ABOVE, :, :], body.joint_shapes - body.joint_shapes[_ABOVE])
     bones[..., 0, :] = 0  # the pelvis stays
     own = torch.einsum("btpik,bpks->sbtpi", posed.world[..., parents, :, :], directions)
     moved = torch.einsum("jp,sbtji->sbtpi", BELOW.to(bones)[:, parents], bones) + own
@@ -213,9 +213,10 @@ def _clip_columns(
 
 
 _PAIRS = [(i, j) for i in range(6) for j in range(i, 6)]
-_FULL = [_PAIRS.index((min(i, j), max(i, j))) for i in range(6) for j in range(6)]
+_FULL = torch.tensor([_PAIRS.index((min(i, j), max(i, j))) for i in range(6) for j in range(6)])
+_ABOVE = torch.tensor([max(p, 0) for p in PARENTS])
 # SMPL numbers its joints level by level: a level's joints as a slice, and their parents.
-_LEVELS = [(slice(level[0], level[-1] + 1), [PARENTS[j] for j in level]) for level in LEVELS[1:]]
+_LEVELS = [(slice(level[0], level[-1] + 1), torch.tensor([PARENTS[j] for j in level])) for level in LEVELS[1:]]
 
 
 def _inverse(matrix: Tensor, damping: Tensor) -> Tensor:

@@ -31,6 +31,7 @@ WEIGHTS18 = torch.tensor([1.0, 1, 2, 4, 8, 2, 4, 8, 2, 4, 8, 2, 4, 8, 1, 1, 1, 1
 FOCAL, DISTANCE, RATE, SEEN = 256.0, 6.0, 0.1, 0.01
 # Body's y-up frame to OpenCV's camera frame: a half turn about x.
 TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+Y_DOWN = torch.tensor([1.0, -1.0])
 
 
 class _Layer(nn.Sequential):
@@ -160,7 +161,7 @@ PARENTS18 = torch.tensor([15 if joint < 0 else joint for _, joint in POINTS18])
 def project_fixed(points: Tensor) -> Tensor:
     """The paper's camera: (N, 18, 3) m, y up, to (N, 18, 2) px, y down."""
     depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
-    return FOCAL * points[..., :2] / depth * points.new_tensor([1.0, -1.0])
+    return FOCAL * points[..., :2] / depth * Y_DOWN.to(points)
 
 
 def _estimate(theta, betas, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Estimate:
@@ -189,7 +190,7 @@ def reprojection_gradient(theta: Tensor, posed: Posed, x: Tensor, confidence: Te
     stretch = (at_high - at_low) * longer * (pull * scaled).sum((-1, -2), keepdim=True)
     force2 = (pull - shift - stretch) / side
     depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
-    force2 = force2 * FOCAL * force2.new_tensor([1.0, -1.0]) / depth
+    force2 = force2 * FOCAL * Y_DOWN.to(force2) / depth
     force = torch.cat((force2, (force2 * points[..., :2]).sum(-1, keepdim=True) / depth), -1)
     turn, _ = pull_back(posed, points, PARENTS18.to(force.device), force)
     jacobian = right_jacobian(theta.unflatten(-1, (24, 3)))

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from ..body.smpl import Posed
 from ..keypoints.formats import POINT_INDEX
-from .energy import FEET
+from .energy import FEET, FEET_JOINTS
 from .observation import PERSON, Observation
 
-WRISTS = (20, 21)  # joints
+WRISTS = torch.tensor((20, 21))  # joints
 # For left heel, left toe, right heel, right toe, left wrist, right wrist: the point itself, and one that every detector has.
-OWN = [*FEET, POINT_INDEX["left_wrist"], POINT_INDEX["right_wrist"]]
-NEAR = [POINT_INDEX[f"{side}_{part}"] for side, part in
-        (("left", "ankle"), ("left", "ankle"), ("right", "ankle"), ("right", "ankle"), ("left", "wrist"), ("right", "wrist"))]  # fmt: skip
-JOINTS = [7, 10, 8, 11, *WRISTS]  # whose expected error tells how far the solved motion may be trusted
+OWN = torch.cat((FEET, torch.tensor([POINT_INDEX["left_wrist"], POINT_INDEX["right_wrist"]])))
+NEAR = torch.tensor([POINT_INDEX[f"{side}_{part}"] for side, part in
+        (("left", "ankle"), ("left", "ankle"), ("right", "ankle"), ("right", "ankle"), ("left", "wrist"), ("right", "wrist"))])  # fmt: skip
+JOINTS = torch.cat((FEET_JOINTS, WRISTS))  # whose expected error tells how far the solved motion may be trusted
 SLOW = 0.005  # m a frame at 30 fps: about what rest looks like under a detector's noise
 
 

@@ -37,6 +37,10 @@ class Phase:
         share = {name: -(-getattr(self, name) // processes) for name in ("batch", "singles", "firsts")}
         return replace(self, **share)
 
+    def times(self, iterations: int) -> "Phase":
+        """As many clips and frames as several iterations see."""
+        return replace(self, **{name: getattr(self, name) * iterations for name in ("batch", "singles", "firsts")})
+
     @property
     def seen(self) -> int:
         """Frames an iteration."""
@@ -86,6 +90,23 @@ PLANS = {
     # paper_blind: the same without gradients, to tell what they are worth.
     "paper": Plan("paper", "paper", PAPER, width=512, dropout=0.0),
     "paper_blind": Plan("paper_blind", "paper", PAPER, width=512, dropout=0.0, blind=True),
+    # For a GPU (`--device cuda`). The paper's at its published width; video's from what ships, with further blocks.
+    "paper_large": Plan(
+        "paper_large", "paper",
+        (
+            Phase(6000, 2048, 1, 0, 2e-3, 2e-4, check_every=4000, footage=True),
+            Phase(14000, 2048, 1, 3, 1.5e-3, 2e-6, check_every=2000, footage=True),
+        ),
+        width=1024, dropout=0.0,
+    ),
+    "video_large": Plan(
+        "video_large", "video",
+        (
+            Phase(2000, 32, 96, 7, 4e-4, 2e-6, 0.5, 512, 2048, halved=True, check_every=250),
+            Phase(400, 32, 48, 7, 3e-3, 1e-4, check_every=400, touch=True),
+        ),
+        video=VideoConfig(encoder=(1, 2, 4, 8, 16, 1, 4, 16), update=(1, 4, 16)),
+    ),
     "tiny": Plan(
         "tiny", "video",
         (

@@ -41,6 +41,11 @@ def shared_mocap(folder: Path | None = None) -> Path:
     return (folder or data_folder()) / "mocap" / "mocap_30fps.npz"
 
 
+def generator(seed: int) -> torch.Generator:
+    """A seeded generator on the default device."""
+    return torch.Generator(torch.get_default_device()).manual_seed(seed)
+
+
 @dataclass
 class Mocap:
     """Clips in flat arrays. quats (N, 24, 4) sign-continuous in a clip; trans (N, 3) m hip midpoint, Y up."""
@@ -114,12 +119,12 @@ def load_mocap(body: BodyModel, folder: Path | None = None) -> Mocap:
             "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.",
         )  # fmt: skip
     file = np.load(path, allow_pickle=False)
-    rotations = exp_so3(torch.from_numpy(file["pose_aa"].astype(np.float32)).reshape(-1, 24, 3))
-    start, length = torch.from_numpy(file["start"]), torch.from_numpy(file["length"])
+    rotations = exp_so3(torch.as_tensor(file["pose_aa"].astype(np.float32)).reshape(-1, 24, 3))
+    start, length = torch.as_tensor(file["start"]), torch.as_tensor(file["length"])
     quats = torch.cat([continuous_quaternions(rotations[s : s + n]) for s, n in zip(start.tolist(), length.tolist())])
-    trans = torch.from_numpy(file["trans"].astype(np.float32)) * (leg_length(body) / LEG_OF_FILE)
+    trans = torch.as_tensor(file["trans"].astype(np.float32)) * (leg_length(body) / LEG_OF_FILE)
     return Mocap(
-        quats, trans, torch.from_numpy(file["ok"]), start, length, torch.from_numpy(file["grounded"]),
+        quats, trans, torch.as_tensor(file["ok"]), start, length, torch.as_tensor(file["grounded"]),
         file["subject"].tolist(), file["source"].tolist(), file["split"].tolist(),
     )  # fmt: skip
 
@@ -168,7 +173,7 @@ class Sampler:
         hands_up = torch.maximum(posed.joints[:, 20, 1], posed.joints[:, 21, 1]) > 0.55
         rare = 1 + 2.0 * (tilt < 0.7) + 1.5 * crouch + 1.5 * kick + 0.7 * hands_up
         subjects = np.array(m.subject)
-        frames = {s: float(m.length[torch.from_numpy(subjects == s)].sum()) for s in set(m.subject)}
+        frames = {s: float(m.length[torch.as_tensor(subjects == s)].sum()) for s in set(m.subject)}
         per_clip = torch.tensor([frames[s] ** -0.4 for s in m.subject])
         boost = torch.tensor([
             3.0 if any(r in src for r in RARE_SOURCES) or s in RARE_SUBJECTS else 1.0
@@ -264,7 +269,7 @@ def sparseness(joints: Tensor, ok: Tensor) -> Tensor:
     level = exp_so3(torch.stack((torch.zeros_like(yaw), yaw, torch.zeros_like(yaw)), -1))
     poses = (about @ level.transpose(-1, -2))[:, SPARSE_JOINTS].flatten(1) / len(SPARSE_JOINTS) ** 0.5
     among = poses[ok]
-    among = among[torch.randperm(len(among), generator=torch.Generator().manual_seed(0))[:9000]]
+    among = among[torch.randperm(len(among), generator=generator(0))[:9000]]
     nearest = min(21, len(among))
     distance = [torch.cdist(part, among).kthvalue(nearest, dim=1).values for part in poses.split(4000)]
     return torch.cat(distance).clamp(0.03, 0.4)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The training loop: `python -m bridge train --mode video|paper` from a committed configuration.
+"""The training loop.
 
 Seeded (every iteration draws from its own seed, so that a resumed run repeats the run it continues), resumable, with
 an averaged copy of the weights that is validated, kept and exported.
@@ -23,12 +23,12 @@ from torch.optim import _muon
 
 from ..body.files import load_body
 from ..body.smpl import BodyModel
-from ..cli import Parser, natural
 from ..errors import LgdError
 from ..lgd.mirror import symmetrise
 from . import config as configs
-from .data import Mocap, Sampler, load_mocap, shared_mocap
+from .data import Mocap, Sampler, generator, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
+from .recorded import AHEAD, Gradients, split
 from .tasks import PaperTask, VideoTask
 
 # Of the convolutions' taps against the other parameters' rate: they start at zero and must come to the size of one.
@@ -54,10 +54,11 @@ class Average:
     def take(self, net: nn.Module) -> None:
         self.count += 1
         decay = min(self.decay, (1 + self.count) / (10 + self.count))
-        for mine, theirs in zip(self.net.state_dict().values(), net.state_dict().values(), strict=True):
-            if mine.dtype.is_floating_point:
-                mine.lerp_(theirs, 1 - decay)
-            else:
+        pairs = list(zip(self.net.state_dict().values(), net.state_dict().values(), strict=True))
+        smooth = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in smooth], [theirs for _, theirs in smooth], 1 - decay)
+        for mine, theirs in pairs:
+            if not mine.is_floating_point():
                 mine.copy_(theirs)
 
 
@@ -126,7 +127,7 @@ class Run:
         self.plan, self.folder, self.rank, self.processes = plan, folder, rank, processes
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(plan.seed)
-        body = BodyModel(load_body())
+        body = BodyModel(load_body(), torch.get_default_device())
         mocap = all_mocap(body, data or [])
         self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
         self.sampler = Sampler(mocap.of_split("train"), body)
@@ -138,7 +139,7 @@ class Run:
         self.rounded = [axis for axis in self.axes if id(axis[0]) in matrices]  # Muon rounds, and asymmetry would grow
         self.optimisers = self._optimisers()
         if resume and (folder / "last.pt").is_file():
-            self._load(torch.load(folder / "last.pt", weights_only=True))
+            self._load(torch.load(folder / "last.pt", weights_only=True, map_location="cpu"))
         elif init is not None:
             export = read_export(init)
             weights = {k: v.float() if v.is_floating_point() else v for k, v in export["weights"].items()}
@@ -162,7 +163,7 @@ class Run:
             groups.append({"params": taps, "scale": TAP_RATE})
         out = [torch.optim.AdamW(groups, lr=1e-3, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)]
         if matrices:
-            if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            if not (matrices[0].is_cuda or torch.ops.mkldnn._is_mkldnn_bf16_supported()):
                 _muon._zeropower_via_newtonschulz = orthogonal
             group = [{"params": matrices, "scale": 1.0}]
             out.append(torch.optim.Muon(group, lr=1e-3, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"))
@@ -214,20 +215,25 @@ class Run:
 
     def _train(self, phase: configs.Phase) -> None:
         started, shown, saved = time.time() - self.seconds, time.time(), time.time()
-        gen = torch.Generator()
-        running: dict[str, float] = {}
+        gen, drawn = generator(0), []
+        ahead = AHEAD if self.task.body.device.type == "cuda" else 1
+        running: dict[str, Tensor] = {}
         part = phase.divided(self.processes)
+        gradients = Gradients(self.net, functools.partial(self.task.loss, self.net, part))
         for parameter in self.task.first(self.net):
             parameter.requires_grad_(not phase.updates)
         while self.iteration < phase.iterations:
-            gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.rank * 500_009 + self.iteration)
             rate = learning_rate(phase, self.iteration)
             for group in (g for o in self.optimisers for g in o.param_groups):
                 group["lr"] = rate * group["scale"]
             self.net.train()
-            loss, parts = self.task.loss(self.net, self.sampler, part, gen, self.iteration / phase.iterations)
-            self.net.zero_grad(set_to_none=True)
-            loss.backward()
+            at = self.iteration % ahead
+            if at == 0 or not drawn:
+                first = self.iteration - at
+                gen.manual_seed(self.plan.seed * 1_000_003 + self.phase * 10_000_019 + self.rank * 500_009 + first)
+                wide = part.times(ahead)
+                drawn = split(self.task.draw(self.net, self.sampler, wide, gen, first / phase.iterations), ahead)
+            losses = gradients(drawn[at])
             if self.processes > 1:
                 average_gradients(self.net)
             symmetrise(self.axes, gradients=True)
@@ -241,14 +247,14 @@ class Run:
             self.seconds = time.time() - started
             if self.rank:
                 continue
-            for name, value in {"loss": float(loss.detach()), **parts}.items():
-                running[name] = 0.98 * running.get(name, value) + 0.02 * value
+            for name, value in losses.items():
+                running[name] = running.get(name, value.clone()).lerp_(value, 0.02)
             if time.time() - shown > 30 or self.iteration == phase.iterations:
                 shown = time.time()
                 frames = self.iteration * phase.seen
                 print(
                     f"phase {self.phase} {self.iteration}/{phase.iterations} frames {frames / 1e6:.2f} M "
-                    + " ".join(f"{k} {v:.3f}" for k, v in running.items()), file=sys.stderr, flush=True,
+                    + " ".join(f"{k} {float(v):.3f}" for k, v in running.items()), file=sys.stderr, flush=True,
                 )  # fmt: skip
             if time.time() - saved > 240:
                 saved = time.time()
@@ -256,11 +262,11 @@ class Run:
             if self.iteration % phase.check_every == 0 or self.iteration == phase.iterations:
                 self._check(phase, rate, running)
 
-    def _check(self, phase: configs.Phase, rate: float, running: dict[str, float]) -> None:
+    def _check(self, phase: configs.Phase, rate: float, running: dict[str, Tensor]) -> None:
         figures = self.task.validate(self.average.net, phase)
         row = {
             "phase": self.phase, "iteration": self.iteration, "frames": self.iteration * phase.seen,
-            "minutes": round(self.seconds / 60, 1), "rate": rate, "loss": round(running["loss"], 4), **figures,
+            "minutes": round(self.seconds / 60, 1), "rate": rate, "loss": round(float(running["loss"]), 4), **figures,
         }  # fmt: skip
         self.log(**row)
         print(json.dumps(row), file=sys.stderr, flush=True)
@@ -271,7 +277,7 @@ class Run:
     def export(self, path: Path, figures: dict) -> None:
         """The averaged weights in half precision with their configuration, figures and commit."""
         weights = {
-            name: value.half() if value.is_floating_point() else value
+            name: (value.half() if value.is_floating_point() else value).cpu()
             for name, value in self.average.net.state_dict().items()
         }
         part = path.with_suffix(".part")
@@ -287,7 +293,7 @@ class Run:
 def read_export(path: Path) -> dict:
     """What `Run.export` wrote. Raises LgdError where the file is missing or another's."""
     try:
-        export = torch.load(path, weights_only=True)
+        export = torch.load(path, weights_only=True, map_location="cpu")
         if {"weights", "config", "plan", "mode"} <= export.keys():
             return export
         fault = None
@@ -296,49 +302,6 @@ def read_export(path: Path) -> dict:
     raise LgdError(
         "bad_input", f"{path} is no file of exported weights.", "Name a best.pt, phase*.pt or what --export wrote."
     ) from fault
-
-
-def main(argv: list[str]) -> int:
-    """`bridge train`: arguments after the command's name."""
-    parser = Parser(prog="bridge train", description=__doc__)
-    parser.add_argument("--mode", choices=("video", "paper"), default="video")
-    parser.add_argument("--plan", choices=sorted(configs.PLANS), help="a plan in bridge/train/config.py (default: the mode's own)")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
-    parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt, where there is one")
-    parser.add_argument("--init", type=Path, help="start from exported weights")
-    parser.add_argument("--phase", type=int, default=0, help="start with this phase of the plan, from 0")
-    parser.add_argument(
-        "--data", type=Path, action="append", metavar="FOLDER",
-        help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
-    )  # fmt: skip
-    parser.add_argument("--threads", type=natural, default=1, help="of each process")
-    parser.add_argument(
-        "--processes", type=natural, default=2, help="share every batch; on CPUs faster than as many threads (1.6 against 1.3 times)"
-    )
-    parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
-    options = parser.parse_args(argv)
-    _keep_memory(argv)
-    torch.set_num_threads(options.threads)
-    plan = configs.PLANS[options.plan or options.mode]
-    folder = options.out or Path("runs") / plan.name
-    if not 0 <= options.phase < len(plan.phases):
-        text = f"The plan {plan.name} has no phase {options.phase}."
-        raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
-    if options.phase and options.resume:
-        raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
-    if options.export is not None:
-        if not (folder / "last.pt").is_file():
-            raise LgdError("bad_input", f"There is no run in {folder} to export.", "Name its folder with --out.")
-        run = Run(plan, folder, resume=True, init=None, data=options.data)
-        phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
-        run.export(options.export, run.task.validate(run.average.net, phase))
-        return 0
-    arguments = (plan, folder, options.resume, options.init, options.data, options.phase)
-    if options.processes < 2:
-        Run(*arguments).go()
-    else:
-        go_together(arguments, options.processes, options.threads)
-    return 0
 
 
 def go_together(arguments: tuple, processes: int, threads: int) -> None:
@@ -368,18 +331,3 @@ def _another(number: int, arguments: tuple, processes: int, threads: int, meetin
 
 def _meet(folder: str, rank: int, processes: int) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes)
-
-
-def _keep_memory(argv: list[str]) -> None:
-    """Start again with an allocator that keeps freed memory: on Linux a third of the time goes into page faults else."""
-    settings = {
-        "OMP_WAIT_POLICY": "PASSIVE", "MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33),
-        "MALLOC_TOP_PAD_": str(2**28),
-    }  # fmt: skip
-    if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
-        os.environ.update(settings)
-        os.execv(sys.executable, [sys.executable, "-m", "bridge", "train", *argv])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -62,15 +62,15 @@ def target_of(batch: Batch, obs: Observation) -> Target:
 
 
 def video_loss(
-    states: list[State], body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float = 1.0
-) -> tuple[Tensor, dict[str, float]]:
+    states: list[State], body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float | Tensor = 1.0
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum over the steps, later ones weighing more. Returns the loss and its parts at the last step.
 
     motion: share of the terms on motion over time. A network that comes from single frames jitters so much that these
     terms at full weight would at first pull it away from the poses it knows.
     """
     total = torch.zeros(())
-    parts: dict[str, float] = {}
+    parts: dict[str, Tensor] = {}
     last = len(states) - 1
     weights = [DECAY ** (last - k) for k in range(len(states))]
     weights[0] = max(weights[0], FIRST)
@@ -78,12 +78,12 @@ def video_loss(
         terms = _terms(state, body, obs, target, batch, motion)
         total = total + weight * sum(terms.values())
         if k == last:
-            parts = {name: float(value.detach()) for name, value in terms.items()}
+            parts = {name: value.detach() for name, value in terms.items()}
     return total / sum(weights), parts
 
 
 def _terms(
-    state: State, body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float
+    state: State, body: ClipBody, obs: Observation, target: Target, batch: Batch, motion: float | Tensor
 ) -> dict[str, Tensor]:
     posed = body.posed(state, obs)
     size = state.size(obs.size)

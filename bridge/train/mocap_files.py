@@ -59,9 +59,9 @@ def _from_smpl_vectors(poses: np.ndarray, trans: np.ndarray, fps: float, body: B
     count = 24 if poses.shape[1] == 72 else 22  # SMPL+H and SMPL-X go on with fingers and face
     vectors = np.zeros((len(poses), 24, 3))
     vectors[:, :count] = poses[:, : 3 * count].reshape(len(poses), count, 3)
-    rotations = exp_so3(torch.as_tensor(vectors)).numpy()
+    rotations = exp_so3(torch.as_tensor(vectors)).numpy(force=True)
     rotations[:, 0] = turn @ rotations[:, 0]
-    rest = body.joint_template.double().numpy()
+    rest = body.joint_template.double().numpy(force=True)
     # trans moves the pelvis joint; where that rests in the file's model is a constant, which flooring takes out.
     root = trans @ turn.T + rotations[:, 0] @ ((rest[1] + rest[2]) / 2 - rest[0])
     return Take(rotations, root, LEG_OF_FILE, fps)
@@ -205,7 +205,7 @@ def _bvh(path: Path, body: BodyModel) -> Take:
     local = np.stack([Rotation.from_euler(o, angles[:, j], degrees=True).as_matrix() for j, o in enumerate(orders)], 1)
     world, at = _forward(local, places, parents)
     _, rest = _forward(np.broadcast_to(np.eye(3), (1, len(names), 3, 3)), np.asarray(data["offsets"], float)[None], parents)
-    rotations = retarget(world, rest[0], mapped, body.joint_template.double().numpy())
+    rotations = retarget(world, rest[0], mapped, body.joint_template.double().numpy(force=True))
     place = lambda joint, where: where[..., mapped[joint], :]  # noqa: E731
     turn = _to_y_up((place(16, rest) + place(17, rest) - place(1, rest) - place(2, rest))[0])
     rotations[:, 0] = turn @ rotations[:, 0]

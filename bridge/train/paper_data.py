@@ -77,7 +77,7 @@ def footage_batch(windows: Windows, body: BodyModel, sets: LandmarkSets, gen: to
     return PaperBatch(*select_points(seen.rays[:, 0], seen.confidence[:, 0]), *_truth(rotations, seen.betas, body))
 
 
-def paper_loss(estimates: list[Estimate], batch: PaperBatch) -> tuple[Tensor, dict[str, float]]:
+def paper_loss(estimates: list[Estimate], batch: PaperBatch) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean over the estimates of 0.3 2D + 0.3 3D + pose + shape, all L1. Returns the loss and the last step's parts."""
     target = normalise(batch.points, batch.confidence > 0)
     weights = WEIGHTS18[:, None]
@@ -90,4 +90,4 @@ def paper_loss(estimates: list[Estimate], batch: PaperBatch) -> tuple[Tensor, di
             "betas": (estimate.betas - batch.betas).abs().mean(),
         }
         total = total + sum(terms.values())
-    return total / len(estimates), {name: float(value.detach()) for name, value in terms.items()}
+    return total / len(estimates), {name: value.detach() for name, value in terms.items()}

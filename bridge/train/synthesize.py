@@ -143,7 +143,6 @@ class Batch:
     static: Tensor
     contact_ok: Tensor
     layout: Tensor
-    shaped: Shaped
     joints: Tensor
     points: Tensor
     available: Tensor
@@ -163,7 +162,7 @@ class LandmarkSets:
             rest, shapes = body.joint_template, body.joint_shapes
             self.offsets[i] = offset + rest[parents] - rest[self.parents]
             self.directions[i] = direction + shapes[parents] - shapes[self.parents]
-        self.available = torch.stack([torch.from_numpy(available_points(name)) for name in layouts])
+        self.available = torch.stack([torch.as_tensor(available_points(name)) for name in layouts])
 
     def shaped(self, betas: Tensor, layout: Tensor, shift: Tensor | float = 0.0) -> Shaped:
         """Shaped bodies for betas (B, 10) and layout indices (B), with a time axis of 1: rest (B, 1, 24, 3)."""
@@ -267,7 +266,7 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     factor = torch.where(unknown, default, factor)  # told over true
     return Batch(
         rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
-        (~unknown).float(), (~moving).float(), windows.lower_true & ~moving, layout, shaped, joints, points,
+        (~unknown).float(), (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
         sets.available[layout],
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 """What one training iteration does in each mode: draw, synthesise, run the network, take the loss; and validation."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,10 +16,10 @@ from ..lgd.paper import PaperNet, select_points
 from ..lgd.video import FAMILIES, Block, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
-from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, smooth_noise
+from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, generator, smooth_noise
 from .losses import target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
-from .paper_data import footage_batch, paper_batch, paper_loss
+from .paper_data import PaperBatch, footage_batch, paper_batch, paper_loss
 from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
 
 CONDITIONS = {
@@ -27,6 +27,38 @@ CONDITIONS = {
     "plain_noise20": (VAL_PLAIN, fixed_recipe(noise=(1, 1), drift=1, missing=(0.2, 0.2))),
     "hard_spans": (VAL_HARD, fixed_recipe(noise=(1, 1), drift=1, missing=(0.05, 0.05), limb_spans=0.6)),
 }
+
+
+@dataclass
+class Disturbance:
+    """What makes a first estimate a bad start: turns (B, T, 24, 3, 3) of the joints, spin (B, 3, 3) of the root, shift (B, 1, 3)."""
+
+    turns: Tensor
+    spin: Tensor
+    shift: Tensor
+
+    def __call__(self, state: State) -> State:
+        state = state.detached()
+        rotations = state.rotations @ self.turns
+        rotations = torch.cat((self.spin[:, None, None] @ rotations[:, :, :1], rotations[:, :, 1:]), 2)
+        return State(rotations, state.tau + self.shift, state.betas, state.focal, state.contact, state.up, state.doubt)
+
+
+@dataclass
+class Draw:
+    """What one iteration of video mode sees. motion: share of the terms on motion over time; batches: each with its bad starts;
+    clips, then single frames, then those for the first estimate alone, as far as the phase has them."""
+
+    motion: Tensor
+    batches: list[tuple[Batch, Disturbance | None]]
+
+
+@dataclass
+class PaperDraw:
+    """What one iteration of paper mode sees. start: theta (N, 72), betas (N, 10) where the steps alone are trained."""
+
+    batch: PaperBatch
+    start: tuple[Tensor, Tensor] | None
 
 
 FIRSTS = 0.25  # of a loss: what frames for the first estimate alone weigh against the others
@@ -103,37 +135,52 @@ class VideoTask:
         states = net(obs, body, batch.focal_known, batch.static, family, steps=steps, perturb=perturb)
         return states, body, obs
 
-    def loss(
-        self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
-    ) -> tuple[Tensor, dict]:
-        """Loss of one iteration. along: how much of the phase is done, in [0, 1]."""
+    @torch.no_grad()
+    def draw(self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0) -> Draw:
+        """What one iteration sees. along: how much of the phase is done, in [0, 1]."""
         part = 2 if phase.halved and float(torch.rand(1, generator=gen)) < 0.5 else 1
-        loss, parts = self._loss(net, sampler, phase.batch * part, phase.frames // part, phase, gen, along)
+        first, last = phase.breadth
+        recipe = TRAIN.part(first + (last - first) * along)
+
+        def batch(count: int, frames: int, perturbed: float) -> tuple[Batch, Disturbance | None]:
+            seen = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
+            return seen, bad_starts(count, frames, perturbed, gen) if perturbed else None
+
+        batches = [batch(phase.batch * part, phase.frames // part, phase.perturbed)]
         if phase.singles:
-            loss = (loss + self._loss(net, sampler, phase.singles, 1, phase, gen, along)[0]) / 2
+            batches.append(batch(phase.singles, 1, phase.perturbed))
         if phase.firsts:
-            first = replace(phase, steps=0, perturbed=0.0)
-            loss = (loss + FIRSTS * self._loss(net, sampler, phase.firsts, 1, first, gen, along)[0]) / (1 + FIRSTS)
+            batches.append(batch(phase.firsts, 1, 0.0))
+        return Draw(torch.tensor(min(1.0, 0.05 + along / 0.4)), batches)
+
+    def loss(self, net: VideoNet, phase: Phase, drawn: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one iteration, and its parts on clips."""
+        (clips, disturb), *others = drawn.batches
+        if phase.touch:
+            return self._touch_loss(net, phase, clips)
+        loss, parts = self._loss(net, clips, phase.steps, disturb, drawn.motion)
+        if phase.singles:
+            singles, disturb = others.pop(0)
+            loss = (loss + self._loss(net, singles, phase.steps, disturb, drawn.motion)[0]) / 2
+        if phase.firsts:
+            firsts, _ = others.pop(0)
+            loss = (loss + FIRSTS * self._loss(net, firsts, 0, None, drawn.motion)[0]) / (1 + FIRSTS)
         return loss, parts
 
     def _loss(
-        self, net: VideoNet, sampler: Sampler, count: int, frames: int, phase: Phase, gen: torch.Generator, along: float
-    ) -> tuple[Tensor, dict]:  # fmt: skip
-        with torch.no_grad():
-            first, last = phase.breadth
-            recipe = TRAIN.part(first + (last - first) * along)
-            batch = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
-            disturb = bad_starts(phase, gen) if phase.perturbed else None
-        if phase.touch:
-            with torch.no_grad():
-                states, body, obs = self.run(net, batch, phase.steps)
-                target = target_of(batch, obs)
-            loss = touch_loss(net.touching(states[-1], body, obs, batch.static), target, batch)
-            return loss, {"touch": float(loss.detach())}
-        states, body, obs = self.run(net, batch, phase.steps, disturb)
+        self, net: VideoNet, batch: Batch, steps: int, disturb: Disturbance | None, motion: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        states, body, obs = self.run(net, batch, steps, disturb)
         with torch.no_grad():
             target = target_of(batch, obs)
-        return video_loss(states, body, obs, target, batch, min(1.0, 0.05 + along / 0.4))
+        return video_loss(states, body, obs, target, batch, motion)
+
+    def _touch_loss(self, net: VideoNet, phase: Phase, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            states, body, obs = self.run(net, batch, phase.steps)
+            target = target_of(batch, obs)
+        loss = touch_loss(net.touching(states[-1], body, obs, batch.static), target, batch)
+        return loss, {"touch": loss.detach()}
 
     @torch.no_grad()
     def validate(self, net: VideoNet, phase: Phase) -> dict[str, float]:
@@ -143,7 +190,7 @@ class VideoTask:
         for name, (mocap, recipe) in self.val.items():
             key = (name, frames)
             if key not in self._batches:
-                gen = torch.Generator().manual_seed(11)
+                gen = generator(11)
                 self._batches[key] = synthesize(windows_of(mocap, frames, 12 if frames == 1 else 96), self.sets, recipe, gen)
             batch = self._batches[key]
             states, body, obs = self.run(net, batch, phase.steps)
@@ -163,24 +210,16 @@ class VideoTask:
         return out
 
 
-def bad_starts(phase: Phase, gen: torch.Generator):
-    """A disturbance of the first estimate: smooth and white rotation noise, turned roots, wrong depths."""
-
-    def disturb(state: State) -> State:
-        state = state.detached()
-        count, frames = state.tau.shape[:2]
-        hit = (torch.rand(count, generator=gen) < phase.perturbed).float()
-        strength = torch.deg2rad(torch.rand(count, 1, 1, generator=gen) * 25) * hit[:, None, None]
-        noise = smooth_noise(count, frames, 72, 12, gen) + 0.3 * torch.randn(count, frames, 72, generator=gen)
-        rotations = state.rotations @ exp_so3((noise * strength).unflatten(-1, (24, 3)))
-        turned = (torch.rand(count, generator=gen) < 0.5).float() * hit
-        yaw = (torch.rand(count, generator=gen) * 2 - 1) * math.pi * turned
-        spin = exp_so3(torch.stack((torch.zeros(count), yaw, torch.zeros(count)), -1))
-        rotations = torch.cat((spin[:, None, None] @ rotations[:, :, :1], rotations[:, :, 1:]), 2)
-        tau = state.tau + torch.randn(count, 1, 3, generator=gen) * 0.1 * hit[:, None, None]
-        return State(rotations, tau, state.betas, state.focal, state.contact, state.up, state.doubt)
-
-    return disturb
+def bad_starts(count: int, frames: int, share: float, gen: torch.Generator) -> Disturbance:
+    """Smooth and white rotation noise, turned roots and wrong depths for a share of the clips."""
+    hit = (torch.rand(count, generator=gen) < share).float()
+    strength = torch.deg2rad(torch.rand(count, 1, 1, generator=gen) * 25) * hit[:, None, None]
+    noise = smooth_noise(count, frames, 72, 12, gen) + 0.3 * torch.randn(count, frames, 72, generator=gen)
+    turned = (torch.rand(count, generator=gen) < 0.5).float() * hit
+    yaw = (torch.rand(count, generator=gen) * 2 - 1) * math.pi * turned
+    shift = torch.randn(count, 1, 3, generator=gen) * 0.1 * hit[:, None, None]
+    spin = exp_so3(torch.stack((torch.zeros(count), yaw, torch.zeros(count)), -1))
+    return Disturbance(exp_so3((noise * strength).unflatten(-1, (24, 3))), spin, shift)
 
 
 class PaperTask:
@@ -218,26 +257,28 @@ class PaperTask:
         """What makes the first estimate."""
         return [*net.pose_first.parameters(), *net.shape_first.parameters()]
 
-    def loss(
-        self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0
-    ) -> tuple[Tensor, dict]:
-        """Loss of one iteration; the paper's does not change along the way."""
-        with torch.no_grad():
-            windows = sampler.draw(phase.batch, 1, gen)
-            batch = footage_batch(windows, self.body, self.sets, gen) if phase.footage else paper_batch(windows, self.body, gen)
-            start = None
-            if phase.updates:
-                first = net.eval()(batch.keypoints, batch.confidence, self.body, steps=0)[0]
-                start = first.theta, first.betas
-                net.train()
-        return paper_loss(net(batch.keypoints, batch.confidence, self.body, phase.steps, start), batch)
+    @torch.no_grad()
+    def draw(self, net: PaperNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0) -> PaperDraw:
+        """What one iteration sees; it does not change along the way."""
+        windows = sampler.draw(phase.batch, 1, gen)
+        batch = footage_batch(windows, self.body, self.sets, gen) if phase.footage else paper_batch(windows, self.body, gen)
+        if not phase.updates:
+            return PaperDraw(batch, None)
+        first = net.eval()(batch.keypoints, batch.confidence, self.body, steps=0)[0]
+        net.train()
+        return PaperDraw(batch, (first.theta, first.betas))
+
+    def loss(self, net: PaperNet, phase: Phase, drawn: PaperDraw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of one iteration, and its parts."""
+        batch = drawn.batch
+        return paper_loss(net(batch.keypoints, batch.confidence, self.body, phase.steps, drawn.start), batch)
 
     @torch.no_grad()
     def validate(self, net, phase: Phase) -> dict[str, float]:
         out: dict[str, float] = {}
         limbs = list(J.LIMBS)
         for name, (mocap, recipe) in self.val.items():
-            gen = torch.Generator().manual_seed(11)
+            gen = generator(11)
             batch = synthesize(windows_of(mocap, 1, 4), self.sets, recipe, gen)
             points = select_points(batch.rays[:, 0], batch.confidence[:, 0])
             estimates = net(*points, self.body, steps=phase.steps)

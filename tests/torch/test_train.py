@@ -15,7 +15,7 @@ from bridge.lgd.observation import observe
 from bridge.lgd.paper import POINTS18, normalise
 from bridge.lgd.video import TimeConv, VideoConfig
 from bridge.rotations import exp_so3
-from bridge.train import config, loop, paper_data
+from bridge.train import command, config, loop, paper_data
 from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
 from bridge.train.paper_data import footage_batch
 from bridge.train.synthesize import LAYOUT_SHARE, TRAIN, LandmarkSets, fixed_recipe, synthesize
@@ -89,9 +89,9 @@ def test_processes_train_one_network_together(folder, tmp_path):
 
 def test_missing_data_is_a_sentence_with_several_processes_too(tmp_path, monkeypatch):
     monkeypatch.setenv("LGD_DATA", str(tmp_path / "none"))
-    monkeypatch.setattr(loop, "_keep_memory", lambda argv: None)
+    monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
     with pytest.raises(LgdError, match="was not found"):
-        loop.main(["--plan", "tiny", "--out", str(tmp_path / "run"), "--threads", str(torch.get_num_threads()), "--processes", "2"])
+        command.main(["--plan", "tiny", "--out", str(tmp_path / "run"), "--threads", str(torch.get_num_threads()), "--processes", "2"])
 
 
 def test_gradients_are_the_mean_of_all_processes(tmp_path):
@@ -184,7 +184,7 @@ def test_files_that_are_not_there_are_told(arguments, told, folder, tmp_path, mo
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "0")  # set, so the command does not start itself again
     (tmp_path / "text.pt").write_text("weights")
     with pytest.raises(LgdError, match=told):
-        loop.main(["--plan", "tiny", "--data", str(folder), *arguments])
+        command.main(["--plan", "tiny", "--data", str(folder), *arguments])
     assert not (tmp_path / "out.pt").exists()
 
 
@@ -324,11 +324,11 @@ def test_a_finished_run_says_that_it_is(folder, tmp_path, capsys):
 
 
 def test_a_phase_that_is_not_there_is_refused(monkeypatch):
-    monkeypatch.setattr(loop, "_keep_memory", lambda argv: None)  # it would start this process again
+    monkeypatch.setattr(command, "_keep_memory", lambda argv: None)  # it would start this process again
     threads = ["--threads", str(torch.get_num_threads()), "--processes", "1"]
     for options, word in ((["--phase", "9"], "no phase 9"), (["--phase", "1", "--resume"], "knows its phase")):
         with pytest.raises(LgdError, match=word):
-            loop.main(["--plan", "tiny", *threads, *options])
+            command.main(["--plan", "tiny", *threads, *options])
 
 
 def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
