@@ -94,8 +94,8 @@ PLANS = {
     "paper_large": Plan(
         "paper_large", "paper",
         (
-            Phase(6000, 2048, 1, 0, 2e-3, 2e-4, check_every=4000, footage=True),
-            Phase(14000, 2048, 1, 3, 1.5e-3, 2e-6, check_every=2000, footage=True),
+            Phase(3000, 2048, 1, 0, 2e-3, 2e-4, check_every=3000, footage=True),
+            Phase(8500, 2048, 1, 3, 1.5e-3, 2e-6, check_every=850, footage=True),
         ),
         width=1024, dropout=0.0,
     ),
