@@ -90,7 +90,8 @@ PLANS = {
     # paper_blind: the same without gradients, to tell what they are worth.
     "paper": Plan("paper", "paper", PAPER, width=512, dropout=0.0),
     "paper_blind": Plan("paper_blind", "paper", PAPER, width=512, dropout=0.0, blind=True),
-    # For a GPU (`--device cuda`). The paper's at its published width; video's from what ships, with further blocks.
+    # For a GPU (`--device cuda`). The paper's at its published width, all four networks on footage's 2D: what ships. Video's
+    # from what ships, with further blocks.
     "paper_large": Plan(
         "paper_large", "paper",
         (
