@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What training on a GPU rests on and can be told without one: data drawn ahead, whose devices are trained on, kept halves."""
+
+import pytest
+import torch
+
+from bridge.errors import LgdError
+from bridge.lgd.paper import PaperNet
+from bridge.train import command
+from bridge.train.recorded import Gradients, of_tensors, split, tensors_in
+from bridge.train.tasks import Disturbance, PaperDraw
+
+
+def drawn() -> PaperDraw:
+    rows = torch.arange(6.0)[:, None]
+    return PaperDraw([(rows, torch.tensor(0.5)), Disturbance(rows + 10, rows + 20, rows + 30)], None)
+
+
+def test_what_is_drawn_for_several_iterations_is_split_among_them():
+    parts = split(drawn(), 3)
+    assert [tuple(t.shape) for t in tensors_in(parts[1])] == [(2, 1), (), (2, 1), (2, 1), (2, 1)]
+    assert torch.equal(parts[2].batch[0][0], torch.tensor([[4.0], [5.0]]))
+    assert torch.equal(parts[1].batch[1].spin, torch.tensor([[22.0], [23.0]])) and parts[1].start is None
+    assert all(float(part.batch[0][1]) == 0.5 for part in parts), "what all iterations share goes to each"
+
+
+def test_tensors_are_replaced_where_they_stand():
+    doubled = of_tensors(drawn(), lambda tensor: 2 * tensor)
+    for mine, theirs in zip(tensors_in(doubled), tensors_in(drawn()), strict=True):
+        assert torch.equal(mine, 2 * theirs)
+
+
+def test_gradients_are_of_what_was_drawn_last():
+    net = torch.nn.Linear(1, 1)
+    gradients = Gradients(net, lambda batch: (net(batch).sum(), {"sum": batch.sum()}))
+    for value in (2.0, 3.0):
+        losses = gradients(torch.full((4, 1), value))
+        assert float(net.weight.grad) == 4 * value and float(losses["sum"]) == 4 * value
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    ((["--device", "mps"], "not trained on mps"), (["--device", "abacus"], "not trained on abacus"), (["--device", "cuda"], "no CUDA device")),
+)
+def test_a_device_that_cannot_be_trained_on_is_a_sentence(arguments, told):
+    if arguments[1] == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is one here")
+    with pytest.raises(LgdError, match=told):
+        command.main(["--plan", "tiny", *arguments])
+
+
+def test_a_fused_network_says_what_it_said():
+    torch.manual_seed(0)
+    net = PaperNet(64, 0.0)
+    for layer in net.modules():
+        if isinstance(layer, torch.nn.BatchNorm1d):
+            layer.running_mean.normal_(std=0.3)
+            layer.running_var.uniform_(0.5, 2)
+    net.eval()
+    points = torch.randn(16, 180)
+    with torch.no_grad():
+        before = net.pose_update(points)
+        net.fuse()
+        assert not any(isinstance(layer, torch.nn.BatchNorm1d) for layer in net.modules())
+        assert torch.allclose(net.pose_update(points), before, atol=3e-3 * float(before.abs().max()))
