@@ -73,9 +73,10 @@ def _device(argv: list[str]) -> torch.device:
     name = parser.parse_known_args(argv)[0].device
     if not DEVICE.fullmatch(name) or name in ("auto", "mps"):
         raise LgdError("bad_input", f"Networks are not trained on {name}.", "Choose cpu or cuda.")
-    if name != "cpu" and not torch.cuda.is_available():
-        raise LgdError("bad_input", "This machine has no CUDA device that torch can use.", "Leave out --device.")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise LgdError("bad_input", f"This machine has no device {name} that torch can use.", "Leave out --device.")
+    return device
 
 
 def _keep_memory(argv: list[str]) -> None:
@@ -87,7 +88,3 @@ def _keep_memory(argv: list[str]) -> None:
     if sys.platform == "linux" and "MALLOC_TRIM_THRESHOLD_" not in os.environ:
         os.environ.update(settings)
         os.execv(sys.executable, [sys.executable, "-m", "bridge", "train", *argv])
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -40,11 +40,9 @@ def test_gradients_are_of_what_was_drawn_last():
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    ((["--device", "mps"], "not trained on mps"), (["--device", "abacus"], "not trained on abacus"), (["--device", "cuda"], "no CUDA device")),
+    ((["--device", "mps"], "not trained on mps"), (["--device", "abacus"], "not trained on abacus"), (["--device", "cuda:99"], "no device cuda:99")),
 )
 def test_a_device_that_cannot_be_trained_on_is_a_sentence(arguments, told):
-    if arguments[1] == "cuda" and torch.cuda.is_available():
-        pytest.skip("there is one here")
     with pytest.raises(LgdError, match=told):
         command.main(["--plan", "tiny", *arguments])
 
