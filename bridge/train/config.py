@@ -15,7 +15,7 @@ class Phase:
     end: how much of the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train
     nothing but what reads contacts off the finished estimate; updates: train the steps alone, the first estimate and what it
     is read from stay as they are. footage: the paper's networks see 2D as video mode's does (published: exact points through
-    one fixed camera)."""
+    one fixed camera). detected: beside all this so many clips as a real detector saw them (`--detected`)."""
 
     iterations: int
     batch: int
@@ -32,6 +32,7 @@ class Phase:
     touch: bool = False
     updates: bool = False
     footage: bool = False
+    detected: int = 0
 
     def divided(self, processes: int) -> "Phase":
         """One process's part of every batch."""
@@ -42,7 +43,7 @@ class Phase:
         return self._drawing(lambda count: count * iterations)
 
     def _drawing(self, change: Callable[[int], int]) -> "Phase":
-        return replace(self, batch=change(self.batch), singles=change(self.singles), firsts=change(self.firsts))
+        return replace(self, **{name: change(getattr(self, name)) for name in ("batch", "singles", "firsts", "detected")})
 
     @property
     def seen(self) -> int:
@@ -111,6 +112,14 @@ PLANS = {
             Phase(400, 32, 48, 7, 3e-3, 1e-4, check_every=400, touch=True),
         ),
         video=VideoConfig(encoder=(1, 2, 4, 8, 16, 1, 4, 16), update=(1, 4, 16)),
+    ),
+    # From what ships (--init), with clips of rendered people as BlazePose saw them (--detected, from `detected.py`).
+    "video_detected": Plan(
+        "video_detected", "video",
+        (
+            Phase(900, 6, 96, 7, 1.2e-4, 2e-6, 0.5, 96, 256, halved=True, check_every=300, detected=6),
+            Phase(300, 16, 48, 7, 1e-3, 5e-5, check_every=300, touch=True),
+        ),
     ),
     "tiny": Plan(
         "tiny", "video",

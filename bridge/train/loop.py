@@ -121,7 +121,7 @@ class Run:
 
     def __init__(
         self, plan: configs.Plan, folder: Path, resume: bool, init: Path | None, data: list[Path] | None = None,
-        phase: int = 0, rank: int = 0, processes: int = 1,
+        phase: int = 0, recordings: list[Path] | None = None, rank: int = 0, processes: int = 1,
     ):  # fmt: skip
         """rank, processes: this one's number among those that train the run together, each on its part of every batch."""
         self.plan, self.folder, self.rank, self.processes = plan, folder, rank, processes
@@ -129,7 +129,7 @@ class Run:
         torch.manual_seed(plan.seed)
         body = BodyModel(load_body(), torch.get_default_device())
         mocap = all_mocap(body, data or [])
-        self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap)
+        self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap, recordings)
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)
         self.axes = self.task.axes(self.net)

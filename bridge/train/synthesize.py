@@ -258,17 +258,24 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
 
     rays, confidence, seen = _detect(points, pelvis, focal, framed, sets.available[layout], recipe, gen)
 
+    factor, known = told_focal(focal, recipe, gen)
+    return Batch(
+        rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
+        known, (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
+        sets.available[layout],
+    )  # fmt: skip
+
+
+def told_focal(focal: Tensor, recipe: Recipe, gen: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What a solver is told of focal lengths (B) over the longer side: (B) told over true, and (B) 1 where it is said to be known."""
+    count = len(focal)
     known = torch.rand(count, generator=gen)
     wrong = torch.exp(_uniform((count,), math.log(0.8), math.log(1.25), gen))
     default = math.sqrt(1 + 0.6**2) / focal
     factor = torch.where(known < recipe.focal_exact, torch.ones(count), wrong)
     unknown = known > 1 - recipe.focal_unknown
-    factor = torch.where(unknown, default, factor)  # told over true
-    return Batch(
-        rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
-        (~unknown).float(), (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
-        sets.available[layout],
-    )  # fmt: skip
+    factor = torch.where(unknown, default, factor)
+    return factor, (~unknown).float()
 
 
 def table_noise(count: int, frames: int, gain: Tensor, own: float, gen: torch.Generator) -> Tensor:
@@ -309,6 +316,26 @@ def _detect(
         has = (gain > 0).float()
         rays = rays + unit * (slow + spread + white) * recipe.drift * has
 
+    gone = lose(rays, clean, focal, framed, recipe, gen)
+    gone |= ~available[:, None]
+    if recipe.limb_swap or recipe.body_swap:
+        rays, gone = _swap(rays, gone, recipe, gen)
+
+    error = (rays - clean).norm(dim=-1) / unit.squeeze(-1)
+    a, b, m, s = 0.028, 1.1, -0.0046, 0.143
+    confidence = a / (error + a) + b * error.clamp_max(0.3) + m + s * torch.randn(error.shape, generator=gen)
+    confidence = confidence.clamp(0.06, 1)
+    plain = _chance(count, 0.25, gen)[:, None, None]  # some detectors' confidence says nothing
+    confidence = torch.where(plain, torch.full_like(confidence, 0.9), confidence)
+    return rays, torch.where(gone, torch.zeros_like(confidence), confidence), ~gone
+
+
+def lose(rays: Tensor, clean: Tensor, focal: Tensor, framed: Tensor, recipe: Recipe, gen: torch.Generator) -> Tensor:
+    """(B, T, 30) the points that are not seen: by chance, in spans, cut off, outside the image, in sets that a file lacks.
+
+    rays, clean: (B, T, 30, 2) as detected and as they are; focal (B) over the image's longer side; framed (B) the image has edges.
+    """
+    count, frames, k = rays.shape[:3]
     gone = torch.zeros(count, frames, k, dtype=torch.bool)
     rate = _uniform((count, 1, 1), *recipe.missing, gen)
     gone |= torch.rand(count, frames, k, generator=gen) < rate
@@ -332,17 +359,7 @@ def _detect(
     if recipe.drop_sets:
         for rows in (FACE, FEET, HANDS):
             gone[:, :, rows] |= _chance(count, recipe.drop_sets, gen)[:, None, None]
-    gone |= ~available[:, None]
-    if recipe.limb_swap or recipe.body_swap:
-        rays, gone = _swap(rays, gone, recipe, gen)
-
-    error = (rays - clean).norm(dim=-1) / unit.squeeze(-1)
-    a, b, m, s = 0.028, 1.1, -0.0046, 0.143
-    confidence = a / (error + a) + b * error.clamp_max(0.3) + m + s * torch.randn(error.shape, generator=gen)
-    confidence = confidence.clamp(0.06, 1)
-    plain = _chance(count, 0.25, gen)[:, None, None]  # some detectors' confidence says nothing
-    confidence = torch.where(plain, torch.full_like(confidence, 0.9), confidence)
-    return rays, torch.where(gone, torch.zeros_like(confidence), confidence), ~gone
+    return gone
 
 
 def _spans(gone: Tensor, recipe: Recipe, gen: torch.Generator) -> None:

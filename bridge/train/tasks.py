@@ -3,6 +3,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from ..lgd.video import FAMILIES, Block, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, generator, smooth_noise
+from .detected import Detections
 from .losses import target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
 from .paper_data import PaperBatch, footage_batch, paper_batch, paper_loss
@@ -47,7 +49,8 @@ class Disturbance:
 @dataclass
 class Draw:
     """What one iteration of video mode sees. motion: share of the terms on motion over time; batches: each with its bad starts;
-    clips, then single frames, then those for the first estimate alone, as far as the phase has them."""
+    clips, then single frames, then those for the first estimate alone, then clips as a detector saw them, as far as the phase
+    has them."""
 
     motion: Tensor
     batches: list[tuple[Batch, Disturbance | None]]
@@ -61,7 +64,9 @@ class PaperDraw:
     start: tuple[Tensor, Tensor] | None
 
 
-FIRSTS = 0.25  # of a loss: what frames for the first estimate alone weigh against the others
+# Of a loss: what frames for the first estimate alone, and clips as a detector saw them, weigh against the others.
+FIRSTS = 0.25
+DETECTED = 0.5
 
 
 def windows_of(mocap: Mocap, frames: int, stride: int) -> Windows:
@@ -80,9 +85,10 @@ def windows_of(mocap: Mocap, frames: int, stride: int) -> Windows:
 class VideoTask:
     """Training of the video network."""
 
-    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
+    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap, recordings: list[Path] | None = None):
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
+        self.detections = Detections(recordings, self.sets) if recordings else None
         self.families = torch.tensor([FAMILIES.index(FAMILY[name]) for name in self.sets.layouts])
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
         self._batches: dict[tuple[str, int], Batch] = {}
@@ -151,6 +157,10 @@ class VideoTask:
             batches.append(batch(phase.singles, 1, phase.perturbed))
         if phase.firsts:
             batches.append(batch(phase.firsts, 1, 0.0))
+        if phase.detected and self.detections:
+            seen = self.detections.draw(phase.detected, phase.frames, gen)
+            count, frames = seen.rays.shape[:2]
+            batches.append((seen, bad_starts(count, frames, phase.perturbed, gen) if phase.perturbed else None))
         return Draw(torch.tensor(min(1.0, 0.05 + along / 0.4)), batches)
 
     def loss(self, net: VideoNet, phase: Phase, drawn: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -165,6 +175,9 @@ class VideoTask:
         if phase.firsts:
             firsts, _ = others.pop(0)
             loss = (loss + FIRSTS * self._loss(net, firsts, 0, None, drawn.motion)[0]) / (1 + FIRSTS)
+        if others:
+            detected, disturb = others.pop(0)
+            loss = (loss + DETECTED * self._loss(net, detected, phase.steps, disturb, drawn.motion)[0]) / (1 + DETECTED)
         return loss, parts
 
     def _loss(
@@ -225,7 +238,8 @@ def bad_starts(count: int, frames: int, share: float, gen: torch.Generator) -> D
 class PaperTask:
     """Training of the paper's four networks on single frames."""
 
-    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
+    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap, recordings: list[Path] | None = None):
+        """recordings: video mode's alone."""
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clips as a real detector sees them, to train on beside what `synthesize.py` makes up.
+
+    python -m bridge.train.detected --clips 480 --seed 11 --out recording.npz
+
+renders dressed bodies in captured motion (`render.py`), has BlazePose find them, and writes what it said; `bridge train
+--detected recording.npz` trains on it. Tables of noise know neither which limbs a detector takes for each other nor how its
+errors follow the pose and the view.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..body import joints as J
+from ..body.files import load_body
+from ..body.smpl import BodyModel
+from ..cli import Parser, natural
+from ..errors import LgdError
+from ..keypoints.detect import _BlazePose
+from ..keypoints.formats import POINTS, to_internal
+from ..rotations import matrix_to_quaternion, quaternion_to_matrix
+from .data import Sampler, generator, load_mocap
+from .render import Studio, Wardrobe
+from .synthesize import MIRROR, TRAIN, Batch, LandmarkSets, Recipe, fixed_recipe, lose, synthesize, told_focal
+
+LAYOUT = "blazepose33"
+FRAMES = 48
+# How recorded people stand before the camera, and what of a recording is taken away or told wrongly when it is trained on.
+CAMERAS = replace(
+    fixed_recipe(facing=0.3, level=0.5, any_root=0.1, usual_lens=0.5, frame_person=0.7), layouts={LAYOUT: 1.0}
+)
+GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
+FOUND = 0.5  # recordings in which nobody is found in more than this share of the frames teach nothing
+OTHERS = 0.4  # share of the drawn clips that stand for another layout's
+TRUSTED = 0.6  # confidence from which a point counts for where a detector's landmarks lie
+_FLIP = torch.tensor([-1.0, 1.0, 1.0])
+
+
+class Detections:
+    """Recorded clips, all of the same length.
+
+    rays (C, T, 30, 2) for the true focal length, without the landmarks' mean offset; confidence (C, T, 30); quats (C, T, 24, 4)
+    with the root in the camera frame; pelvis (C, T, 3) m; betas (C, 10); up (C, T, 3); contact_ok (C).
+    """
+
+    FIELDS = ("rays", "confidence", "quats", "pelvis", "betas", "up", "contact_ok")
+    rays: Tensor
+    confidence: Tensor
+    quats: Tensor
+    pelvis: Tensor
+    betas: Tensor
+    up: Tensor
+    contact_ok: Tensor
+
+    def __init__(self, files: list[Path], sets: LandmarkSets):
+        """Raises LgdError where a file is no recording."""
+        parts: list[dict[str, np.ndarray]] = []
+        for file in files:
+            try:
+                with np.load(file, allow_pickle=False) as stored:
+                    parts.append({name: stored[name] for name in self.FIELDS})
+            except (OSError, ValueError, KeyError) as fault:
+                raise LgdError(
+                    "bad_input", f"{file} is no recording of a detector.", "Make one with python -m bridge.train.detected."
+                ) from fault
+        for name in self.FIELDS:
+            whole = np.concatenate([part[name] for part in parts])
+            setattr(self, name, torch.as_tensor(whole if whole.dtype == bool else whole.astype(np.float32)))
+        self.sets = sets
+        self.own = torch.full((len(self.rays),), sets.layouts.index(LAYOUT))
+        self.rays = self.rays - self._offsets()
+
+    def draw(self, count: int, frames: int, gen: torch.Generator) -> Batch:
+        """`count` windows of at most `frames` frames, half of them mirrored, with gaps and lenses as `GAPS` says."""
+        recorded = self.rays.shape[1]
+        frames = min(frames, recorded)
+        clip = torch.randint(len(self.rays), (count,), generator=gen)
+        start = torch.randint(recorded - frames + 1, (count, 1), generator=gen)
+        flip = torch.rand(count, generator=gen) < 0.5
+        others = torch.randint(len(self.sets.layouts), (count,), generator=gen)
+        layout = torch.where(torch.rand(count, generator=gen) < OTHERS, others, self.own[clip])
+        return self._batch(clip, start + torch.arange(frames), flip, layout, GAPS, gen)
+
+    def whole(self, gen: torch.Generator) -> Batch:
+        """All clips as they were recorded."""
+        count, frames = self.rays.shape[:2]
+        still = torch.zeros(count, dtype=torch.bool)
+        every = torch.arange(frames).expand(count, -1)
+        return self._batch(torch.arange(count), every, still, self.own, fixed_recipe(), gen)
+
+    def _batch(self, clip: Tensor, at: Tensor, flip: Tensor, layout: Tensor, recipe: Recipe, gen: torch.Generator) -> Batch:
+        count = len(clip)
+        rays, confidence, quats, pelvis, up = (
+            getattr(self, name)[clip[:, None], at] for name in ("rays", "confidence", "quats", "pelvis", "up")
+        )
+        # The mirror image of a picture is a picture of the mirrored person.
+        flip = flip[:, None, None]
+        rays = torch.where(flip[..., None], (rays * _FLIP[:2])[:, :, MIRROR], rays)
+        confidence = torch.where(flip, confidence[:, :, MIRROR], confidence)
+        mirrored = (quats * torch.tensor([1.0, 1.0, -1.0, -1.0]))[:, :, list(J.MIRROR)]
+        rotations = quaternion_to_matrix(torch.where(flip[..., None], mirrored, quats))
+        pelvis, up = (torch.where(flip, v * _FLIP, v) for v in (pelvis, up))
+        own, posed = (self.sets.shaped(self.betas[clip], which).posed(rotations, pelvis) for which in (self.own[clip], layout))
+        # Another detector's landmarks lie elsewhere; how this one errs about its own stands for how others do.
+        clean = _rays(posed.points)
+        rays = rays + clean - _rays(own.points)
+
+        focal = torch.exp(np.log(0.95) + 0.25 * torch.randn(count, generator=gen))
+        gone = lose(rays, clean, focal, torch.zeros(count, dtype=torch.bool), recipe, gen)
+        factor, known = told_focal(focal, recipe, gen)
+        available = self.sets.available[layout]
+        gone |= ~available[:, None]
+        return Batch(
+            rays / factor[:, None, None, None], torch.where(gone, torch.zeros_like(confidence), confidence), rotations,
+            pelvis, self.betas[clip], up, -factor.log(), known, torch.ones(count), self.contact_ok[clip],
+            layout, posed.joints, posed.points, available,
+        )  # fmt: skip
+
+    def _offsets(self) -> Tensor:
+        """(C, T, 30, 2) what the landmarks' mean offset in the parent joint's frame does to the rays, both sides alike.
+
+        A rendered body's hips are not a man's: where real ones lie is measured on footage (`landmarks.SHIFTS`), and only how a
+        detector errs about them is taken from here. Robust: least squares, reweighted, over points seen with confidence.
+        """
+        posed = self.sets.shaped(self.betas, self.own).posed(quaternion_to_matrix(self.quats), self.pelvis)
+        x, y, z = posed.points.unbind(-1)
+        turn = posed.world[:, :, self.sets.parents]
+        moves = torch.stack(
+            [turn[..., k, :] - (v / z)[..., None] * turn[..., 2, :] for k, v in ((0, x), (1, y))], -2
+        )  # (C, T, 30, 2, 3) of a point in its plane of depth, m per m
+        misses = self.rays * z[..., None] - posed.points[..., :2]  # m
+        out = torch.zeros_like(self.rays)
+        for k in range(len(POINTS)):
+            other = int(MIRROR[k])
+            if other < k:
+                continue
+            sides = [(k, torch.ones(3))] if other == k else [(k, torch.ones(3)), (other, _FLIP)]
+            seen = [self.confidence[:, :, side] > TRUSTED for side, _ in sides]
+            if sum(int(s.sum()) for s in seen) < 100:
+                continue
+            a = torch.cat([moves[:, :, side][s] * mirror for (side, mirror), s in zip(sides, seen, strict=True)])
+            b = torch.cat([misses[:, :, side][s] for (side, _), s in zip(sides, seen, strict=True)])
+            weight, offset = torch.ones(len(b)), torch.zeros(3)
+            for _ in range(20):
+                square = torch.einsum("n,nij,nik->jk", weight, a, a) + 1e-6 * torch.eye(3)
+                offset = torch.linalg.solve(square, torch.einsum("n,nij,ni->j", weight, a, b))
+                weight = 1 / (1 + ((b - a @ offset).norm(dim=-1) / 0.03) ** 2) ** 2
+            for side, mirror in sides:
+                out[:, :, side] = (moves[:, :, side] @ (offset * mirror)) / z[:, :, side, None]
+        return out
+
+
+def _rays(points: Tensor) -> Tensor:
+    return points[..., :2] / points[..., 2:].clamp_min(0.2)
+
+
+def record(clips: int, seed: int, say=lambda text: None) -> dict[str, np.ndarray]:
+    """`Detections.FIELDS` of at least `clips` clips of `FRAMES` frames in which BlazePose found somebody. Raises LgdError."""
+    body = BodyModel(load_body())
+    sampler = Sampler(load_mocap(body).of_split("train"), body)
+    sets, wardrobe = LandmarkSets(body, [LAYOUT]), Wardrobe(body)
+    gen, rng = generator(seed), np.random.default_rng(seed)
+    rows: list[tuple] = []
+    while len(rows) < clips:
+        batch = synthesize(sampler.draw(4, FRAMES, gen), sets, CAMERAS, gen)
+        for i in range(4):
+            colours, dressed = wardrobe.dress(rng)
+            betas = batch.betas[i]
+            trans = batch.pelvis[i] - body.rest_joints(betas)[0]
+            vertices = dressed.vertices(batch.rotations[i], betas, trans).numpy().astype(float)
+            seen = _filmed(vertices, wardrobe.faces, colours, rng)
+            if seen is not None and (seen[1].max(-1) > 0).mean() > FOUND:
+                quats = matrix_to_quaternion(batch.rotations[i])
+                rest = (quats, batch.pelvis[i], betas, batch.up[i], batch.contact_ok[i])
+                rows.append((*seen, *(v.numpy() for v in rest)))
+        say(f"{len(rows)}/{clips} clips")
+    return {name: np.stack([row[k] for row in rows]) for k, name in enumerate(Detections.FIELDS)}
+
+
+def _filmed(
+    vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """What BlazePose sees of a body (T, V, 3) m in the camera's frame: rays (T, 30, 2) and confidence (T, 30); None where no
+    picture of a usual size shows it."""
+    if vertices[..., 2].min() < 0.15:
+        return None
+    rays = vertices[..., :2] / vertices[..., 2:]
+    low, high = np.quantile(rays.min(1), 0.02, axis=0), np.quantile(rays.max(1), 0.98, axis=0)
+    aspect = np.array([(1, 0.75), (0.75, 1), (1, 1), (1, 0.5625), (0.5625, 1)][rng.integers(5)])
+    size = np.maximum((high - low).max() * rng.uniform(1.05, 1.8) * aspect, (high - low) * rng.uniform(0.95, 1.1))
+    scale = rng.uniform(360, 640) / size.max()
+    middle = (low + high) / 2 + rng.uniform(-0.1, 0.1, 2) * size
+    width, height = (int(v) for v in size * scale)
+    if min(width, height) < 120:
+        return None
+    half = np.array((width, height)) / 2
+    studio, finder, layout = Studio(width, height, rng), _BlazePose(), LAYOUT
+    points, confidence = np.zeros((len(vertices), 33, 2)), np.zeros((len(vertices), 33))
+    try:
+        for t, shape in enumerate(vertices):
+            found, sure = finder.find(studio.picture(shape, (rays[t] - middle) * scale + half, faces, colours), [])
+            if len(found):
+                outside = ((found[0] < 0) | (found[0] > (width - 1, height - 1))).any(-1)
+                points[t] = (found[0] - half) / scale + middle
+                confidence[t] = np.where(outside, 0, sure[0].clip(0, 1))
+    finally:
+        finder.close()
+    return to_internal(points, confidence, layout)
+
+
+def main(argv: list[str]) -> int:
+    parser = Parser(prog="python -m bridge.train.detected", description=__doc__)
+    parser.add_argument("--clips", type=natural, default=480, help=f"of {FRAMES} frames (default: 480, 20 minutes on a core)")
+    parser.add_argument("--seed", type=natural, default=11, help="files of different seeds hold different clips (default: 11)")
+    parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    np.savez(options.out, **record(options.clips, options.seed, lambda text: print(text, file=sys.stderr, flush=True)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
