@@ -117,7 +117,7 @@ PLANS = {
     "video_detected": Plan(
         "video_detected", "video",
         (
-            Phase(900, 6, 96, 7, 1.2e-4, 2e-6, 0.5, 96, 256, halved=True, check_every=300, detected=6),
+            Phase(1900, 6, 96, 7, 2e-4, 2e-6, 0.5, 96, 256, halved=True, check_every=475, detected=6),
             Phase(300, 16, 48, 7, 1e-3, 5e-5, check_every=300, touch=True),
         ),
     ),
