@@ -8,7 +8,9 @@ renders dressed bodies in captured motion (`render.py`), has BlazePose find them
 errors follow the pose and the view.
 """
 
+import functools
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,15 +161,16 @@ def _rays(points: Tensor) -> Tensor:
     return points[..., :2] / points[..., 2:].clamp_min(0.2)
 
 
-def record(clips: int, seed: int, say=lambda text: None) -> dict[str, np.ndarray]:
-    """`Detections.FIELDS` of at least `clips` clips of `FRAMES` frames in which BlazePose found somebody. Raises LgdError."""
-    body = BodyModel(load_body())
-    sampler = Sampler(load_mocap(body).of_split("train"), body)
+def record(
+    sampler: Sampler, clips: int, seed: int, frames: int = FRAMES, say: Callable[[str], None] = lambda text: None
+) -> dict[str, np.ndarray]:
+    """`Detections.FIELDS` of at least `clips` clips in which BlazePose found somebody. Raises LgdError without BlazePose."""
+    body = sampler.body
     sets, wardrobe = LandmarkSets(body, [LAYOUT]), Wardrobe(body)
     gen, rng = generator(seed), np.random.default_rng(seed)
     rows: list[tuple] = []
     while len(rows) < clips:
-        batch = synthesize(sampler.draw(4, FRAMES, gen), sets, CAMERAS, gen)
+        batch = synthesize(sampler.draw(4, frames, gen), sets, CAMERAS, gen)
         for i in range(4):
             colours, dressed = wardrobe.dress(rng)
             betas = batch.betas[i]
@@ -220,7 +223,10 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    np.savez(options.out, **record(options.clips, options.seed, lambda text: print(text, file=sys.stderr, flush=True)))
+    body = BodyModel(load_body())
+    sampler = Sampler(load_mocap(body).of_split("train"), body)
+    say = functools.partial(print, file=sys.stderr, flush=True)
+    np.savez(options.out, **record(sampler, options.clips, options.seed, say=say))
     return 0
 
 

@@ -31,7 +31,7 @@ class Wardrobe:
     def __init__(self, body: BodyModel):
         """body: with named landmarks, as the default body has them."""
         data = body.data
-        self.body, self.faces = body, np.asarray(data["faces"], np.int64)
+        self.body, self.faces = body, np.asarray(data["f"], np.int64)
         self.template = np.asarray(data["v_template"], float)
         self.normals = vertex_normals(self.template, self.faces)
         self.part = np.asarray(data["weights"]).argmax(1)

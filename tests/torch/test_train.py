@@ -337,3 +337,9 @@ def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
     assert 0 < some.any_root < TRAIN.any_root and some.focal_exact > TRAIN.focal_exact
     assert (none.frame_person, none.person_offset, none.crop_lower, none.focal_exact) == (0, 0, 0, 1)
     assert none.noise == TRAIN.noise and none.missing == TRAIN.missing
+
+
+def test_a_plan_on_recordings_asks_for_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
+    with pytest.raises(LgdError, match="as a detector saw them"):
+        command.main(["--plan", "video_detected", "--out", str(tmp_path)])

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rendered people and what a detector said of them: that recordings are true, and are drawn as what they stand for."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+import torch
+
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
+from bridge.keypoints.formats import POINT_INDEX
+from bridge.rotations import matrix_to_quaternion
+from bridge.train import config, detected, loop
+from bridge.train.data import Sampler, generator
+from bridge.train.detected import Detections, record
+from bridge.train.render import Studio, Wardrobe
+from bridge.train.synthesize import LAYOUT_SHARE, MIRROR, LandmarkSets, fixed_recipe, synthesize
+
+
+@pytest.fixture(scope="module")
+def body():
+    return BodyModel(load_body())
+
+
+@pytest.fixture(scope="module")
+def mocap(tmp_path_factory, body):
+    own = tmp_path_factory.mktemp("amass") / "Somebody"
+    own.mkdir()
+    for i in range(20):
+        t = np.arange(60)[:, None] / 30
+        poses = 0.15 * np.sin(t * (1 + i / 10) + np.arange(72) + i)
+        np.savez(own / f"{i:02}.npz", poses=poses, trans=np.zeros((60, 3)), mocap_framerate=30.0)
+    return loop.read_folder(own.parent, body, lambda text: None)
+
+
+@pytest.fixture(scope="module")
+def sampler(mocap, body):
+    return Sampler(mocap.of_split("train"), body)
+
+
+@pytest.fixture
+def exact(tmp_path, sampler, body, monkeypatch):
+    """A recording by a detector that never errs, and its Detections."""
+    monkeypatch.setattr(detected, "GAPS", fixed_recipe())
+    gen = generator(3)
+    batch = synthesize(sampler.draw(10, 8, gen), LandmarkSets(body, ["blazepose33"]), detected.CAMERAS, gen)
+    stored = {
+        "rays": batch.rays, "confidence": batch.confidence, "quats": matrix_to_quaternion(batch.rotations),
+        "pelvis": batch.pelvis, "betas": batch.betas, "up": batch.up, "contact_ok": batch.contact_ok,
+    }  # fmt: skip
+    path = tmp_path / "exact.npz"
+    np.savez(path, **{name: value.numpy() for name, value in stored.items()})
+    return path, Detections([path], LandmarkSets(body, list(LAYOUT_SHARE)))
+
+
+def seen(batch):
+    """Misses of the points that are seen, in rays."""
+    return (batch.rays - batch.points[..., :2] / batch.points[..., 2:]).norm(dim=-1)[batch.confidence > 0]
+
+
+def test_the_nearer_of_two_faces_is_seen_and_those_turned_away_are_not():
+    studio = Studio(120, 120, np.random.default_rng(0))
+    studio.image[:], studio.ambient, studio.blur, studio.grain = 0, 1.0, 0.01, 0.0
+    square = np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+    vertices = np.concatenate([np.column_stack((square, np.full(4, z))) for z in (4.0, 2.0)])
+    pixels = 60 + 40 * np.concatenate((square, square * 0.5))
+    toward = np.array([(0, 2, 1), (0, 3, 2), (4, 6, 5), (4, 7, 6)])
+    toward = toward if np.cross(*np.diff(vertices[toward[0]], axis=0))[2] < 0 else toward[:, ::-1]
+    colours = np.array([(200, 0, 0)] * 2 + [(0, 200, 0)] * 2, float)
+    image = studio.picture(vertices, pixels, toward, colours)
+    assert image[60, 50].tolist() == [0, 200, 0] and image[60, 30].tolist() == [200, 0, 0] and not image[5, 5].any()
+    assert not studio.picture(vertices, pixels, toward[:, ::-1], colours).any()
+
+
+def test_clothes_stand_off_the_skin_and_move_no_joint(body):
+    wardrobe = Wardrobe(body)
+    colours, dressed = wardrobe.dress(np.random.default_rng(1))
+    off = np.asarray(dressed.data["v_template"]) - wardrobe.template
+    out = (off * wardrobe.normals).sum(1)
+    assert colours.shape == (len(wardrobe.faces), 3) and 0 <= colours.min() and colours.max() <= 255
+    assert 0.003 <= out.max() <= 0.03 and out.min() > -1e-9 and (out < 1e-9).mean() > 0.02
+    assert torch.equal(dressed.rest_joints(torch.ones(10)), body.rest_joints(torch.ones(10)))
+
+
+def test_the_detector_finds_rendered_people_where_they_are(tmp_path, sampler, body):
+    path = tmp_path / "recording.npz"
+    np.savez(path, **record(sampler, 4, seed=2, frames=5))
+    whole = Detections([path], LandmarkSets(body, list(LAYOUT_SHARE))).whole(generator(0))
+    assert len(whole.rays) >= 4 and whole.rays.shape[1:] == (5, 30, 2)
+    metres = (whole.rays - whole.points[..., :2] / whole.points[..., 2:]).norm(dim=-1) * whole.pelvis[..., 2:]
+    assert float(metres[whole.confidence > 0.6].median()) < 0.06
+    again = record(sampler, 4, seed=2, frames=5)
+    with np.load(path) as first:
+        assert np.array_equal(first["quats"], again["quats"])
+
+
+def test_exact_recordings_stay_exact_mirrored_and_as_other_layouts(exact):
+    batch = exact[1].draw(64, 8, generator(1))
+    assert float(seen(batch).max()) < 2e-4 and len(set(batch.layout.tolist())) > 2
+    flipped = exact[1]._batch(
+        torch.arange(10), torch.arange(8).expand(10, -1), torch.ones(10, dtype=torch.bool), exact[1].own, fixed_recipe(), generator(0)
+    )
+    plain = exact[1].whole(generator(0))
+    mirror = torch.tensor([-1.0, 1.0])
+    assert torch.allclose(flipped.rays[..., :2], (plain.rays * mirror)[:, :, MIRROR], atol=1e-5)
+    assert float(seen(flipped).max()) < 2e-4
+
+
+def test_points_that_a_layout_lacks_or_the_detector_did_not_see_are_gone(exact):
+    batch = exact[1].draw(64, 8, generator(1))
+    assert not (batch.confidence[:, 0] > 0)[~batch.available].any()
+    assert not (batch.confidence[:, :, POINT_INDEX["head_top"]] > 0).any()
+
+
+def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, tmp_path, body, monkeypatch):
+    path, _ = exact
+    monkeypatch.setattr(detected, "TRUSTED", -1.0)
+    with np.load(path) as stored:
+        own = dict(stored)
+    sets = LandmarkSets(body, ["blazepose33"])
+    moved = LandmarkSets(body, ["blazepose33"])
+    hips = [POINT_INDEX["left_hip"], POINT_INDEX["right_hip"]]
+    moved.offsets[0, hips[0]] += torch.tensor([0.02, 0.03, -0.01])
+    moved.offsets[0, hips[1]] += torch.tensor([-0.02, 0.03, -0.01])
+    batch = Detections([path], sets).whole(generator(0))
+    posed = moved.shaped(batch.betas, batch.layout).posed(batch.rotations, batch.pelvis)
+    own["rays"] = (posed.points[..., :2] / posed.points[..., 2:]).numpy()
+    own["rays"][0, 0, POINT_INDEX["left_knee"], 0] += 0.1
+    np.savez(tmp_path / "moved.npz", **own)
+    whole = Detections([tmp_path / "moved.npz"], sets).whole(generator(0))
+    miss = (whole.rays - whole.points[..., :2] / whole.points[..., 2:]).norm(dim=-1)
+    assert float(miss[:, :, hips].max()) < 1e-3
+    assert float(miss[0, 0, POINT_INDEX["left_knee"]]) > 0.09
+
+
+def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body):
+    phase = config.Phase(2, 2, 8, 1, 1e-3, 1e-3, singles=2, firsts=2, detected=3)
+    plan = config.Plan("seen", "video", (phase,))
+    task = loop.VideoTask(plan, body, mocap, [exact[0]])
+    net = task.network(sampler)
+    drawn = task.draw(net, sampler, phase, generator(0))
+    assert [batch.rays.shape[:2] for batch, _ in drawn.batches] == [(2, 8), (2, 1), (2, 1), (3, 8)]
+    with_them = task.loss(net, phase, drawn)[0].detach()
+    drawn.batches[-1][0].joints[:] += 1.0  # another truth
+    drawn.batches[-1][0].rotations[:] = torch.eye(3)
+    assert float((task.loss(net, phase, drawn)[0].detach() - with_them).abs()) > 0.01
+    other = task.draw(net, sampler, phase, generator(0))
+    for field in fields(other.batches[0][0]):
+        assert torch.equal(getattr(other.batches[0][0], field.name), getattr(drawn.batches[0][0], field.name))
+
+
+def test_a_file_that_is_no_recording_is_told(tmp_path, body):
+    (tmp_path / "no.npz").write_bytes(b"no")
+    np.savez(tmp_path / "other.npz", a=np.zeros(3))
+    for name in ("no.npz", "other.npz", "missing.npz"):
+        with pytest.raises(LgdError, match="is no recording"):
+            Detections([tmp_path / name], LandmarkSets(body, list(LAYOUT_SHARE)))
