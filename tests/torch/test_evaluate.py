@@ -16,6 +16,7 @@ from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.noise import noise_alone
+from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
 from bridge.train.evaluate.targets import verdicts
@@ -126,6 +127,13 @@ def test_noise_alone_is_less_the_longer_it_is_averaged(val, soles):
     for figures in found.values():
         assert 25 < figures["points"] < 45, "WHAM's tables at gain 1"
         assert 15 < figures["lasting"] < figures["second"] < figures["points"]
+
+
+def test_rendered_people_are_fitted_from_what_blazepose_says_of_them(val, soles):
+    row = next(r for r in our_rows() if r.key == LAST)
+    found = rendered(val, soles, Networks(None, None, None, None), [row], 2)
+    assert found[LAST].keys() == {"plain", "hard"}
+    assert 10 < found[LAST]["plain"]["pa"] < 100 and found[LAST]["plain"]["acc"] > 0
 
 
 def test_unknown_rows_are_refused():

@@ -22,13 +22,14 @@ from ..loop import git_commit
 from .cases import Soles
 from .multiview import evaluate_multiview
 from .noise import noise_alone
+from .rendered import CLIPS, QUICK_CLIPS, rendered
 from .report import text
 from .rows import BATCH, Networks, our_rows
 from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -122,6 +123,9 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     if "noise" in sections:
         note("noise ...")
         result["noise"] = noise_alone(val, soles, scope.longest, scope.most_clips)
+    if "rendered" in sections:
+        note("rendered ...")
+        result["rendered"] = rendered(val, soles, networks, rows, QUICK_CLIPS if options.quick else CLIPS)
     if "table" in sections or "baselines" in sections:
         table, kept = main_table(val, soles, networks, rows, scope)
         result["table"] = table if "table" in sections else None

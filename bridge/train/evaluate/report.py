@@ -40,6 +40,8 @@ def text(result: dict) -> str:
     if result.get("noise"):
         parts += ["The detected points at their true depths, none missing: PA-MPJPE mm; noise averaged over 1 s; over 3.2 s"]
         parts += [_line(f"val-{k}", [v["points"], v["second"], v["lasting"]]) for k, v in result["noise"].items()] + [""]
+    if result.get("rendered"):
+        parts += _rendered(result)
     if result.get("stress"):
         parts += ["Stress tests of video mode"]
         for name, value in result["stress"].items():
@@ -113,6 +115,13 @@ def _baselines(result: dict) -> list[str]:
         "",
     ]
     return lines
+
+
+def _rendered(result: dict) -> list[str]:
+    keys = [(group, key) for group in ("plain", "hard") for key in ("pa", "mpjpe", "acc")]
+    head = "Rendered people, found by BlazePose: PA mm, MPJPE mm, acceleration error m/s^2 on val-plain; on val-hard"
+    rows = result["rendered"].items()
+    return [head, *(_line(result["titles"][k], [v.get(g, {}).get(n) for g, n in keys]) for k, v in rows), ""]
 
 
 def _multiview(views: dict) -> list[str]:
