@@ -117,7 +117,7 @@ PLANS = {
     "video_detected": Plan(
         "video_detected", "video",
         (
-            Phase(1900, 6, 96, 7, 2e-4, 2e-6, 0.5, 96, 256, halved=True, check_every=475, detected=6),
+            Phase(700, 6, 96, 7, 1e-4, 2e-6, 0.5, 96, 256, halved=True, check_every=350, detected=4),
             Phase(300, 16, 48, 7, 1e-3, 5e-5, check_every=300, touch=True),
         ),
     ),

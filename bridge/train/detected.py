@@ -38,7 +38,7 @@ CAMERAS = replace(
 )
 GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
 FOUND = 0.5  # recordings in which nobody is found in more than this share of the frames teach nothing
-OTHERS = 0.4  # share of the drawn clips that stand for another layout's
+CLEAR = 0.03  # m: recordings trained on; where the detector is lost by more than this, there is nothing to learn
 TRUSTED = 0.6  # confidence from which a point counts for where a detector's landmarks lie
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 
@@ -59,8 +59,8 @@ class Detections:
     up: Tensor
     contact_ok: Tensor
 
-    def __init__(self, files: list[Path], sets: LandmarkSets):
-        """Raises LgdError where a file is no recording."""
+    def __init__(self, files: list[Path], sets: LandmarkSets, most: float | None = None):
+        """most: m, clips whose points miss by more in the median are left out. Raises LgdError where a file is no recording."""
         parts: list[dict[str, np.ndarray]] = []
         for file in files:
             try:
@@ -76,6 +76,11 @@ class Detections:
         self.sets = sets
         self.own = torch.full((len(self.rays),), sets.layouts.index(LAYOUT))
         self.rays = self.rays - self._offsets()
+        if most is not None:
+            good = self._misses() < most
+            for name in self.FIELDS:
+                setattr(self, name, getattr(self, name)[good])
+            self.own = self.own[good]
 
     def draw(self, count: int, frames: int, gen: torch.Generator) -> Batch:
         """`count` windows of at most `frames` frames, half of them mirrored, with gaps and lenses as `GAPS` says."""
@@ -84,18 +89,16 @@ class Detections:
         clip = torch.randint(len(self.rays), (count,), generator=gen)
         start = torch.randint(recorded - frames + 1, (count, 1), generator=gen)
         flip = torch.rand(count, generator=gen) < 0.5
-        others = torch.randint(len(self.sets.layouts), (count,), generator=gen)
-        layout = torch.where(torch.rand(count, generator=gen) < OTHERS, others, self.own[clip])
-        return self._batch(clip, start + torch.arange(frames), flip, layout, GAPS, gen)
+        return self._batch(clip, start + torch.arange(frames), flip, GAPS, gen)
 
     def whole(self, gen: torch.Generator) -> Batch:
         """All clips as they were recorded."""
         count, frames = self.rays.shape[:2]
         still = torch.zeros(count, dtype=torch.bool)
         every = torch.arange(frames).expand(count, -1)
-        return self._batch(torch.arange(count), every, still, self.own, fixed_recipe(), gen)
+        return self._batch(torch.arange(count), every, still, fixed_recipe(), gen)
 
-    def _batch(self, clip: Tensor, at: Tensor, flip: Tensor, layout: Tensor, recipe: Recipe, gen: torch.Generator) -> Batch:
+    def _batch(self, clip: Tensor, at: Tensor, flip: Tensor, recipe: Recipe, gen: torch.Generator) -> Batch:
         count = len(clip)
         rays, confidence, quats, pelvis, up = (
             getattr(self, name)[clip[:, None], at] for name in ("rays", "confidence", "quats", "pelvis", "up")
@@ -107,21 +110,25 @@ class Detections:
         mirrored = (quats * torch.tensor([1.0, 1.0, -1.0, -1.0]))[:, :, list(J.MIRROR)]
         rotations = quaternion_to_matrix(torch.where(flip[..., None], mirrored, quats))
         pelvis, up = (torch.where(flip, v * _FLIP, v) for v in (pelvis, up))
-        own, posed = (self.sets.shaped(self.betas[clip], which).posed(rotations, pelvis) for which in (self.own[clip], layout))
-        # Another detector's landmarks lie elsewhere; how this one errs about its own stands for how others do.
-        clean = _rays(posed.points)
-        rays = rays + clean - _rays(own.points)
+        layout = self.own[clip]
+        posed = self.sets.shaped(self.betas[clip], layout).posed(rotations, pelvis)
 
         focal = torch.exp(np.log(0.95) + 0.25 * torch.randn(count, generator=gen))
-        gone = lose(rays, clean, focal, torch.zeros(count, dtype=torch.bool), recipe, gen)
+        gone = lose(rays, _rays(posed.points), focal, torch.zeros(count, dtype=torch.bool), recipe, gen)
         factor, known = told_focal(focal, recipe, gen)
         available = self.sets.available[layout]
-        gone |= ~available[:, None]
         return Batch(
             rays / factor[:, None, None, None], torch.where(gone, torch.zeros_like(confidence), confidence), rotations,
             pelvis, self.betas[clip], up, -factor.log(), known, torch.ones(count), self.contact_ok[clip],
             layout, posed.joints, posed.points, available,
         )  # fmt: skip
+
+    def _misses(self) -> Tensor:
+        """(C) m, median distance of a clip's points from where they are."""
+        posed = self.sets.shaped(self.betas, self.own).posed(quaternion_to_matrix(self.quats), self.pelvis)
+        miss = (self.rays - _rays(posed.points)).norm(dim=-1) * self.pelvis[..., 2:]
+        miss[self.confidence <= 0] = torch.nan
+        return miss.flatten(1).nanmedian(1).values
 
     def _offsets(self) -> Tensor:
         """(C, T, 30, 2) what the landmarks' mean offset in the parent joint's frame does to the rays, both sides alike.
