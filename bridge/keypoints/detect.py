@@ -53,7 +53,7 @@ def detect(
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
-    finder = _BlazePose() if detector is None else _onnx(detector, device)
+    finder = BlazePose() if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
     for box, *_ in areas:
@@ -66,7 +66,7 @@ def detect(
     if on_start:
         on_start(footage)
     begin = (frames[0] or 0) if frames else 0
-    waits = isinstance(finder, _BlazePose) and bool(areas)  # for the first box
+    waits = isinstance(finder, BlazePose) and bool(areas)  # for the first box
     found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     shown: set[int] = set()  # boxes that show somebody
@@ -111,7 +111,7 @@ def detect(
             raise LgdError(
                 "no_person", "Nobody was seen in the box.", "Draw it round the whole person, or on frames that show more of them."
             )
-        if skipped and isinstance(finder, _BlazePose):
+        if skipped and isinstance(finder, BlazePose):
             finder.turn()
             for index, image in footage.backwards(min(skipped + 1, footage.count)):
                 go_on()
@@ -207,7 +207,7 @@ def masked(image: np.ndarray, borders: Sequence[tuple[int, int, int, int]]) -> n
 _IMPORT_FAULTS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
 
 
-class _BlazePose:
+class BlazePose:
     """BlazePose full of mediapipe's old interface, as a video, its own smoothing off; one person."""
 
     layout = "blazepose33"

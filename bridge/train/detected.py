@@ -23,7 +23,7 @@ from ..body.files import load_body
 from ..body.smpl import BodyModel
 from ..cli import Parser, natural
 from ..errors import LgdError
-from ..keypoints.detect import _BlazePose
+from ..keypoints.detect import BlazePose
 from ..keypoints.formats import POINTS, to_internal
 from ..rotations import matrix_to_quaternion, quaternion_to_matrix
 from .data import Sampler, generator, load_mocap
@@ -37,7 +37,7 @@ CAMERAS = replace(
     fixed_recipe(facing=0.3, level=0.5, any_root=0.1, usual_lens=0.5, frame_person=0.7), layouts={LAYOUT: 1.0}
 )
 GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
-FOUND = 0.5  # recordings in which nobody is found in more than this share of the frames teach nothing
+FOUND = 0.5  # clips in which somebody is found in less than this share of the frames are not recorded
 CLEAR = 0.03  # m: recordings trained on; where the detector is lost by more than this, there is nothing to learn
 TRUSTED = 0.6  # confidence from which a point counts for where a detector's landmarks lie
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
@@ -209,7 +209,7 @@ def _filmed(
     if min(width, height) < 120:
         return None
     half = np.array((width, height)) / 2
-    studio, finder, layout = Studio(width, height, rng), _BlazePose(), LAYOUT
+    studio, finder, layout = Studio(width, height, rng), BlazePose(), LAYOUT
     points, confidence = np.zeros((len(vertices), 33, 2)), np.zeros((len(vertices), 33))
     try:
         for t, shape in enumerate(vertices):

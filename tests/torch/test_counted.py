@@ -71,7 +71,7 @@ def test_a_damaged_file_is_told_of(tmp_path):
 def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
     asked = []
 
-    class Finder(detection._BlazePose):
+    class Finder(detection.BlazePose):
         def __init__(self):
             self.notes = []
             self.turn()
@@ -83,7 +83,7 @@ def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr(detection, "_BlazePose", Finder)
+    monkeypatch.setattr(detection, "BlazePose", Finder)
     told = []
     # Count 6 shows picture 5, as counts 5 and 7 do.
     detection.detect(
