@@ -73,8 +73,7 @@ def detect(
 
     def look(index: int, image: np.ndarray, here: list[int]) -> None:
         points, conf = finder.find(image, [areas[k][0] for k in here])
-        outside = ((points < 0) | (points > np.array([footage.width - 1, footage.height - 1]))).any(-1)
-        conf = np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(conf, 0.0, 1.0))
+        conf = confidence_inside(points, conf, footage.width, footage.height)
         shown.update(k for k in here if _shows(areas[k][0], points, conf))
         known = index in found  # the frame from which the way back begins
         found[index] = points.astype(np.float32), conf.astype(np.float32)
@@ -170,6 +169,12 @@ def _shows(box, points: np.ndarray, conf: np.ndarray) -> bool:
     """Whether points (D, K, 2) px of confidence (D, K) show somebody inside a box x, y, w, h."""
     inside = ((points >= box[:2]) & (points <= (box[0] + box[2], box[1] + box[3]))).all(-1) & (conf > 0.3)
     return bool((inside.sum(-1) >= 6).any())
+
+
+def confidence_inside(points: np.ndarray, confidence: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Confidence (..., K) in [0, 1] of points (..., K, 2) px, 0 where they lie outside the picture."""
+    outside = ((points < 0) | (points > np.array([width - 1, height - 1]))).any(-1)
+    return np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(confidence, 0.0, 1.0))
 
 
 def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:
