@@ -18,7 +18,7 @@ from .errors import LgdError
 from .faults import translate
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-CHECKOUT_ONLY = {"train": "bridge.train.command", "evaluate": "bridge.train.evaluate"}
+CHECKOUT_ONLY = {"train": "bridge.train.command", "evaluate": "bridge.train.evaluate", "record": "bridge.train.detected"}
 CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved, which it does every four minutes."}
 
 
@@ -87,7 +87,7 @@ def run(arguments: list[str]) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; `train` and `evaluate` have their own options."""
+    """The parser of all commands; `train`, `evaluate` and `record` have their own options."""
     parser = Parser(prog="bridge", description="Footage to SMPL motion by learned gradient descent.")
     parser.add_argument("--version", action="version", version=places.version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -109,7 +109,10 @@ def build_parser() -> argparse.ArgumentParser:
         "--steps", type=_count, metavar="N",
         help="learned steps, 0 to 8 (default: as many as the mode was trained with)")  # fmt: skip
     fit.add_argument("--trace", type=Path, metavar="FILE", help="write every step of the paper mode's descent there")
-    for name, text in (("train", "train a network"), ("evaluate", "measure the networks and the baselines")):
+    for name, text in (
+        ("train", "train a network"), ("evaluate", "measure the networks and the baselines"),
+        ("record", "what a detector makes of rendered people, to train on"),
+    ):  # fmt: skip
         commands.add_parser(name, help=f"{text} (in a checkout)", add_help=False)
     selftest = commands.add_parser("selftest", help="versions, devices, files, and one tiny fit")
     selftest.add_argument("--device", type=_device, default="auto")

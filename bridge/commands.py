@@ -62,7 +62,7 @@ def detect(options: argparse.Namespace, stdout: TextIO) -> int:
     """`bridge detect`: write the keypoints' file and print what was found."""
     from . import handlers
 
-    target = _target(options.output)
+    target = output_file(options.output)
     request = {"type": "detect", **_source(options)}
     with _Beside(target) as folder:
         task = Console(request)
@@ -98,8 +98,8 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     """`bridge fit`: write the motion files (and traces) and print their figures."""
     from . import handlers
 
-    target = _target(options.output, options.input, options.camera, options.body)
-    trace = _target(options.trace, options.input, options.camera, options.body, target) if options.trace else None
+    target = output_file(options.output, options.input, options.camera, options.body)
+    trace = output_file(options.trace, options.input, options.camera, options.body, target) if options.trace else None
     request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
     if is_keypoints(options.input):
         if options.box or options.detector:
@@ -160,7 +160,7 @@ def _source(options: argparse.Namespace) -> dict:
     return {"source": source, "detector": options.detector, "device": options.device}
 
 
-def _target(path: Path, *kept: str | Path | None) -> Path:
+def output_file(path: Path, *kept: str | Path | None) -> Path:
     """Where to write. Raises LgdError for a name that cannot be written, or is one of the files `kept`."""
     if path.suffix.lower() != ".npz":
         raise LgdError("bad_input", f"The output {path} does not end in .npz.", "Choose such a name.")

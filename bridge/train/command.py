@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     parser.add_argument(
         "--detected", type=Path, action="append", metavar="FILE",
-        help="clips as a detector saw them, from python -m bridge.train.detected (may be given several times)",
+        help="clips as a detector saw them, from `bridge record` (may be given several times)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--threads", type=natural, default=1, help="of each process")
@@ -53,11 +53,6 @@ def main(argv: list[str]) -> int:
     if not 0 <= options.phase < len(plan.phases):
         text = f"The plan {plan.name} has no phase {options.phase}."
         raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
-    if any(phase.detected for phase in plan.phases) and not options.detected:
-        raise LgdError(
-            "bad_input", f"The plan {plan.name} trains on clips as a detector saw them.",
-            "Record some with python -m bridge.train.detected, and name the files with --detected.",
-        )  # fmt: skip
     if options.phase and options.resume:
         raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
     if options.export is not None:
@@ -67,6 +62,14 @@ def main(argv: list[str]) -> int:
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.average.net, phase))
         return 0
+    wants = any(phase.detected for phase in plan.phases)
+    if wants and not options.detected:
+        raise LgdError(
+            "bad_input", f"The plan {plan.name} trains on clips as a detector saw them.",
+            "Record some with `bridge record`, and name the files with --detected.",
+        )  # fmt: skip
+    if options.detected and not wants:
+        raise LgdError("bad_input", f"The plan {plan.name} trains on no recordings.", "Leave out --detected.")
     arguments = (plan, folder, options.resume, options.init, options.data, options.phase, options.detected)
     if processes < 2:
         loop.Run(*arguments).go()

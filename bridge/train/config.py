@@ -113,8 +113,8 @@ PLANS = {
         ),
         video=VideoConfig(encoder=(1, 2, 4, 8, 16, 1, 4, 16), update=(1, 4, 16)),
     ),
-    # From what ships (--init), with clips of rendered people as BlazePose saw them (--detected, from `detected.py`). A trial (run 45): closer
-    # on what BlazePose sees, further from exact points.
+    # From what ships (--init), with clips of rendered people as BlazePose saw them (--detected, from `bridge record`). A trial (run 45):
+    # closer on what BlazePose sees, further from exact points.
     "video_detected": Plan(
         "video_detected", "video",
         (

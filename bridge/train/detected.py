@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clips as a real detector sees them, to train on beside what `synthesize.py` makes up.
 
-    python -m bridge.train.detected --clips 480 --seed 11 --out recording.npz
+    python -m bridge record --clips 480 --seed 11 --out recording.npz
 
 renders dressed bodies in captured motion (`render.py`), has BlazePose find them, and writes what it said; `bridge train
 --detected recording.npz` trains on it. Tables of noise know neither which limbs a detector takes for each other nor how its
@@ -10,6 +10,7 @@ errors follow the pose and the view.
 
 import functools
 import sys
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from ..body import joints as J
 from ..body.files import load_body
-from ..body.smpl import BodyModel
+from ..body.smpl import BodyModel, Posed
 from ..cli import Parser, natural
+from ..commands import output_file
 from ..errors import LgdError
-from ..keypoints.detect import BlazePose
+from ..handlers import save_arrays
+from ..keypoints.detect import BlazePose, confidence_inside
 from ..keypoints.formats import POINTS, to_internal
 from ..rotations import matrix_to_quaternion, quaternion_to_matrix
 from .data import Sampler, generator, load_mocap
@@ -59,28 +62,23 @@ class Detections:
     up: Tensor
     contact_ok: Tensor
 
-    def __init__(self, files: list[Path], sets: LandmarkSets, most: float | None = None):
-        """most: m, clips whose points miss by more in the median are left out. Raises LgdError where a file is no recording."""
-        parts: list[dict[str, np.ndarray]] = []
-        for file in files:
-            try:
-                with np.load(file, allow_pickle=False) as stored:
-                    parts.append({name: stored[name] for name in self.FIELDS})
-            except (OSError, ValueError, KeyError) as fault:
-                raise LgdError(
-                    "bad_input", f"{file} is no recording of a detector.", "Make one with python -m bridge.train.detected."
-                ) from fault
-        for name in self.FIELDS:
-            whole = np.concatenate([part[name] for part in parts])
-            setattr(self, name, torch.as_tensor(whole if whole.dtype == bool else whole.astype(np.float32)))
-        self.sets = sets
-        self.own = torch.full((len(self.rays),), sets.layouts.index(LAYOUT))
+    def __init__(self, recording: dict[str, np.ndarray], sets: LandmarkSets, most: float | None = None):
+        """recording: of `record` or `read`; most: m, clips whose points miss by more in the median are left out.
+
+        Raises LgdError where that leaves none.
+        """
+        self.sets, self.own = sets, sets.layouts.index(LAYOUT)
+        self._hold({name: torch.as_tensor(recording[name]) for name in self.FIELDS})
         self.rays = self.rays - self._offsets()
         if most is not None:
             good = self._misses() < most
-            for name in self.FIELDS:
-                setattr(self, name, getattr(self, name)[good])
-            self.own = self.own[good]
+            if not good.any():
+                raise LgdError("bad_input", "In no recorded clip did the detector see the person well.", "Record more.")
+            self._hold({name: getattr(self, name)[good] for name in self.FIELDS})
+
+    def _hold(self, values: dict[str, Tensor]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
 
     def draw(self, count: int, frames: int, gen: torch.Generator) -> Batch:
         """`count` windows of at most `frames` frames, half of them mirrored, with gaps and lenses as `GAPS` says."""
@@ -110,7 +108,7 @@ class Detections:
         mirrored = (quats * torch.tensor([1.0, 1.0, -1.0, -1.0]))[:, :, list(J.MIRROR)]
         rotations = quaternion_to_matrix(torch.where(flip[..., None], mirrored, quats))
         pelvis, up = (torch.where(flip, v * _FLIP, v) for v in (pelvis, up))
-        layout = self.own[clip]
+        layout = torch.full((count,), self.own)
         posed = self.sets.shaped(self.betas[clip], layout).posed(rotations, pelvis)
 
         focal = torch.exp(np.log(0.95) + 0.25 * torch.randn(count, generator=gen))
@@ -123,9 +121,13 @@ class Detections:
             layout, posed.joints, posed.points, available,
         )  # fmt: skip
 
+    def _posed(self) -> Posed:
+        layout = torch.full((len(self.betas),), self.own)
+        return self.sets.shaped(self.betas, layout).posed(quaternion_to_matrix(self.quats), self.pelvis)
+
     def _misses(self) -> Tensor:
         """(C) m, median distance of a clip's points from where they are."""
-        posed = self.sets.shaped(self.betas, self.own).posed(quaternion_to_matrix(self.quats), self.pelvis)
+        posed = self._posed()
         miss = (self.rays - _rays(posed.points)).norm(dim=-1) * self.pelvis[..., 2:]
         miss[self.confidence <= 0] = torch.nan
         return miss.flatten(1).nanmedian(1).values
@@ -136,7 +138,7 @@ class Detections:
         A rendered body's hips are not a man's: where real ones lie is measured on footage (`landmarks.SHIFTS`), and only how a
         detector errs about them is taken from here. Robust: least squares, reweighted, over points seen with confidence.
         """
-        posed = self.sets.shaped(self.betas, self.own).posed(quaternion_to_matrix(self.quats), self.pelvis)
+        posed = self._posed()
         x, y, z = posed.points.unbind(-1)
         turn = posed.world[:, :, self.sets.parents]
         moves = torch.stack(
@@ -166,6 +168,20 @@ class Detections:
 
 def _rays(points: Tensor) -> Tensor:
     return points[..., :2] / points[..., 2:].clamp_min(0.2)
+
+
+def read(files: list[Path]) -> dict[str, np.ndarray]:
+    """The recordings of several files as one. Raises LgdError where a file is none, or its clips are of another length."""
+    parts: list[dict[str, np.ndarray]] = []
+    for file in files:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                parts.append({name: stored[name] for name in Detections.FIELDS})
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
+            raise LgdError("bad_input", f"{file} is no recording of a detector.", "Make one with `bridge record`.") from fault
+        if parts[-1]["rays"].shape[1:] != parts[0]["rays"].shape[1:]:
+            raise LgdError("bad_input", f"The clips of {file} are not as long as those of {files[0]}.", "Leave one out.")
+    return {name: np.concatenate([part[name] for part in parts]) for name in Detections.FIELDS}
 
 
 def record(
@@ -209,33 +225,30 @@ def _filmed(
     if min(width, height) < 120:
         return None
     half = np.array((width, height)) / 2
-    studio, finder, layout = Studio(width, height, rng), BlazePose(), LAYOUT
+    studio, finder = Studio(width, height, rng), BlazePose()
     points, confidence = np.zeros((len(vertices), 33, 2)), np.zeros((len(vertices), 33))
     try:
         for t, shape in enumerate(vertices):
             found, sure = finder.find(studio.picture(shape, (rays[t] - middle) * scale + half, faces, colours), [])
             if len(found):
-                outside = ((found[0] < 0) | (found[0] > (width - 1, height - 1))).any(-1)
                 points[t] = (found[0] - half) / scale + middle
-                confidence[t] = np.where(outside, 0, sure[0].clip(0, 1))
+                confidence[t] = confidence_inside(found[0], sure[0], width, height)
     finally:
         finder.close()
-    return to_internal(points, confidence, layout)
+    return to_internal(points, confidence, LAYOUT)
 
 
 def main(argv: list[str]) -> int:
-    parser = Parser(prog="python -m bridge.train.detected", description=__doc__)
+    """`bridge record`: arguments after the command's name."""
+    parser = Parser(prog="bridge record", description="Render people, have BlazePose find them, and keep what it says.")
     parser.add_argument("--clips", type=natural, default=480, help=f"of {FRAMES} frames (default: 480, 20 minutes on a core)")
     parser.add_argument("--seed", type=natural, default=11, help="files of different seeds hold different clips (default: 11)")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz file to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     options = parser.parse_args(argv)
+    target = output_file(options.out)
     torch.set_num_threads(1)
     body = BodyModel(load_body())
     sampler = Sampler(load_mocap(body).of_split("train"), body)
     say = functools.partial(print, file=sys.stderr, flush=True)
-    np.savez(options.out, **record(sampler, options.clips, options.seed, say=say))
+    save_arrays(target, record(sampler, options.clips, options.seed, say=say))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -129,7 +129,7 @@ class Run:
         torch.manual_seed(plan.seed)
         body = BodyModel(load_body(), torch.get_default_device())
         mocap = all_mocap(body, data or [])
-        self.task = (VideoTask if plan.mode == "video" else PaperTask)(plan, body, mocap, recordings)
+        self.task = VideoTask(plan, body, mocap, recordings) if plan.mode == "video" else PaperTask(plan, body, mocap)
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)
         self.axes = self.task.axes(self.net)

@@ -18,7 +18,7 @@ from ..lgd.video import FAMILIES, Block, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, generator, smooth_noise
-from .detected import CLEAR, Detections
+from .detected import CLEAR, Detections, read
 from .losses import target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
 from .paper_data import PaperBatch, footage_batch, paper_batch, paper_loss
@@ -88,7 +88,7 @@ class VideoTask:
     def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap, recordings: list[Path] | None = None):
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
-        self.detections = Detections(recordings, self.sets, CLEAR) if recordings else None
+        self.detections = Detections(read(recordings), self.sets, CLEAR) if recordings else None
         self.families = torch.tensor([FAMILIES.index(FAMILY[name]) for name in self.sets.layouts])
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
         self._batches: dict[tuple[str, int], Batch] = {}
@@ -238,8 +238,7 @@ def bad_starts(count: int, frames: int, share: float, gen: torch.Generator) -> D
 class PaperTask:
     """Training of the paper's four networks on single frames."""
 
-    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap, recordings: list[Path] | None = None):
-        """recordings: video mode's alone."""
+    def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap):
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
         self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}

@@ -10,11 +10,12 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
+from bridge.handlers import save_arrays
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.rotations import matrix_to_quaternion
 from bridge.train import config, detected, loop
 from bridge.train.data import Sampler, generator
-from bridge.train.detected import Detections, record
+from bridge.train.detected import Detections, read, record
 from bridge.train.render import Studio, Wardrobe
 from bridge.train.synthesize import LAYOUT_SHARE, MIRROR, LandmarkSets, fixed_recipe, synthesize
 
@@ -41,7 +42,7 @@ def sampler(mocap, body):
 
 
 @pytest.fixture
-def exact(tmp_path, sampler, body, monkeypatch):
+def exact(sampler, body, monkeypatch):
     """A recording by a detector that never errs, and its Detections."""
     monkeypatch.setattr(detected, "GAPS", fixed_recipe())
     gen = generator(3)
@@ -50,9 +51,8 @@ def exact(tmp_path, sampler, body, monkeypatch):
         "rays": batch.rays, "confidence": batch.confidence, "quats": matrix_to_quaternion(batch.rotations),
         "pelvis": batch.pelvis, "betas": batch.betas, "up": batch.up, "contact_ok": batch.contact_ok,
     }  # fmt: skip
-    path = tmp_path / "exact.npz"
-    np.savez(path, **{name: value.numpy() for name, value in stored.items()})
-    return path, Detections([path], LandmarkSets(body, list(LAYOUT_SHARE)))
+    recording = {name: value.numpy() for name, value in stored.items()}
+    return recording, Detections(recording, LandmarkSets(body, list(LAYOUT_SHARE)))
 
 
 def seen(batch):
@@ -85,15 +85,13 @@ def test_clothes_stand_off_the_skin_and_move_no_joint(body):
 
 
 def test_the_detector_finds_rendered_people_where_they_are(tmp_path, sampler, body):
-    path = tmp_path / "recording.npz"
-    np.savez(path, **record(sampler, 4, seed=2, frames=5))
-    whole = Detections([path], LandmarkSets(body, list(LAYOUT_SHARE))).whole(generator(0))
+    recording = record(sampler, 4, seed=2, frames=5)
+    save_arrays(tmp_path / "recording.npz", recording)
+    whole = Detections(read([tmp_path / "recording.npz"]), LandmarkSets(body, list(LAYOUT_SHARE))).whole(generator(0))
     assert len(whole.rays) >= 4 and whole.rays.shape[1:] == (5, 30, 2)
     metres = (whole.rays - whole.points[..., :2] / whole.points[..., 2:]).norm(dim=-1) * whole.pelvis[..., 2:]
     assert float(metres[whole.confidence > 0.6].median()) < 0.06
-    again = record(sampler, 4, seed=2, frames=5)
-    with np.load(path) as first:
-        assert np.array_equal(first["quats"], again["quats"])
+    assert np.array_equal(recording["quats"], record(sampler, 4, seed=2, frames=5)["quats"])
 
 
 def test_exact_recordings_stay_exact_when_mirrored(exact):
@@ -108,42 +106,40 @@ def test_exact_recordings_stay_exact_when_mirrored(exact):
     assert float(seen(flipped).max()) < 2e-4
 
 
-def test_recordings_in_which_the_detector_is_lost_are_left_out(exact, tmp_path, body):
-    with np.load(exact[0]) as stored:
-        own = dict(stored)
+def test_recordings_in_which_the_detector_is_lost_are_left_out(exact, body):
+    own = {name: value.copy() for name, value in exact[0].items()}
     own["rays"][3] += 0.2
-    np.savez(tmp_path / "lost.npz", **own)
     sets = LandmarkSets(body, ["blazepose33"])
-    assert len(Detections([tmp_path / "lost.npz"], sets).rays) == 10
-    kept = Detections([tmp_path / "lost.npz"], sets, 0.03)
-    assert len(kept.rays) == len(kept.own) == 9 and not torch.isin(kept.betas[:, 0], torch.as_tensor(own["betas"][3, 0])).any()
+    assert len(Detections(own, sets).rays) == 10
+    with pytest.raises(LgdError, match="no recorded clip"):
+        Detections(own, sets, 0.0)
+    kept = Detections(own, sets, 0.03)
+    assert len(kept.rays) == 9 and not torch.isin(kept.betas[:, 0], torch.as_tensor(own["betas"][3, 0])).any()
 
 
-def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, tmp_path, body, monkeypatch):
-    path, _ = exact
+def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, body, monkeypatch):
     monkeypatch.setattr(detected, "TRUSTED", -1.0)
-    with np.load(path) as stored:
-        own = dict(stored)
+    own = dict(exact[0])
     sets = LandmarkSets(body, ["blazepose33"])
     moved = LandmarkSets(body, ["blazepose33"])
     hips = [POINT_INDEX["left_hip"], POINT_INDEX["right_hip"]]
     moved.offsets[0, hips[0]] += torch.tensor([0.02, 0.03, -0.01])
     moved.offsets[0, hips[1]] += torch.tensor([-0.02, 0.03, -0.01])
-    batch = Detections([path], sets).whole(generator(0))
+    batch = Detections(own, sets).whole(generator(0))
     posed = moved.shaped(batch.betas, batch.layout).posed(batch.rotations, batch.pelvis)
     own["rays"] = (posed.points[..., :2] / posed.points[..., 2:]).numpy()
     own["rays"][0, 0, POINT_INDEX["left_knee"], 0] += 0.1
-    np.savez(tmp_path / "moved.npz", **own)
-    whole = Detections([tmp_path / "moved.npz"], sets).whole(generator(0))
+    whole = Detections(own, sets).whole(generator(0))
     miss = (whole.rays - whole.points[..., :2] / whole.points[..., 2:]).norm(dim=-1)
     assert float(miss[:, :, hips].max()) < 1e-3
     assert float(miss[0, 0, POINT_INDEX["left_knee"]]) > 0.09
 
 
-def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body):
+def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body, tmp_path):
+    save_arrays(tmp_path / "exact.npz", exact[0])
     phase = config.Phase(2, 2, 8, 1, 1e-3, 1e-3, singles=2, firsts=2, detected=3)
     plan = config.Plan("seen", "video", (phase,))
-    task = loop.VideoTask(plan, body, mocap, [exact[0]])
+    task = loop.VideoTask(plan, body, mocap, [tmp_path / "exact.npz"])
     net = task.network(sampler)
     drawn = task.draw(net, sampler, phase, generator(0))
     assert [batch.rays.shape[:2] for batch, _ in drawn.batches] == [(2, 8), (2, 1), (2, 1), (3, 8)]
@@ -151,14 +147,23 @@ def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler,
     drawn.batches[-1][0].joints[:] += 1.0  # another truth
     drawn.batches[-1][0].rotations[:] = torch.eye(3)
     assert float((task.loss(net, phase, drawn)[0].detach() - with_them).abs()) > 0.01
-    other = task.draw(net, sampler, phase, generator(0))
+    other = loop.VideoTask(plan, body, mocap).draw(net, sampler, phase, generator(0))
+    assert len(other.batches) == 3  # and the recordings change nothing about these
     for field in fields(other.batches[0][0]):
         assert torch.equal(getattr(other.batches[0][0], field.name), getattr(drawn.batches[0][0], field.name))
 
 
-def test_a_file_that_is_no_recording_is_told(tmp_path, body):
+def test_a_file_that_is_no_recording_is_told(tmp_path, exact):
     (tmp_path / "no.npz").write_bytes(b"no")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and no more")
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
-    for name in ("no.npz", "other.npz", "missing.npz"):
+    for name in ("no.npz", "empty.npz", "broken.npz", "other.npz", "missing.npz"):
         with pytest.raises(LgdError, match="is no recording"):
-            Detections([tmp_path / name], LandmarkSets(body, list(LAYOUT_SHARE)))
+            read([tmp_path / name])
+    shorter = {name: value[:, :5] if name in ("rays", "confidence", "quats", "pelvis", "up") else value for name, value in exact[0].items()}
+    save_arrays(tmp_path / "a.npz", exact[0])
+    save_arrays(tmp_path / "b.npz", shorter)
+    assert len(read([tmp_path / "a.npz", tmp_path / "a.npz"])["rays"]) == 20
+    with pytest.raises(LgdError, match="not as long"):
+        read([tmp_path / "a.npz", tmp_path / "b.npz"])

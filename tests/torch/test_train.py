@@ -343,3 +343,5 @@ def test_a_plan_on_recordings_asks_for_them(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
     with pytest.raises(LgdError, match="as a detector saw them"):
         command.main(["--plan", "video_detected", "--out", str(tmp_path)])
+    with pytest.raises(LgdError, match="no recordings"):
+        command.main(["--mode", "paper", "--detected", "any.npz", "--out", str(tmp_path)])

@@ -278,7 +278,7 @@ def test_train_and_evaluate_need_a_checkout(tmp_path):
     package.mkdir()
     for name in ("__init__", "__main__", "cli", "errors", "faults", "places"):
         (package / f"{name}.py").write_bytes((ROOT / "bridge" / f"{name}.py").read_bytes())
-    for name in ("train", "evaluate"):
+    for name in ("train", "evaluate", "record"):
         done = subprocess.run(
             [sys.executable, "-m", "bridge", name, "--mode", "paper"],
             cwd=tmp_path,
@@ -309,18 +309,18 @@ def test_ctrl_c(tmp_path):
 
 def test_an_output_never_replaces_an_input(tmp_path):
     """`fit k.npz -o k.npz` is refused before anything is read, whatever way the name is spelled."""
-    from bridge.commands import _target
+    from bridge.commands import output_file
     from bridge.errors import LgdError
 
     file = tmp_path / "k.npz"
     file.write_bytes(b"kept")
     with pytest.raises(LgdError) as caught:
-        _target(tmp_path / "." / "k.npz", str(file))
+        output_file(tmp_path / "." / "k.npz", str(file))
     assert caught.value.code == "bad_input" and file.read_bytes() == b"kept"
-    assert _target(tmp_path / "m.npz", str(file)).name == "m.npz"
+    assert output_file(tmp_path / "m.npz", str(file)).name == "m.npz"
 
 
-@pytest.mark.parametrize("arguments", (("train", "--mode", "x"), ("train", "--threads", "0"), ("evaluate", "--subset", "none")))
+@pytest.mark.parametrize("arguments", (("train", "--mode", "x"), ("train", "--threads", "0"), ("evaluate", "--subset", "none"), ("record", "--clips", "3")))
 def test_options_of_train_and_evaluate_are_refused_in_one_sentence(arguments):
     pytest.importorskip("torch", reason="torch is not installed")
     done = command(*arguments)

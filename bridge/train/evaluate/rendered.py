@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What our own detector makes of people: subjects that no network has seen, rendered, and found by BlazePose."""
 
-import tempfile
-from pathlib import Path
-
-import numpy as np
 import torch
 
 from ..data import Mocap, Sampler, generator
@@ -31,10 +27,7 @@ def rendered(mocap: Mocap, soles: Soles, networks: Networks, rows: list[Row], cl
 
 def _cases(mocap: Mocap, soles: Soles, group: str, clips: int) -> list[Case]:
     sampler = Sampler(mocap.of_subjects(GROUPS[group]), soles.body, widen=False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "recording.npz"
-        np.savez(path, **record(sampler, clips, SEED))
-        batch = Detections([path], LandmarkSets(soles.body, [LAYOUT])).whole(generator(0))
+    batch = Detections(record(sampler, clips, SEED), LandmarkSets(soles.body, [LAYOUT])).whole(generator(0))
     ok = torch.ones(batch.rays.shape[1], dtype=torch.bool)
     return [
         Case(
