@@ -76,7 +76,7 @@ def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float 
         return np.array(confidence)
     scale = body_scale(points, conf)
     middles = np.full((*points.shape, 3), np.nan)
-    for k in (1, 2, 3):
+    for k in (1, 2, 3)[: (count - 1) // 2]:
         both = (conf[: count - 2 * k] > 0.05) & (conf[2 * k :] > 0.05)
         middle = (points[: count - 2 * k] + points[2 * k :]) / 2
         middles[k : count - k, ..., k - 1] = np.where(both[..., None], middle, np.nan)

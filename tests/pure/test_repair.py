@@ -130,6 +130,14 @@ def test_outliers_lose_confidence_and_motion_does_not():
     assert np.array_equal(reject_outliers(points, conf) > 0, conf > 0)
 
 
+@pytest.mark.parametrize("frames", range(1, 9))
+def test_clips_of_a_few_frames_are_repaired_too(frames):
+    points, conf = walker(yaw=1.2, frames=20)
+    points, conf = points[:frames], conf[:frames]
+    assert np.array_equal(repair_swaps(points, conf)[0], points)
+    assert np.array_equal(reject_outliers(points, conf) > 0, conf > 0)
+
+
 def test_real_swaps_of_camera_2(lgd_data):
     data = np.load(lgd_data / "multiview" / "beam_walk.npz")
     wanted = {"T": [5, 6], "A": [7, 8, 9, 10]}
