@@ -34,8 +34,11 @@ def weights_name(mode: str) -> str:
     return f"{entry['name']}-{entry['hash']}"
 
 
-def load_network(mode: str, device="cpu", path: Path | None = None):
-    """The network of a mode in evaluation state, float32. Raises LgdError "setup_incomplete" where there is none."""
+def load_network(mode: str, device="cpu", path: Path | None = None, family: str | None = None):
+    """The network of a mode in evaluation state, float32. Raises LgdError "setup_incomplete" where there is none.
+
+    family: of keypoint layouts (`landmarks.FAMILY`) to read; some of video mode's weights are trained for one family alone.
+    """
     import torch
 
     from .paper import PaperNet
@@ -50,8 +53,9 @@ def load_network(mode: str, device="cpu", path: Path | None = None):
         net = VideoNet(VideoConfig(**config))
     else:
         net = PaperNet(config["width"])
+    weights = weights_of(saved, family)
     try:
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in saved["weights"].items()})
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
     except RuntimeError as fault:
         raise LgdError(
             "setup_incomplete", f"The weights of {mode} mode are of another version than the add-on.",
@@ -61,9 +65,6 @@ def load_network(mode: str, device="cpu", path: Path | None = None):
     return net.fuse() if mode == "paper" else net
 
 
-def describe(mode: str) -> dict:
-    """What a mode's weights say of themselves: configuration, plan, validation figures, commit."""
-    import torch
-
-    saved = torch.load(FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
-    return {k: v for k, v in saved.items() if k != "weights"}
+def weights_of(saved: dict, family: str | None) -> dict:
+    """The weights in a file of them that read a family of layouts: its own in place of those that all share."""
+    return {**saved["weights"], **saved.get("families", {}).get(family, {}).get("weights", {})}

@@ -13,6 +13,7 @@ import torch
 
 from .. import camera, contact
 from ..body.files import load_body
+from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..keypoints.formats import to_internal
@@ -127,9 +128,9 @@ def _body(path: str | None, device: str) -> tuple[BodyModel, dict]:
     return BodyModel(data, device), data
 
 
-@lru_cache(maxsize=4)
-def _network(mode: str, device: str):
-    return load_network(mode, device)
+@lru_cache(maxsize=8)
+def _network(mode: str, device: str, family: str | None = None):
+    return load_network(mode, device, family=family)
 
 
 def _stopper(should_stop: Stop | None) -> Callable[[], None]:
@@ -163,7 +164,7 @@ def _solve_video(
     points, confidence, _ = repair_swaps(points, confidence)
     confidence = reject_outliers(points, confidence)
     times = np.asarray(keypoints.times(), float)
-    solver = VideoSolver(_network("video", str(device)), model, keypoints.layout)
+    solver = VideoSolver(_network("video", str(device), FAMILY[keypoints.layout]), model, keypoints.layout)
     rays = camera.to_rays(points, cam_K)
     grid, grid_rays, grid_confidence = to_rate(rays, confidence, times)
     as_torch = lambda a: torch.as_tensor(np.ascontiguousarray(a), dtype=torch.float32, device=device)  # noqa: E731

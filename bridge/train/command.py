@@ -70,6 +70,9 @@ def main(argv: list[str]) -> int:
         )  # fmt: skip
     if options.detected and not wants:
         raise LgdError("bad_input", f"The plan {plan.name} trains on no recordings.", "Leave out --detected.")
+    if plan.family and not (options.init or options.resume):
+        text = f"The plan {plan.name} trains what {plan.family} keypoints have of their own."
+        raise LgdError("bad_input", text, "Name what all share with --init.")
     arguments = (plan, folder, options.resume, options.init, options.data, options.phase, options.detected)
     if processes < 2:
         loop.Run(*arguments).go()

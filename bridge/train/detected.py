@@ -8,6 +8,7 @@ renders dressed bodies in captured motion (`render.py`), has BlazePose find them
 errors follow the pose and the view.
 """
 
+import copy
 import functools
 import sys
 import zipfile
@@ -28,6 +29,7 @@ from ..errors import LgdError
 from ..handlers import save_arrays
 from ..keypoints.detect import BlazePose, confidence_inside
 from ..keypoints.formats import POINTS, to_internal
+from ..keypoints.repair import reject_outliers, repair_swaps
 from ..rotations import matrix_to_quaternion, quaternion_to_matrix
 from .data import Sampler, generator, load_mocap
 from .render import Studio, Wardrobe
@@ -40,6 +42,7 @@ CAMERAS = replace(
     fixed_recipe(facing=0.3, level=0.5, any_root=0.1, usual_lens=0.5, frame_person=0.7), layouts={LAYOUT: 1.0}
 )
 GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
+PIXELS = 1000.0  # a ray: repairing asks for pixels, of whatever size
 FOUND = 0.5  # clips in which somebody is found in less than this share of the frames are not recorded
 CLEAR = 0.03  # m: recordings trained on; where the detector is lost by more than this, there is nothing to learn
 TRUSTED = 0.6  # confidence from which a point counts for where a detector's landmarks lie
@@ -68,7 +71,7 @@ class Detections:
         Raises LgdError where that leaves none.
         """
         self.sets, self.own = sets, sets.layouts.index(LAYOUT)
-        self._hold({name: torch.as_tensor(recording[name]) for name in self.FIELDS})
+        self._hold({name: torch.as_tensor(value) for name, value in _repaired(recording).items()})
         self.rays = self.rays - self._offsets()
         if most is not None:
             good = self._misses() < most
@@ -79,6 +82,14 @@ class Detections:
     def _hold(self, values: dict[str, Tensor]) -> None:
         for name, value in values.items():
             setattr(self, name, value)
+
+    def parted(self, every: int) -> tuple["Detections", "Detections"]:
+        """All clips but every so-many-th, and those."""
+        apart = torch.arange(len(self.rays)) % every == every - 1
+        out = copy.copy(self), copy.copy(self)
+        for part, rows in zip(out, (~apart, apart), strict=True):
+            part._hold({name: getattr(self, name)[rows] for name in self.FIELDS})
+        return out
 
     def draw(self, count: int, frames: int, gen: torch.Generator) -> Batch:
         """`count` windows of at most `frames` frames, half of them mirrored, with gaps and lenses as `GAPS` says."""
@@ -166,6 +177,16 @@ class Detections:
         return out
 
 
+def _repaired(recording: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A recording as a fit is given it: labels of left and right repaired over time, jumps told."""
+    parts = []
+    for rays, confidence in zip(recording["rays"], recording["confidence"], strict=True):
+        points, confidence, _ = repair_swaps(rays * PIXELS, confidence)
+        parts.append((points / PIXELS, reject_outliers(points, confidence)))
+    rays, confidence = (np.stack(values).astype(np.float32) for values in zip(*parts, strict=True))
+    return {**{name: recording[name] for name in Detections.FIELDS}, "rays": rays, "confidence": confidence}
+
+
 def _rays(points: Tensor) -> Tensor:
     return points[..., :2] / points[..., 2:].clamp_min(0.2)
 
@@ -241,7 +262,8 @@ def _filmed(
 def main(argv: list[str]) -> int:
     """`bridge record`: arguments after the command's name."""
     parser = Parser(prog="bridge record", description="Render people, have BlazePose find them, and keep what it says.")
-    parser.add_argument("--clips", type=natural, default=480, help=f"of {FRAMES} frames (default: 480, 20 minutes on a core)")
+    parser.add_argument("--clips", type=natural, default=480, help="how many (default: 480, 20 minutes on a core)")
+    parser.add_argument("--frames", type=natural, default=FRAMES, help=f"of each clip (default: {FRAMES})")
     parser.add_argument("--seed", type=natural, default=11, help="files of different seeds hold different clips (default: 11)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the .npz file to write")
     options = parser.parse_args(argv)
@@ -250,5 +272,5 @@ def main(argv: list[str]) -> int:
     body = BodyModel(load_body())
     sampler = Sampler(load_mocap(body).of_split("train"), body)
     say = functools.partial(print, file=sys.stderr, flush=True)
-    save_arrays(target, record(sampler, options.clips, options.seed, say=say))
+    save_arrays(target, record(sampler, options.clips, options.seed, options.frames, say))
     return 0

@@ -24,6 +24,7 @@ from torch.optim import _muon
 from ..body.files import load_body
 from ..body.smpl import BodyModel
 from ..errors import LgdError
+from ..lgd.checkpoint import weights_of
 from ..lgd.mirror import symmetrise
 from . import config as configs
 from .data import Mocap, Sampler, generator, load_mocap, shared_mocap
@@ -135,14 +136,15 @@ class Run:
         self.axes = self.task.axes(self.net)
         self.average = Average(self.net)
         self.phase, self.iteration, self.seconds, self.best = phase, 0, 0.0, math.inf
+        self.begun: dict = {}  # the file whose weights it began with
         matrices = {id(p) for p in self.task.matrices(self.net)}
         self.rounded = [axis for axis in self.axes if id(axis[0]) in matrices]  # Muon rounds, and asymmetry would grow
         self.optimisers = self._optimisers()
         if resume and (folder / "last.pt").is_file():
             self._load(torch.load(folder / "last.pt", weights_only=True, map_location="cpu"))
         elif init is not None:
-            export = read_export(init)
-            weights = {k: v.float() if v.is_floating_point() else v for k, v in export["weights"].items()}
+            export = self.begun = read_export(init)
+            weights = {k: v.float() if v.is_floating_point() else v for k, v in weights_of(export, plan.family).items()}
             self.task.grow(self.net, weights, export["config"])
             try:
                 self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
@@ -176,7 +178,7 @@ class Run:
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
                 optimiser.load_state_dict(state)
             self.average.count = saved["count"]
-            for name in ("phase", "iteration", "seconds", "best"):
+            for name in ("phase", "iteration", "seconds", "best", "begun"):
                 setattr(self, name, saved[name])
         except (RuntimeError, KeyError, ValueError) as fault:
             raise LgdError(
@@ -189,7 +191,7 @@ class Run:
         state = {
             "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
             "optimisers": [o.state_dict() for o in self.optimisers], "phase": self.phase, "iteration": self.iteration,
-            "seconds": self.seconds, "best": self.best,
+            "seconds": self.seconds, "best": self.best, "begun": self.begun if self.plan.family else {},
         }  # fmt: skip
         part = self.folder / "last.part"
         torch.save(state, part)
@@ -222,6 +224,8 @@ class Run:
         gradients = Gradients(self.net, functools.partial(self.task.loss, self.net, part))
         for parameter in self.task.first(self.net):
             parameter.requires_grad_(not phase.updates)
+        for parameter in self.task.shared(self.net):
+            parameter.requires_grad_(False)
         while self.iteration < phase.iterations:
             rate = learning_rate(phase, self.iteration)
             for group in (g for o in self.optimisers for g in o.param_groups):
@@ -275,18 +279,21 @@ class Run:
             self.export(self.folder / "best.pt", figures)
 
     def export(self, path: Path, figures: dict) -> None:
-        """The averaged weights in half precision with their configuration, figures and commit."""
+        """The averaged weights in half precision with their configuration, figures and commit; a family's in the file that the run
+        began with, beside what all share."""
         weights = {
             name: (value.half() if value.is_floating_point() else value).cpu()
             for name, value in self.average.net.state_dict().items()
         }
+        told = {"plan": self.plan.as_dict(), "figures": figures, "commit": git_commit()}
+        if self.plan.family:
+            own = {name: value for name, value in weights.items() if not torch.equal(value, self.begun["weights"][name])}
+            families = {**self.begun.get("families", {}), self.plan.family: {"weights": own, **told}}
+            saved = {**self.begun, "families": families}
+        else:
+            saved = {"mode": self.plan.mode, "config": self.task.network_config(), "weights": weights, "body": self.task.body.id, **told}
         part = path.with_suffix(".part")
-        torch.save(
-            {
-                "mode": self.plan.mode, "config": self.task.network_config(), "weights": weights,
-                "plan": self.plan.as_dict(), "figures": figures, "commit": git_commit(), "body": self.task.body.id,
-            }, part,
-        )  # fmt: skip
+        torch.save(saved, part)
         os.replace(part, path)
 
 

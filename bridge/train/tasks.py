@@ -2,7 +2,7 @@
 """What one training iteration does in each mode: draw, synthesise, run the network, take the loss; and validation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -66,7 +66,8 @@ class PaperDraw:
 
 # Of a loss: what frames for the first estimate alone, and clips as a detector saw them, weigh against the others.
 FIRSTS = 0.25
-DETECTED = 0.3
+DETECTED = 1.0
+KEPT = 15  # every so-many-th recorded clip validates
 
 
 def windows_of(mocap: Mocap, frames: int, stride: int) -> Windows:
@@ -88,10 +89,16 @@ class VideoTask:
     def __init__(self, plan: Plan, body: BodyModel, mocap: Mocap, recordings: list[Path] | None = None):
         self.plan, self.body = plan, body
         self.sets = LandmarkSets(body, list(LAYOUT_SHARE))
-        self.detections = Detections(read(recordings), self.sets, CLEAR) if recordings else None
+        self.layouts = {k: share for k, share in LAYOUT_SHARE.items() if plan.family in (None, FAMILY[k])}
         self.families = torch.tensor([FAMILIES.index(FAMILY[name]) for name in self.sets.layouts])
-        self.val = {name: (mocap.validating(subjects), recipe) for name, (subjects, recipe) in CONDITIONS.items()}
+        self.val = {
+            name: (mocap.validating(subjects), replace(recipe, layouts=self.layouts))
+            for name, (subjects, recipe) in CONDITIONS.items()
+        }
         self._batches: dict[tuple[str, int], Batch] = {}
+        self.detections = self.kept = None
+        if recordings:
+            self.detections, self.kept = Detections(read(recordings), self.sets, CLEAR).parted(KEPT)
 
     def network(self, sampler: Sampler) -> VideoNet:
         net = VideoNet(self.plan.video)
@@ -112,12 +119,15 @@ class VideoTask:
 
     def matrices(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """What Muon trains: the matrices between features, from the inputs and to the largest outputs."""
-        between = [w for m in net.modules() if isinstance(m, PairLinear) for w in (m.even, m.odd)]
-        return between + [layer.weight for layer in (net.inlet[0], net.state_in, net.head, net.step)]
+        return _between(net) + [layer.weight for layer in (net.inlet[0], net.state_in, net.head, net.step)]
 
     def first(self, net: VideoNet) -> list[torch.nn.Parameter]:
         """What makes the first estimate, and the features that the steps read too."""
         return [p for part in (net.inlet, net.encoder, net.norm, net.head, net.head_clip) for p in part.parameters()]
+
+    def shared(self, net: VideoNet) -> list[torch.nn.Parameter]:
+        """What stays as it is where a family's weights are trained: more than half of all, and what weighs most in the file."""
+        return _between(net.encoder) if self.plan.family else []
 
     def grow(self, net: VideoNet, weights: dict[str, Tensor], config: dict) -> None:
         """Ready network and weights of a smaller one for each other: further blocks do nothing at first, further steps what
@@ -146,7 +156,7 @@ class VideoTask:
         """What one iteration sees. along: how much of the phase is done, in [0, 1]."""
         part = 2 if phase.halved and float(torch.rand(1, generator=gen)) < 0.5 else 1
         first, last = phase.breadth
-        recipe = TRAIN.part(first + (last - first) * along)
+        recipe = replace(TRAIN.part(first + (last - first) * along), layouts=self.layouts)
 
         def batch(count: int, frames: int, perturbed: float) -> tuple[Batch, Disturbance | None]:
             seen = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
@@ -200,12 +210,8 @@ class VideoTask:
         """PA-MPJPE (mm, 12 limb joints) and acceleration error on windows of the val subjects."""
         frames = phase.frames if phase.frames == 1 else 96
         out: dict[str, float] = {}
-        for name, (mocap, recipe) in self.val.items():
-            key = (name, frames)
-            if key not in self._batches:
-                gen = generator(11)
-                self._batches[key] = synthesize(windows_of(mocap, frames, 12 if frames == 1 else 96), self.sets, recipe, gen)
-            batch = self._batches[key]
+        for name in (*self.val, *(["detected"] if self.kept and frames > 1 else [])):
+            batch = self._validating(name, frames)
             states, body, obs = self.run(net, batch, phase.steps)
             limbs = list(J.LIMBS)
             for k in sorted({0, len(states) - 1}):
@@ -220,7 +226,24 @@ class VideoTask:
                 out[f"{name}_acc"] = round(float(torch.cat(acc).mean()), 2)
         last = phase.steps
         out["score"] = out[f"plain_noise20_s{last}"] + out[f"plain_clean_s{last}"] + 0.5 * out[f"hard_spans_s{last}"]
+        out["score"] += out.get(f"detected_s{last}", 0.0)
         return out
+
+    def _validating(self, name: str, frames: int) -> Batch:
+        key = (name, frames)
+        if key not in self._batches:
+            gen = generator(11)
+            if name == "detected":
+                self._batches[key] = self.kept.whole(gen)
+            else:
+                mocap, recipe = self.val[name]
+                self._batches[key] = synthesize(windows_of(mocap, frames, 12 if frames == 1 else 96), self.sets, recipe, gen)
+        return self._batches[key]
+
+
+def _between(net: torch.nn.Module) -> list[torch.nn.Parameter]:
+    """The matrices between features in pairs."""
+    return [w for m in net.modules() if isinstance(m, PairLinear) for w in (m.even, m.odd)]
 
 
 def bad_starts(count: int, frames: int, share: float, gen: torch.Generator) -> Disturbance:
@@ -261,6 +284,10 @@ class PaperTask:
 
     def matrices(self, net: PaperNet) -> list[torch.nn.Parameter]:
         """None: Adam trains all of the published networks."""
+        return []
+
+    def shared(self, net: PaperNet) -> list[torch.nn.Parameter]:
+        """None."""
         return []
 
     def grow(self, net: PaperNet, weights: dict[str, Tensor], config: dict) -> None:

@@ -13,9 +13,9 @@ from bridge.errors import LgdError
 from bridge.handlers import save_arrays
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.rotations import matrix_to_quaternion
-from bridge.train import config, detected, loop
+from bridge.train import config, detected, loop, tasks
 from bridge.train.data import Sampler, generator
-from bridge.train.detected import Detections, read, record
+from bridge.train.detected import Detections, _repaired, read, record
 from bridge.train.render import Studio, Wardrobe
 from bridge.train.synthesize import LAYOUT_SHARE, MIRROR, LandmarkSets, fixed_recipe, synthesize
 
@@ -45,6 +45,7 @@ def sampler(mocap, body):
 def exact(sampler, body, monkeypatch):
     """A recording by a detector that never errs, and its Detections."""
     monkeypatch.setattr(detected, "GAPS", fixed_recipe())
+    monkeypatch.setattr(detected, "_repaired", dict)
     gen = generator(3)
     batch = synthesize(sampler.draw(10, 8, gen), LandmarkSets(body, ["blazepose33"]), detected.CAMERAS, gen)
     stored = {
@@ -117,6 +118,23 @@ def test_recordings_in_which_the_detector_is_lost_are_left_out(exact, body):
     assert len(kept.rays) == 9 and not torch.isin(kept.betas[:, 0], torch.as_tensor(own["betas"][3, 0])).any()
 
 
+def test_recordings_are_repaired_as_keypoints_are_before_a_fit(sampler):
+    recording = record(sampler, 4, seed=2, frames=9)
+    swapped = {name: value.copy() for name, value in recording.items()}
+    swapped["rays"][:, 4], swapped["confidence"][:, 4] = recording["rays"][:, 4][:, MIRROR], recording["confidence"][:, 4][:, MIRROR]
+    one, other = _repaired(recording), _repaired(swapped)
+    assert (np.abs(one["rays"] - other["rays"]).max((1, 2, 3)) < 1e-5).mean() >= 0.5  # the others are hardly seen
+    swapped["rays"][:, 4] += 0.3 * np.eye(30)[POINT_INDEX["left_wrist"]][:, None]
+    wrist = [r["confidence"][:, 4, POINT_INDEX["left_wrist"]] for r in (one, _repaired(swapped))]
+    assert (wrist[1] <= wrist[0]).all() and (wrist[1] < 0.5 * wrist[0]).any()
+
+
+def test_every_so_many_th_recording_validates(exact):
+    train, kept = exact[1].parted(4)
+    assert len(train.rays) == 8 and torch.equal(kept.betas, exact[1].betas[[3, 7]]) and len(exact[1].rays) == 10
+    assert not (train.betas[:, None] == kept.betas).all(-1).any()
+
+
 def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, body, monkeypatch):
     monkeypatch.setattr(detected, "TRUSTED", -1.0)
     own = dict(exact[0])
@@ -135,14 +153,16 @@ def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, 
     assert float(miss[0, 0, POINT_INDEX["left_knee"]]) > 0.09
 
 
-def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body, tmp_path):
+def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body, tmp_path, monkeypatch):
     save_arrays(tmp_path / "exact.npz", exact[0])
     phase = config.Phase(2, 2, 8, 1, 1e-3, 1e-3, singles=2, firsts=2, detected=3)
+    monkeypatch.setattr(tasks, "KEPT", 5)
     plan = config.Plan("seen", "video", (phase,))
     task = loop.VideoTask(plan, body, mocap, [tmp_path / "exact.npz"])
     net = task.network(sampler)
     drawn = task.draw(net, sampler, phase, generator(0))
     assert [batch.rays.shape[:2] for batch, _ in drawn.batches] == [(2, 8), (2, 1), (2, 1), (3, 8)]
+    assert {"detected_s0", "detected_s1", "score"} <= task.validate(net, phase).keys()
     with_them = task.loss(net, phase, drawn)[0].detach()
     drawn.batches[-1][0].joints[:] += 1.0  # another truth
     drawn.batches[-1][0].rotations[:] = torch.eye(3)

@@ -10,6 +10,7 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
+from bridge.lgd.checkpoint import load_network
 from bridge.lgd.mirror import symmetrise
 from bridge.lgd.observation import observe
 from bridge.lgd.paper import POINTS18, normalise
@@ -188,6 +189,32 @@ def test_files_that_are_not_there_are_told(arguments, told, folder, tmp_path, mo
     assert not (tmp_path / "out.pt").exists()
 
 
+def test_what_a_family_of_layouts_learns_is_its_own(folder, tmp_path):
+    plan = replace(config.PLANS["tiny"], video=VideoConfig(16, (1,), (1,), steps=2))
+    loop.Run(plan, tmp_path / "all", False, None, [folder]).export(tmp_path / "all.pt", {})
+    alone = replace(plan, phases=(replace(plan.phases[1], updates=True),), family="blaze")
+    run = loop.Run(alone, tmp_path / "own", False, tmp_path / "all.pt", [folder])
+    drawn = run.task.draw(run.net, run.sampler, alone.phases[0], torch.Generator().manual_seed(0))
+    assert {run.task.sets.layouts[k] for batch, _ in drawn.batches for k in batch.layout.tolist()} == {"blazepose33"}
+    run.go()
+
+    begun, saved = (torch.load(file, weights_only=True) for file in (tmp_path / "all.pt", tmp_path / "own" / "best.pt"))
+    assert all(torch.equal(value, begun["weights"][name]) for name, value in saved["weights"].items())
+    assert saved["plan"] == begun["plan"] and saved["families"]["blaze"]["plan"]["family"] == "blaze"
+    own = saved["families"]["blaze"]["weights"]
+    assert "step.weight" in own and "update.0.value.even" in own and not any(name.startswith("encoder.") for name in own)
+    nets = {name: load_network("video", path=tmp_path / "own" / "best.pt", family=name).state_dict() for name in (None, "coco", "blaze")}
+    assert torch.equal(nets["coco"]["step.weight"], nets[None]["step.weight"])
+    assert torch.equal(nets["blaze"]["step.weight"], own["step.weight"].float())
+    assert torch.equal(nets["blaze"]["encoder.0.value.even"], nets[None]["encoder.0.value.even"])
+
+    another = replace(alone, family="coco")
+    further = loop.Run(another, tmp_path / "coco", False, tmp_path / "own" / "best.pt", [folder])
+    further.save()
+    loop.Run(another, tmp_path / "coco", True, None, [folder]).export(tmp_path / "both.pt", {})
+    assert torch.load(tmp_path / "both.pt", weights_only=True)["families"].keys() == {"blaze", "coco"}
+
+
 def test_training_keeps_the_network_symmetric(folder, tmp_path):
     run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
     begun = run.net.state_in.weight.clone()
@@ -342,6 +369,8 @@ def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
 def test_a_plan_on_recordings_asks_for_them(monkeypatch, tmp_path):
     monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
     with pytest.raises(LgdError, match="as a detector saw them"):
-        command.main(["--plan", "video_detected", "--out", str(tmp_path)])
+        command.main(["--plan", "video_blaze", "--out", str(tmp_path)])
+    with pytest.raises(LgdError, match="keypoints have of their own"):
+        command.main(["--plan", "video_blaze", "--detected", "any.npz", "--out", str(tmp_path)])
     with pytest.raises(LgdError, match="no recordings"):
         command.main(["--mode", "paper", "--detected", "any.npz", "--out", str(tmp_path)])

@@ -13,7 +13,8 @@ from ...keypoints.tracks import Keypoints
 from ...lgd import fitter
 from ...lgd.checkpoint import load_network
 from ...lgd.fitter import FitOptions, fit
-from ...lgd.video import VideoConfig
+from ...lgd.paper import PaperNet
+from ...lgd.video import FAMILIES, VideoConfig, VideoNet
 from ...motion import Motion
 from ...rotations import exp_so3
 from .cases import FOCAL, Case, Soles
@@ -45,7 +46,8 @@ def our_rows() -> list[Row]:
 
 
 class Networks:
-    """The networks under test. Weights come from the files named, else from those that ship.
+    """The networks under test, by mode and family of keypoint layouts. Weights come from the files named, else from those
+    that ship.
 
     A blind row runs weights trained blind where a file of such is given, and else the same network with that input
     zeroed; `blind_trained` tells which.
@@ -54,23 +56,27 @@ class Networks:
     def __init__(
         self, video: Path | None, paper: Path | None, video_blind: Path | None, paper_blind: Path | None
     ):
-        self.plain = {"video": load_network("video", path=video), "paper": load_network("paper", path=paper)}
+        self.plain = _by_family(video, paper)
         self.blind_trained = {"video": video_blind is not None, "paper": paper_blind is not None}
-        blind_video = load_network("video", path=video_blind or video)
-        blind_paper = load_network("paper", path=paper_blind or paper)
-        blind_video.blind = blind_paper.blind = True
-        self.blind = {"video": blind_video, "paper": blind_paper}
+        self.blind = _by_family(video_blind or video, paper_blind or paper)
+        for net in self.blind.values():
+            net.blind = True
 
     @contextlib.contextmanager
     def used(self, blind: bool = False) -> Iterator[None]:
         """Within it `fit` uses these networks."""
         nets = self.blind if blind else self.plain
         before = fitter._network
-        fitter._network = lambda mode, device: nets[mode]
+        fitter._network = lambda mode, device, family=None: nets[mode, family]
         try:
             yield
         finally:
             fitter._network = before
+
+
+def _by_family(video: Path | None, paper: Path | None) -> dict[tuple[str, str | None], VideoNet | PaperNet]:
+    nets = {("video", family): load_network("video", path=video, family=family) for family in FAMILIES}
+    return {**nets, ("paper", None): load_network("paper", path=paper)}
 
 
 def run_row(row: Row, networks: Networks, keypoints: Keypoints, focal: float | None = FOCAL) -> Motion:
