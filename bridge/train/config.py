@@ -118,7 +118,7 @@ PLANS = {
     # (--detected, from `bridge record`) and as many made up: with them all others' weights stay as they are.
     "video_blaze": Plan(
         "video_blaze", "video",
-        (Phase(1500, 4, 96, 7, 2.5e-4, 2e-6, 0.5, 64, 192, halved=True, check_every=250, detected=8),), family="blaze",
+        (Phase(850, 4, 96, 7, 1.5e-4, 2e-6, 0.5, 64, 192, halved=True, check_every=170, detected=8),), family="blaze",
     ),
     "tiny": Plan(
         "tiny", "video",
