@@ -58,9 +58,9 @@ def main(argv: list[str]) -> int:
     if options.export is not None:
         if not (folder / "last.pt").is_file():
             raise LgdError("bad_input", f"There is no run in {folder} to export.", "Name its folder with --out.")
-        run = loop.Run(plan, folder, resume=True, init=None, data=options.data)
+        run = loop.Run(plan, folder, resume=True, init=None, data=options.data, recordings=options.detected)
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
-        run.export(options.export, run.task.validate(run.average.net, phase))
+        run.export(options.export, run.task.validate(run.result(), phase))
         return 0
     wants = any(phase.detected for phase in plan.phases)
     if wants and not options.detected:

@@ -63,6 +63,7 @@ class Plan:
     width: int = 512
     dropout: float = 0.2  # of the paper's networks; published: 0.2
     family: str | None = None  # train weights for this family of keypoint layouts alone, beside those of all (--init)
+    share: float = 1.0  # of the way from those to what was trained, that a family's weights go: rendered people are not people
     blind: bool = False  # without gradients and residuals: the ablation
 
     def as_dict(self) -> dict:
@@ -118,7 +119,7 @@ PLANS = {
     # (--detected, from `bridge record`) and as many made up: with them all others' weights stay as they are.
     "video_blaze": Plan(
         "video_blaze", "video",
-        (Phase(850, 4, 96, 7, 1.5e-4, 2e-6, 0.5, 64, 192, halved=True, check_every=170, detected=8),), family="blaze",
+        (Phase(1500, 4, 96, 7, 2.5e-4, 2e-6, 0.5, 64, 192, halved=True, check_every=250, detected=8),), family="blaze", share=0.5,
     ),
     "tiny": Plan(
         "tiny", "video",

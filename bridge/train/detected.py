@@ -44,7 +44,7 @@ CAMERAS = replace(
 GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
 PIXELS = 1000.0  # a ray: repairing asks for pixels, of whatever size
 FOUND = 0.5  # clips in which somebody is found in less than this share of the frames are not recorded
-CLEAR = 0.03  # m: recordings trained on; on footage of people BlazePose misses by 13 to 35 mm in the median
+CLEAR = 0.05  # m: recordings trained on; where the detector is lost by more than this, there is nothing to learn
 TRUSTED = 0.6  # confidence from which a point counts for where a detector's landmarks lie
 _FLIP = torch.tensor([-1.0, 1.0, 1.0])
 

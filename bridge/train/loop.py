@@ -267,7 +267,7 @@ class Run:
                 self._check(phase, rate, running)
 
     def _check(self, phase: configs.Phase, rate: float, running: dict[str, Tensor]) -> None:
-        figures = self.task.validate(self.average.net, phase)
+        figures = self.task.validate(self.result(), phase)
         row = {
             "phase": self.phase, "iteration": self.iteration, "frames": self.iteration * phase.seen,
             "minutes": round(self.seconds / 60, 1), "rate": rate, "loss": round(float(running["loss"]), 4), **figures,
@@ -278,12 +278,23 @@ class Run:
             self.best = figures["score"]
             self.export(self.folder / "best.pt", figures)
 
+    @torch.no_grad()
+    def result(self) -> nn.Module:
+        """The averaged network; a family's, as far as the plan goes from what all share to what was trained."""
+        if not self.plan.family or self.plan.share == 1:
+            return self.average.net
+        net, begun = copy.deepcopy(self.average.net), self.begun["weights"]
+        for name, value in net.state_dict().items():
+            if value.is_floating_point():
+                value.copy_(begun[name].to(value).lerp(value, self.plan.share))
+        return net
+
     def export(self, path: Path, figures: dict) -> None:
         """The averaged weights in half precision with their configuration, figures and commit; a family's in the file that the run
         began with, beside what all share."""
         weights = {
             name: (value.half() if value.is_floating_point() else value).cpu()
-            for name, value in self.average.net.state_dict().items()
+            for name, value in self.result().state_dict().items()
         }
         told = {"plan": self.plan.as_dict(), "figures": figures, "commit": git_commit()}
         if self.plan.family:

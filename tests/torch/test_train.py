@@ -208,6 +208,13 @@ def test_what_a_family_of_layouts_learns_is_its_own(folder, tmp_path):
     assert torch.equal(nets["blaze"]["step.weight"], own["step.weight"].float())
     assert torch.equal(nets["blaze"]["encoder.0.value.even"], nets[None]["encoder.0.value.even"])
 
+    half = loop.Run(replace(alone, share=0.5), tmp_path / "own", True, None, [folder])
+    half.export(tmp_path / "half.pt", {})
+    middle = torch.load(tmp_path / "half.pt", weights_only=True)["families"]["blaze"]["weights"]["step.weight"].float()
+    ends = [weights["step.weight"].float() for weights in (begun["weights"], own)]
+    assert (ends[1] - ends[0]).abs().max() > 1e-3
+    assert torch.allclose(middle, (ends[0] + ends[1]) / 2, atol=1e-5)
+
     another = replace(alone, family="coco")
     further = loop.Run(another, tmp_path / "coco", False, tmp_path / "own" / "best.pt", [folder])
     further.save()
