@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...body.joints import LIMBS
+from ...body.landmarks import FAMILY
 from ...keypoints.formats import POINT_MIRROR
 from ...keypoints.repair import reject_outliers, repair_swaps
 from ...keypoints.tracks import Keypoints
@@ -83,7 +84,7 @@ def _from_start(case: Case, soles: Soles, networks: Networks, start, hypotheses:
     """Joints (T, 24, 3) about the pelvis from a changed start, after the same repair as `fit`'s."""
     points, confidence, _ = repair_swaps(case.rays.numpy() * FOCAL, case.confidence.numpy())
     confidence = reject_outliers(points, confidence)
-    solver = VideoSolver(networks.plain["video"], soles.body, case.layout)
+    solver = VideoSolver(networks.plain["video", FAMILY[case.layout]], soles.body, case.layout)
     solved = solver.solve(
         torch.as_tensor(points / FOCAL).float(), torch.as_tensor(confidence).float(), focal_known=True, static=True,
         start=start, hypotheses=hypotheses,
