@@ -19,6 +19,7 @@ from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
+from bridge.train.evaluate.stress import start_turned
 from bridge.train.evaluate.targets import verdicts
 
 
@@ -95,6 +96,14 @@ def test_rows_go_through_the_fitter_and_blindness_ends_with_its_row(val, soles):
     for last, blind in (("paper3", "paper_blind"), (LAST, "video_blind")):
         assert not torch.equal(found[last].joints, found[blind].joints)
         assert torch.equal(predict(rows[last], networks, case, soles).joints, found[last].joints)
+
+
+def test_a_start_turned_away_comes_back(val, soles):
+    networks = Networks(None, None, None, None)
+    case = make_cases(val, soles, ("walk",), "clean", 1, 48, 1)[0]
+    row = next(r for r in our_rows() if r.key == LAST)
+    found = start_turned([case], soles, networks, [predict(row, networks, case, soles)])
+    assert 0 < found["start_turned_pa"] < found["usual_pa"] + 10
 
 
 def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, monkeypatch):
