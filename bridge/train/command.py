@@ -70,7 +70,7 @@ def main(argv: list[str]) -> int:
         )  # fmt: skip
     if options.detected and not wants:
         raise LgdError("bad_input", f"The plan {plan.name} trains on no recordings.", "Leave out --detected.")
-    if plan.family and not (options.init or options.resume):
+    if plan.family and not options.init and not (options.resume and (folder / "last.pt").is_file()):
         text = f"The plan {plan.name} trains what {plan.family} keypoints have of their own."
         raise LgdError("bad_input", text, "Name what all share with --init.")
     arguments = (plan, folder, options.resume, options.init, options.data, options.phase, options.detected)

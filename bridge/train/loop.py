@@ -147,6 +147,8 @@ class Run:
             weights = {k: v.float() if v.is_floating_point() else v for k, v in weights_of(export, plan.family).items()}
             self.task.grow(self.net, weights, export["config"])
             try:
+                if plan.family and weights.keys() != self.net.state_dict().keys():
+                    raise RuntimeError("a family's weights stand beside those of the same network")
                 self.net.load_state_dict({**self.net.state_dict(), **weights})  # what the file lacks begins anew
             except RuntimeError as fault:
                 raise LgdError(
