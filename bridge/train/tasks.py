@@ -98,7 +98,8 @@ class VideoTask:
         self._batches: dict[tuple[str, int], Batch] = {}
         self.detections = self.kept = None
         if recordings:
-            self.detections, self.kept = Detections(read(recordings), self.sets, CLEAR).parted(KEPT)
+            self.detections, kept = Detections(read(recordings), self.sets, CLEAR).parted(KEPT)
+            self.kept = kept if len(kept.rays) else None  # fewer than KEPT: all are trained on
 
     def network(self, sampler: Sampler) -> VideoNet:
         net = VideoNet(self.plan.video)

@@ -123,7 +123,7 @@ def test_recordings_are_repaired_as_keypoints_are_before_a_fit(sampler):
     swapped = {name: value.copy() for name, value in recording.items()}
     swapped["rays"][:, 4], swapped["confidence"][:, 4] = recording["rays"][:, 4][:, MIRROR], recording["confidence"][:, 4][:, MIRROR]
     one, other = _repaired(recording), _repaired(swapped)
-    assert (np.abs(one["rays"] - other["rays"]).max((1, 2, 3)) < 1e-5).mean() >= 0.5  # the others are hardly seen
+    assert (np.abs(one["rays"] - other["rays"]).max((1, 2, 3)) < 1e-5).mean() >= 0.5  # where much is hidden, labels are a guess
     swapped["rays"][:, 4] += 0.3 * np.eye(30)[POINT_INDEX["left_wrist"]][:, None]
     wrist = [r["confidence"][:, 4, POINT_INDEX["left_wrist"]] for r in (one, _repaired(swapped))]
     assert (wrist[1] <= wrist[0]).all() and (wrist[1] < 0.5 * wrist[0]).any()
@@ -156,10 +156,12 @@ def test_a_lasting_offset_of_a_landmark_is_taken_out_and_an_error_is_not(exact, 
 def test_training_draws_recordings_beside_what_is_made_up(exact, mocap, sampler, body, tmp_path, monkeypatch):
     save_arrays(tmp_path / "exact.npz", exact[0])
     phase = config.Phase(2, 2, 8, 1, 1e-3, 1e-3, singles=2, firsts=2, detected=3)
-    monkeypatch.setattr(tasks, "KEPT", 5)
     plan = config.Plan("seen", "video", (phase,))
+    few = loop.VideoTask(plan, body, mocap, [tmp_path / "exact.npz"])
+    net = few.network(sampler)
+    assert "detected_s0" not in few.validate(net, phase) and len(few.detections.rays) == 10
+    monkeypatch.setattr(tasks, "KEPT", 5)
     task = loop.VideoTask(plan, body, mocap, [tmp_path / "exact.npz"])
-    net = task.network(sampler)
     drawn = task.draw(net, sampler, phase, generator(0))
     assert [batch.rays.shape[:2] for batch, _ in drawn.batches] == [(2, 8), (2, 1), (2, 1), (3, 8)]
     assert {"detected_s0", "detected_s1", "score"} <= task.validate(net, phase).keys()
