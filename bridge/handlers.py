@@ -125,7 +125,13 @@ def fit(request: dict, task: Task) -> dict:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
             options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal)
         with clock("fit"):
-            motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
+            try:
+                motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
+            except LgdError as error:
+                if error.code != "no_person" or request.get("person") != "all" or world is None:
+                    raise
+                task.warning(f"Person {n} is left out. {error.text}")
+                continue
         if world is None:
             world = motion
         else:

@@ -23,9 +23,11 @@ from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble
 from .checkpoint import load_network
+from .observation import SEEN
+from .paper import SEEN as PAPER_SEEN
 from .resample import SLOW, mean_rate, to_rate
 from .solve_paper import solve_paper
-from .solve_video import VideoSolver
+from .solve_video import FEW, VideoSolver
 
 FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate may be
 
@@ -62,14 +64,13 @@ def fit(
     """Fit one person.
 
     keypoints: one track (P == 1). Returns the Motion and, in paper mode with `trace`, a dict of every step's
-    parameters. Raises LgdError: no_person where nothing is seen, bad_input, setup_incomplete, cancelled.
+    parameters. Raises LgdError: no_person where hardly anything is seen, bad_input, setup_incomplete, cancelled.
     """
     if keypoints.people != 1:
         raise LgdError("bad_input", "A fit takes one person at a time.", "Choose a person.")
-    if not (keypoints.confidence > 0).any():
-        raise LgdError("no_person", "No point of the person is seen in any frame.", "Choose another range or person.")
     if options.steps is not None and not 0 <= options.steps <= 8:
         raise LgdError("bad_input", f"{options.steps} steps were asked for.", "Choose 0 to 8 steps.")
+    _enough(keypoints, options.mode)
     device = pick_device(options.device)
     torch.default_generator.manual_seed(options.seed)  # torch.manual_seed takes a millisecond over devices not in use
     with _threads(keypoints.frames), torch.inference_mode():
@@ -97,6 +98,15 @@ def _fit(
     motion = assemble(keypoints, options.T_world_cam, options.mode, model, data, found, slow)
     motion.betas_per_frame = per_frame
     return motion, trace
+
+
+def _enough(keypoints: Keypoints, mode: str) -> None:
+    """Raises LgdError no_person where no frame shows enough of a body to tell where it is and how it stands."""
+    points = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)[1]
+    most = int((points > (SEEN if mode == "video" else PAPER_SEEN)).sum(-1).max())
+    if most < FEW:
+        text = f"No frame shows more than {most} of the points of the person's body." if most else "The person's body is seen in no frame."
+        raise LgdError("no_person", text, "Choose another range or person, or detect the footage again.")
 
 
 @contextlib.contextmanager

@@ -137,6 +137,19 @@ def test_nothing_seen_is_refused_with_a_sentence():
     assert caught.value.code == "no_person"
 
 
+@pytest.mark.parametrize("mode", ["video", "paper"])
+def test_a_few_points_are_no_person_and_one_frame_with_more_is(mode):
+    keypoints, _ = waving(7)
+    keypoints.confidence[..., 3:] = 0
+    with pytest.raises(LgdError) as caught:
+        fit(keypoints, FitOptions(mode=mode, focal=FOCAL))
+    assert caught.value.code == "no_person" and "3 of the points" in caught.value.text
+    keypoints.confidence[0, 4, 5:9] = 0.9
+    motion, _ = fit(keypoints, FitOptions(mode=mode, focal=FOCAL))
+    for name in ("poses", "trans", "T_world_cam"):
+        assert np.isfinite(getattr(motion, name)).all(), name
+
+
 def test_frames_without_a_person_stay_finite_with_zero_confidence():
     keypoints, _ = waving(60)
     keypoints.confidence[0, 20:35] = 0

@@ -138,6 +138,24 @@ def test_all_people_share_one_world(calls, tmp_path):
     assert second.focal_source == "estimated" and calls[1][1].focal == 555.0
 
 
+def test_of_all_people_one_who_is_hardly_seen_is_left_out(calls, monkeypatch, tmp_path):
+    fitter = sys.modules["bridge.lgd.fitter"]
+    whole = fitter.fit
+
+    def fit(keypoints, *rest):
+        if keypoints.person_ids[0] == 1:
+            raise LgdError("no_person", "Hardly seen.")
+        return whole(keypoints, *rest)
+
+    monkeypatch.setattr(fitter, "fit", fit)
+    result, task = run(tmp_path, tracks(3), person="all")
+    assert [Path(p).name for p in result["motions"]] == ["motion_0.npz", "motion_2.npz"]
+    assert [figure["person"] for figure in result["figures"]] == [0, 2]
+    assert any("Person 1 is left out. Hardly seen." in text for text in task.warnings)
+    with pytest.raises(LgdError, match="Hardly seen"):
+        run(tmp_path, tracks(3), person=1)
+
+
 def test_another_person_alone_stands_in_the_same_world(calls, tmp_path):
     result, _ = run(tmp_path, tracks(2), person=1)
     assert [Path(p).name for p in result["motions"]] == ["motion.npz"] and len(calls) == 2
