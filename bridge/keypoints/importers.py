@@ -17,6 +17,7 @@ from bridge.keypoints.track import make_tracks
 from bridge.keypoints.tracks import DEFAULT_FPS, Keypoints
 
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
+_LARGEST = 1e6  # px: no picture is larger, and no point lies farther away
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
 
@@ -92,6 +93,30 @@ def _points(values, name: str) -> np.ndarray:
     return out
 
 
+def _identity(value: object) -> int | None:
+    """A person's number in the file; None where there is none, and the people are told apart by where they are."""
+    if isinstance(value, list):
+        value = value[0] if len(value) == 1 else None
+    sound = (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 <= value < 2**53
+        and value == int(value)
+    )
+    return int(value) if sound else None
+
+
+def _size(width: object, height: object) -> tuple[int, int] | None:
+    """The picture's size in px, None where the file does not tell one."""
+    sides = [v for v in (width, height) if isinstance(v, int | float) and 1 <= v <= _LARGEST]
+    return (int(sides[0]), int(sides[1])) if len(sides) == 2 else None
+
+
+def _rate(value: object) -> float | None:
+    """Frames a second, None where the file does not tell them."""
+    return float(value) if isinstance(value, int | float) and 0 < value <= _LARGEST else None
+
+
 def _folder(path: Path) -> _Table:
     """OpenPose's one JSON a frame, the frame number being the last number of the file's name."""
     files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
@@ -114,13 +139,8 @@ def _folder(path: Path) -> _Table:
             )
             if not isinstance(values, list):
                 raise _bad(f"{file.name}: a person has no pose_keypoints_2d.")
-            if values:
-                # OpenPose counts a person_id only with its tracker; [-1] means none.
-                identity = person.get("person_id", [-1])
-                identity = identity[0] if isinstance(identity, list) and identity else -1
-                table.add(
-                    frame, _points(values, file.name), None if identity in (-1, None) else int(identity)
-                )
+            if values:  # OpenPose counts a person_id only with its tracker; [-1] means none
+                table.add(frame, _points(values, file.name), _identity(person.get("person_id")))
     return table
 
 
@@ -147,7 +167,7 @@ def _file(path: Path) -> _Table:
         frames = data.get("frames", data.get("landmarks")) if isinstance(data, dict) else data
         if isinstance(frames, list) and frames:
             return _mediapipe(frames, data if isinstance(data, dict) else {}, name)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         if isinstance(error, KeyError):
             raise _bad(f"{name} lacks the entry {error}.") from None
         raise _bad(f"{name} is not built as expected.") from None
@@ -168,8 +188,7 @@ def _coco(data: dict, name: str) -> _Table:
     for n, image in enumerate(images):
         order[image["id"]] = image.get("frame_id", n)
         table.add(order[image["id"]], None)
-        if image.get("width") and image.get("height"):
-            table.size = (int(image["width"]), int(image["height"]))
+        table.size = _size(image.get("width"), image.get("height")) or table.size
     for note in data["annotations"]:
         if not note.get("keypoints"):
             continue
@@ -177,16 +196,18 @@ def _coco(data: dict, name: str) -> _Table:
         # COCO's third number is 0 missing, 1 hidden, 2 seen.
         if set(np.unique(points[:, 2])) <= {0.0, 1.0, 2.0} and (points[:, 2] == 2).any():
             points[:, 2] = np.array([0.0, 0.5, 1.0])[points[:, 2].astype(int)]
-        table.add(order.get(note["image_id"], note["image_id"]), points, note.get("track_id"))
+        table.add(order.get(note["image_id"], note["image_id"]), points, _identity(note.get("track_id")))
     return table
 
 
 def _alphapose(data: list, name: str) -> _Table:
     table, order = _Table(), {}
     for person in data:
-        identity = person.get("idx")
-        identity = int(identity) if isinstance(identity, int | float) else None
-        table.add(_frame_of(person["image_id"], order), _points(person["keypoints"], name), identity)
+        table.add(
+            _frame_of(person["image_id"], order),
+            _points(person["keypoints"], name),
+            _identity(person.get("idx")),
+        )
     return table
 
 
@@ -200,17 +221,20 @@ def _mmpose(data: list, name: str) -> _Table:
             points = np.asarray(person["keypoints"], dtype=float)
             scores = np.asarray(person.get("keypoint_scores", np.ones(len(points))), dtype=float)
             both = np.concatenate([points[:, :2], np.clip(scores, 0, 1)[:, None]], 1)
-            identity = person.get("track_id")
-            table.add(number, _points(both.tolist(), name), None if identity in (None, -1) else int(identity))
+            table.add(number, _points(both.tolist(), name), _identity(person.get("track_id")))
     return table
 
 
 def _mediapipe(frames: list, head: dict, name: str) -> _Table:
     """Per frame 33 landmarks as dicts or rows (x, y, z and perhaps visibility), alone or in a list of people."""
     table = _Table()
-    size: list = head.get("image_size") or [head.get("width"), head.get("height")]
-    table.size = (int(size[0]), int(size[1])) if size and size[0] and size[1] else None
-    table.fps = head.get("fps")
+    size = head.get("image_size")
+    table.size = (
+        _size(*size)
+        if isinstance(size, list) and len(size) == 2
+        else _size(head.get("width"), head.get("height"))
+    )
+    table.fps = _rate(head.get("fps"))
     for number, frame in enumerate(frames):
         table.add(number, None)
         if isinstance(frame, dict):
@@ -257,6 +281,9 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
     size = image_size or table.size
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
+    for rows in frames:
+        for _, p in rows:
+            p[~(np.abs(p[:, :2]) <= _LARGEST).all(-1)] = np.nan
     flat = np.concatenate([p[:, :2] for rows in frames for _, p in rows])
     flat = flat[np.isfinite(flat).all(-1)]
     if not len(flat):

@@ -141,3 +141,49 @@ def test_other_faults(tmp_path):
         read_keypoints(tmp_path / "binary.json")
     with pytest.raises(LgdError, match="layout"):
         read_keypoints(openpose(tmp_path / "o"), layout="coco17")
+
+
+ODD = [None, "x", "", -1, 1e308, float("nan"), float("inf"), [], {}, True, [[]], {"x": 1}, 10**30, -(10**12), 1e30]
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_no_value_in_a_file_is_met_unprepared(tmp_path, value):
+    """Each entry of each kind of file replaced: read without it, or refused with a sentence."""
+    flat = person(0).ravel().tolist()
+    marks = [{"x": 0.1 * i, "y": 0.5, "visibility": 0.9} for i in range(33)]
+    kinds = {
+        "coco": {"images": [{"id": 0, "width": 640, "height": 480}], "annotations": [{"image_id": 0, "keypoints": flat, "track_id": 0}]},
+        "alphapose": [{"image_id": "0.jpg", "keypoints": flat, "idx": 1}],
+        "mmpose": {"instance_info": [{"frame_id": 1, "instances": [{"keypoints": person(0)[:, :2].tolist(), "keypoint_scores": [0.9] * 17, "track_id": 0}]}]},
+        "mediapipe": {"fps": 30, "width": 640, "height": 480, "frames": [{"landmarks": marks}]},
+        "openpose": {"people": [{"person_id": [0], "pose_keypoints_2d": person(0, 0, 25).ravel().tolist()}]},
+    }  # fmt: skip
+    read = 0
+    for kind, whole in kinds.items():
+        for place in places(whole):
+            folder = tmp_path / "openpose"
+            folder.mkdir(exist_ok=True)
+            write(folder / "0.json", replaced(whole, place, value))
+            try:
+                k = read_keypoints(folder if kind == "openpose" else folder / "0.json")
+            except LgdError:
+                continue
+            read += 1
+            assert np.isfinite(k.keypoints).all() and k.keypoints.max() < 1e6 and max(k.image_size) < 1e6 and k.frames <= 2
+    assert read > 5
+
+
+def places(node, above=()):
+    """The path to every entry, of long lists the first two."""
+    inside = node.items() if isinstance(node, dict) else list(enumerate(node))[:2] if isinstance(node, list) else ()
+    for key, below in inside:
+        yield (*above, key)
+        yield from places(below, (*above, key))
+
+
+def replaced(node, place, value):
+    if not place:
+        return value
+    out = node.copy()
+    out[place[0]] = replaced(node[place[0]], place[1:], value)
+    return out
