@@ -14,10 +14,9 @@ from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, get_layout
 from bridge.keypoints.onnx_decode import to_layout
 from bridge.keypoints.track import make_tracks
-from bridge.keypoints.tracks import DEFAULT_FPS, Keypoints
+from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
 
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
-_LARGEST = 1e6  # px: no picture is larger, and no point lies farther away
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
 
@@ -108,13 +107,13 @@ def _identity(value: object) -> int | None:
 
 def _size(width: object, height: object) -> tuple[int, int] | None:
     """The picture's size in px, None where the file does not tell one."""
-    sides = [v for v in (width, height) if isinstance(v, int | float) and 1 <= v <= _LARGEST]
+    sides = [v for v in (width, height) if isinstance(v, int | float) and 1 <= v <= LARGEST]
     return (int(sides[0]), int(sides[1])) if len(sides) == 2 else None
 
 
 def _rate(value: object) -> float | None:
     """Frames a second, None where the file does not tell them."""
-    return float(value) if isinstance(value, int | float) and 0 < value <= _LARGEST else None
+    return float(value) if isinstance(value, int | float) and 0 < value <= LARGEST else None
 
 
 def _folder(path: Path) -> _Table:
@@ -283,7 +282,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
     for rows in frames:
         for _, p in rows:
-            p[~(np.abs(p[:, :2]) <= _LARGEST).all(-1)] = np.nan
+            p[~(np.abs(p[:, :2]) <= LARGEST).all(-1)] = np.nan
     flat = np.concatenate([p[:, :2] for rows in frames for _, p in rows])
     flat = flat[np.isfinite(flat).all(-1)]
     if not len(flat):

@@ -18,6 +18,9 @@ DEFAULT_FPS = 30.0
 SEEN = 0.05
 """A person counts as seen in a frame where the mean confidence of the points reaches this."""
 
+LARGEST = 1e6
+"""px: no picture is larger, and no point that is seen lies farther away."""
+
 _FILE_HINT = (
     "Export the keypoints again, or see the documentation of keypoints.npz for what the file must hold."
 )
@@ -34,7 +37,7 @@ class Keypoints:
     keypoints (P, F, K, 2) px, float32 ((F, K, 2) is taken as one person); confidence (P, F, K) in [0, 1], 0 = not
     seen; image_size (w, h) px; fps or frame_times (F,) s, strictly rising; cam_K (3, 3) or (F, 3, 3) px;
     person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px. Coordinates of unseen points are made 0 where they
-    are not finite. Anything else that does not fit raises LgdError (bad_input) with a sentence.
+    are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """
 
     keypoints: np.ndarray
@@ -73,17 +76,18 @@ class Keypoints:
         if k.shape[0] < 1 or k.shape[1] < 1:
             raise _bad("The keypoints hold no frames or no people.")
         unseen = ~np.isfinite(c) | (c <= 0)
-        if (~np.isfinite(k).all(-1) & ~unseen).any():
-            raise _bad("Some keypoints that are marked as seen have no valid coordinates.")
-        self.keypoints = np.where(np.isfinite(k), k, np.float32(0))
+        valid = np.abs(k) <= LARGEST
+        if (~valid.all(-1) & ~unseen).any():
+            raise _bad("Some keypoints that are marked as seen have no valid coordinates in pixels.")
+        self.keypoints = np.where(valid, k, np.float32(0))
         if c[~unseen].size and float(c[~unseen].max()) > 1.001:
             raise _bad(
                 f"The confidence must lie between 0 and 1; the largest value is {c[~unseen].max():.3g}."
             )
         self.confidence = np.clip(np.where(unseen, np.float32(0), c), 0.0, 1.0)
         size = np.asarray(self.image_size).reshape(-1)
-        if size.shape != (2,) or not np.isfinite(size.astype(float)).all() or (size < 1).any():
-            raise _bad("The image size must be two positive numbers, width and height.")
+        if size.shape != (2,) or not ((size >= 1) & (size <= LARGEST)).all():
+            raise _bad("The image size must be two positive numbers, width and height in pixels.")
         self.image_size = (int(size[0]), int(size[1]))
 
     def _check_time(self):

@@ -53,6 +53,8 @@ def test_unseen_points_may_be_anything():
         ({"keypoints": np.ones((2, 10, 18, 2)), "confidence": np.ones((2, 10, 18))}, "17 points"),
         ({"layout": "mystery"}, "mystery"),
         ({"keypoints": np.full((2, 10, 17, 2), np.nan)}, "no valid coordinates"),
+        ({"keypoints": np.full((2, 10, 17, 2), 1e30)}, "no valid coordinates"),
+        ({"image_size": (1e30, 480)}, "image size"),
         ({"confidence": np.full((2, 10, 17), 80.0)}, "between 0 and 1"),
         ({"image_size": (0, 5)}, "image size"),
         ({"fps": -1}, "frame rate"),
