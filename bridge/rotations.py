@@ -69,9 +69,10 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     rows of frames it takes a third of the time of a batched product of matrices this small."""
     if a.shape[-1] < SHORT:
         return (a[:, :, None] * b).sum(1)
-    out = a[:, 0, None] * b[None, 0]
-    for k in range(1, len(b)):
-        out.addcmul_(a[:, k, None], b[None, k])
+    columns, rows = a[:, :, None].unbind(1), b.unbind()
+    out = columns[0] * rows[0]
+    for column, row in zip(columns[1:], rows[1:], strict=True):
+        out.addcmul_(column, row)
     return out
 
 

@@ -214,14 +214,14 @@ def _search(unsteady: tuple[np.ndarray, np.ndarray], evidence: np.ndarray) -> np
     changed = (bits[:, None] != bits[None]).sum(-1)
     flip = _FLIP * (changed > 0) + _FLIP_GROUP * changed
     count = len(evidence)
-    step = np.zeros((count, 8, 8))
-    bend = np.zeros((count, 8, 8, 8))
-    for g in range(3):
-        b = bits[:, g]
-        step += first[g][:, b[:, None], b[None]]
-        bend += second[g][:, b[:, None, None], b[None, :, None], b[None, None]]
-    step = _LINK / 2 * step
-    bend = _LINK / 2 * bend
+    two = np.zeros((3, 2, 2, 8, 8))  # which of `first` a pair of states costs
+    three = np.zeros((3, 2, 2, 2, 8, 8, 8))
+    a, b, c = np.ogrid[:8, :8, :8]
+    for g, of in enumerate(bits.T):
+        two[g, of[a[..., 0]], of[b[..., 0]], a[..., 0], b[..., 0]] = _LINK / 2
+        three[g, of[a], of[b], of[c], a, b, c] = _LINK / 2
+    step = (first.swapaxes(0, 1).reshape(count, -1) @ two.reshape(-1, 64)).reshape(count, 8, 8)
+    bend = (second.swapaxes(0, 1).reshape(count, -1) @ three.reshape(-1, 512)).reshape(count, 8, 8, 8)
     entering = step + evidence[:, None]
     # Mostly nothing is swapped, and that can be told at once: no labels kept throughout are cheaper than the detector's,
     # and all that changing them could ever gain is less than one change costs.

@@ -55,7 +55,7 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
         net = PaperNet(config["width"])
     weights = weights_of(saved, family)
     try:
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in weights.items()})
+        net.load_state_dict(weights)
     except RuntimeError as fault:
         raise LgdError(
             "setup_incomplete", f"The weights of {mode} mode are of another version than the add-on.",
@@ -66,5 +66,7 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
 
 
 def weights_of(saved: dict, family: str | None) -> dict:
-    """The weights in a file of them that read a family of layouts: its own in place of those that all share."""
-    return {**saved["weights"], **saved.get("families", {}).get(family, {}).get("weights", {})}
+    """The weights in a file of them that read a family of layouts, float32: its own in place of those that all share."""
+    from .precision import unpacked
+
+    return unpacked({**saved["weights"], **saved.get("families", {}).get(family, {}).get("weights", {})})

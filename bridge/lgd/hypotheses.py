@@ -11,7 +11,6 @@ little; that labels are exchanged has the odds they have in training.
 
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +62,7 @@ def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, odds: Tensor) -> Tenso
     joints: (H, T, J, 3) m in the camera's axes, about the pelvis; doubt: (H, T, J) log of the expected error, m;
     misfit: (H, T) reprojection error in nats; odds: (H) prior probability of each hypothesis in a frame, against the others.
     """
-    hypotheses, frames = doubt.shape[:2]
+    hypotheses = len(doubt)
     cost = doubt.sum(-1) + misfit - odds.log()[:, None]
     # Staying costs nothing but what the motion itself is; leaving costs how far the joints jump beyond it.
     scale = doubt.exp()
@@ -73,18 +72,17 @@ def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, odds: Tensor) -> Tenso
     spread = torch.maximum(scale[:, None, 1:], scale[None, :, :-1])
     jump = ((step - usual).clamp_min(0) / spread).sum(-1)
     jump[range(hypotheses), range(hypotheses)] = 0
-    cost_of, jump_of = cost.cpu().numpy(), jump.cpu().numpy()
-    best = cost_of[:, 0]
-    came = np.zeros((frames, hypotheses), int)
-    for t in range(1, frames):
-        total = best[None] + jump_of[:, :, t - 1]
-        came[t] = total.argmin(1)
-        best = total.min(1) + cost_of[:, t]
-    path = np.empty(frames, int)
-    path[-1] = best.argmin()
-    for t in range(frames - 1, 0, -1):
-        path[t - 1] = came[t, path[t]]
-    return torch.as_tensor(path, device=doubt.device)
+    best, *costs = cost.T.tolist()  # plain numbers: arrays this small take longer
+    came = []
+    for now, jumps in zip(costs, jump.permute(2, 0, 1).tolist(), strict=True):
+        totals = [[before + leap for before, leap in zip(best, to, strict=True)] for to in jumps]
+        ends = [min(row) for row in totals]
+        came.append([row.index(end) for row, end in zip(totals, ends, strict=True)])
+        best = [end + here for end, here in zip(ends, now, strict=True)]
+    path = [best.index(min(best))]
+    for sources in reversed(came):
+        path.append(sources[path[-1]])
+    return torch.tensor(path[::-1], device=doubt.device)
 
 
 def pick(state: State, path: Tensor) -> State:

@@ -62,14 +62,13 @@ class Tree:
         none = torch.zeros_like(px)
         arm = torch.stack((none, pz, -py, -pz, none, px, py, -px, none)).unflatten(0, (3, 3))  # v = p x w = arm^T w
         self.kept = []
-        for level, _ in reversed(_LEVELS):
+        for level, above in reversed(_LEVELS):
             m, p = inertia[:, :, level], arm[:, :, level]
             u = times(m[:, 3:], p.transpose(0, 1)) + m[:, :3]  # (6, 3, n, N) M S
             inverse = _inverse(times(p, u[3:]) + u[:3], self.damping[level])
             gain = times(u, inverse)
             m = m - times(gain, u.transpose(0, 1))
-            for child, parent in enumerate(PARENTS[level]):
-                inertia[:, :, parent] += m[:, :, child]
+            inertia.index_add_(2, above, m)
             self.kept.append((u, inverse, gain, p))
         self.inertia = inertia[:, :, 0]  # of the whole body
 
@@ -99,13 +98,12 @@ class Tree:
     def _sweep(self, bias: Tensor, own: Tensor | None = None) -> Tensor:
         """From the tips to the pelvis and back. bias: (6, R, 24, N) of twists; own: (3, R, 24, N) of the joints' own turns."""
         torques = []
-        for (level, _), (_, _, gain, p) in zip(reversed(_LEVELS), self.kept, strict=True):
+        for (level, above), (_, _, gain, p) in zip(reversed(_LEVELS), self.kept, strict=True):
             f = bias[:, :, level]
             torque = times(p, f[3:]) + f[:3]
             torques.append(torque if own is None else torque + own[:, :, level])
             f = f - times(gain, torques[-1])
-            for child, parent in enumerate(PARENTS[level]):
-                bias[:, :, parent] += f[:, :, child]
+            bias.index_add_(2, above, f)
         twists = torch.empty_like(bias)
         twists[:, :, 0] = self._root_twist(bias[:, :, 0])
         for (level, above), (u, inverse, _, p), torque in zip(_LEVELS, reversed(self.kept), reversed(torques), strict=True):

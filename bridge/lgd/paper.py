@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from ..body.smpl import BodyModel, Posed, pull_back
-from ..keypoints.formats import POINT_INDEX
+from ..keypoints.formats import POINT_INDEX, POINTS
 from ..rotations import exp_so3, right_jacobian
+from .precision import rounded
 
 # The 18 points in the paper's order (COCO's with a neck): name of the internal point, SMPL joint or -1 for the surface.
 POINTS18 = (
@@ -39,18 +40,20 @@ class _Layer(nn.Sequential):
         super().__init__(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.PReLU(), nn.Dropout(dropout))
 
 
-class _Halved(nn.Module):
-    """A linear layer whose weights are kept in half precision, as they ship, and widened when they are used: for a single
-    frame nearly all of the time goes into reading them. Layers of one size share in `wide` what they are widened into, so
-    that it stays in the processor's cache."""
+class _Rounded(nn.Module):
+    """A linear layer whose weights are kept in eight bits, as they ship, and widened when they are used: for a single frame
+    nearly all of the time goes into reading them. The layers share in `wide` what they are widened into, so that it stays in the
+    processor's cache."""
 
-    def __init__(self, layer: nn.Linear, wide: dict[torch.Size, Tensor]):
+    def __init__(self, layer: nn.Linear, wide: Tensor):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(layer.weight.half(), requires_grad=False), layer.bias
-        self.wide = wide.setdefault(self.weight.shape, torch.empty_like(layer.weight))
+        weight, scale = rounded(layer.weight.detach())
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale[:, 0])
+        self.bias, self.wide = layer.bias, wide
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, self.wide.copy_(self.weight), self.bias)
+        return torch.addcmul(self.bias, nn.functional.linear(x, self.wide.copy_(self.weight)), self.scale)
 
 
 class _Residual(nn.Module):
@@ -115,11 +118,13 @@ class PaperNet(nn.Module):
                 network[0][0].weight[:, 108:] *= 6
 
     def fuse(self) -> "PaperNet":
-        """For fitting alone: every batch normalisation folded into the layer before it, no dropout, weights in half precision."""
-        wide: dict[torch.Size, Tensor] = {}
+        """For fitting alone: every batch normalisation folded into the layer before it, no dropout, what is in eight bits in the
+        file in eight bits here too."""
+        wide = self.pose_first[0][0].weight.new_empty(self.width, self.width)
         for layer in self.eval().modules():
             if isinstance(layer, _Layer):
-                layer[0] = _Halved(fuse_linear_bn_eval(layer[0], layer[1]), wide)
+                fused = fuse_linear_bn_eval(layer[0], layer[1])
+                layer[0] = _Rounded(fused, wide) if fused.weight.shape == wide.shape else fused
                 del layer[3], layer[1]
         return self
 
@@ -162,13 +167,13 @@ def pose_body(theta: Tensor, betas: Tensor, body: BodyModel) -> Posed:
 
 def points18(posed: Posed) -> Tensor:
     """The paper's 18 points of a posed body (N, 18, 3) m."""
-    rows = [
-        posed.points[..., internal, :] if joint < 0 else posed.joints[..., joint, :]
-        for (_, joint), internal in zip(POINTS18, INTERNAL, strict=True)
-    ]
-    return torch.stack(rows, -2)
+    return torch.cat((posed.points, posed.joints), -2).index_select(-2, ROWS18.to(posed.joints.device))
 
 
+# Where they stand among the internal points and, after these, the joints.
+ROWS18 = torch.tensor(
+    [internal if joint < 0 else len(POINTS) + joint for (_, joint), internal in zip(POINTS18, INTERNAL, strict=True)]
+)
 # The joint each of the 18 points moves with.
 PARENTS18 = torch.tensor([15 if joint < 0 else joint for _, joint in POINTS18])
 

@@ -26,6 +26,7 @@ from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..lgd.checkpoint import weights_of
 from ..lgd.mirror import symmetrise
+from ..lgd.precision import packed
 from . import config as configs
 from .data import Mocap, Sampler, generator, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
@@ -144,7 +145,7 @@ class Run:
             self._load(torch.load(folder / "last.pt", weights_only=True, map_location="cpu"))
         elif init is not None:
             export = self.begun = read_export(init)
-            weights = {k: v.float() if v.is_floating_point() else v for k, v in weights_of(export, plan.family).items()}
+            weights = weights_of(export, plan.family)
             self.task.grow(self.net, weights, export["config"])
             try:
                 if plan.family and weights.keys() != self.net.state_dict().keys():
@@ -292,12 +293,9 @@ class Run:
         return net
 
     def export(self, path: Path, figures: dict) -> None:
-        """The averaged weights in half precision with their configuration, figures and commit; a family's in the file that the run
+        """The averaged weights, packed as they ship, with their configuration, figures and commit; a family's in the file that the run
         began with, beside what all share."""
-        weights = {
-            name: (value.half() if value.is_floating_point() else value).cpu()
-            for name, value in self.result().state_dict().items()
-        }
+        weights = packed(self.result().state_dict())
         told = {"plan": self.plan.as_dict(), "figures": figures, "commit": git_commit()}
         if self.plan.family:
             own = {name: value for name, value in weights.items() if not torch.equal(value, self.begun["weights"][name])}

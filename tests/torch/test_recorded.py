@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What training on a GPU rests on and can be told without one: data drawn ahead, whose devices are trained on, kept halves."""
+"""What training on a GPU rests on and can be told without one: data drawn ahead, whose devices are trained on."""
 
 import pytest
 import torch
 
 from bridge.errors import LgdError
-from bridge.lgd.paper import PaperNet
 from bridge.train import command
 from bridge.train.recorded import Gradients, of_tensors, split, tensors_in
 from bridge.train.tasks import Disturbance, PaperDraw
@@ -45,19 +44,3 @@ def test_gradients_are_of_what_was_drawn_last():
 def test_a_device_that_cannot_be_trained_on_is_a_sentence(arguments, told):
     with pytest.raises(LgdError, match=told):
         command.main(["--plan", "tiny", *arguments])
-
-
-def test_a_fused_network_says_what_it_said():
-    torch.manual_seed(0)
-    net = PaperNet(64, 0.0)
-    for layer in net.modules():
-        if isinstance(layer, torch.nn.BatchNorm1d):
-            layer.running_mean.normal_(std=0.3)
-            layer.running_var.uniform_(0.5, 2)
-    net.eval()
-    points = torch.randn(16, 180)
-    with torch.no_grad():
-        before = net.pose_update(points)
-        net.fuse()
-        assert not any(isinstance(layer, torch.nn.BatchNorm1d) for layer in net.modules())
-        assert torch.allclose(net.pose_update(points), before, atol=3e-3 * float(before.abs().max()))
