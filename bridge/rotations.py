@@ -51,7 +51,7 @@ def log_so3(matrix: Tensor) -> Tensor:
     sine = torch.where(small, torch.ones_like(square), square.clamp_min(1e-24)).sqrt()
     out = sines * torch.where(small, torch.ones_like(sine), torch.atan2(sine, cosine) / sine)[..., None]
     near_half = cosine < -0.99
-    if matrix.is_cuda:  # to ask would wait for the GPU, and cannot be recorded
+    if matrix.device.type != "cpu":  # to ask would wait for a GPU, and cannot be recorded
         out = torch.where(near_half[..., None], _log_of_quaternion(matrix_to_quaternion(matrix)), out)
     elif bool(near_half.any()):
         out[near_half] = _log_of_quaternion(matrix_to_quaternion(matrix[near_half]))

@@ -68,7 +68,7 @@ class Tree:
             inverse = _inverse(times(p, u[3:]) + u[:3], self.damping[level])
             gain = times(u, inverse)
             m = m - times(gain, u.transpose(0, 1))
-            inertia.index_add_(2, above, m)
+            inertia.index_add_(2, above.to(m.device), m)
             self.kept.append((u, inverse, gain, p))
         self.inertia = inertia[:, :, 0]  # of the whole body
 
@@ -103,7 +103,7 @@ class Tree:
             torque = times(p, f[3:]) + f[:3]
             torques.append(torque if own is None else torque + own[:, :, level])
             f = f - times(gain, torques[-1])
-            bias.index_add_(2, above, f)
+            bias.index_add_(2, above.to(f.device), f)
         twists = torch.empty_like(bias)
         twists[:, :, 0] = self._root_twist(bias[:, :, 0])
         for (level, above), (u, inverse, _, p), torque in zip(_LEVELS, reversed(self.kept), reversed(torques), strict=True):
@@ -187,8 +187,8 @@ def clip_step(
     left = errors + tree.seen(tree.solve(errors))
     split = lambda v: v.unflatten(-1, (count, frames)).permute(3, 1, 0, 2, 4).flatten(2)  # noqa: E731
     system = split(errors) @ split(left).transpose(-1, -2)  # (B, 12, 12)
-    if not system.is_cuda:
-        system = system.cpu()  # not all devices solve
+    if system.device.type == "mps":
+        system = system.cpu()  # where it is not sure to be solved
     slope, curvature = system[:, 1:, :1], system[:, 1:, 1:]
     eye = torch.eye(curvature.shape[-1], device=system.device)
     steps = [-torch.linalg.solve_ex(curvature + damping * eye, slope).result for damping in DAMPING_CLIP]  # definite: no check
@@ -219,9 +219,14 @@ _LEVELS = [(slice(level[0], level[-1] + 1), torch.tensor([PARENTS[j] for j in le
 
 def _inverse(matrix: Tensor, damping: Tensor) -> Tensor:
     """Of symmetric (3, 3, ...) matrices plus `damping` (...) on the diagonal, by the adjugate."""
-    (xx, xy, xz), (_, yy, yz), (_, _, zz) = matrix
-    xx, yy, zz = xx + damping, yy + damping, zz + damping
-    axx, axy, axz = yy * zz - yz * yz, xz * yz - xy * zz, xy * yz - xz * yy
-    ayy, ayz, azz = xx * zz - xz * xz, xy * xz - xx * yz, xx * yy - xy * xy
-    parts = torch.stack((axx, axy, axz, axy, ayy, ayz, axz, ayz, azz))
-    return (parts / (xx * axx + xy * axy + xz * axz)).unflatten(0, (3, 3))
+    entries = matrix.flatten(0, 1).clone()
+    entries[::4] += damping
+    a, b, c, d = entries.index_select(0, _FACTORS.to(matrix.device)).unflatten(0, (4, 6))
+    adjugate = (a * b).addcmul_(c, d, value=-1)
+    determinant = (entries[:3] * adjugate[:3]).sum(0)
+    return (adjugate / determinant).index_select(0, _BOTH.to(matrix.device)).unflatten(0, (3, 3))
+
+
+# The adjugate's six entries xx, xy, xz, yy, yz, zz as a b - c d, by where these stand among the matrix's nine; and those nine.
+_FACTORS = torch.tensor([[4, 2, 1, 0, 1, 0], [8, 5, 5, 8, 2, 4], [5, 1, 2, 2, 0, 1], [5, 8, 4, 2, 5, 1]]).flatten()
+_BOTH = torch.tensor([0, 1, 2, 1, 3, 4, 2, 4, 5])

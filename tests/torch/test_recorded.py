@@ -4,7 +4,12 @@
 import pytest
 import torch
 
+from bridge.body.files import load_body
+from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
+from bridge.lgd.observation import observe
+from bridge.lgd.paper import PaperNet
+from bridge.lgd.video import ClipBody, VideoNet
 from bridge.train import command
 from bridge.train.recorded import Gradients, of_tensors, split, tensors_in
 from bridge.train.tasks import Disturbance, PaperDraw
@@ -44,3 +49,21 @@ def test_gradients_are_of_what_was_drawn_last():
 def test_a_device_that_cannot_be_trained_on_is_a_sentence(arguments, told):
     with pytest.raises(LgdError, match=told):
         command.main(["--plan", "tiny", *arguments])
+
+
+def test_both_networks_run_wholly_on_another_device():
+    """On torch's device without numbers, where most operations on tensors of two devices fail as on a GPU."""
+    device = torch.device("meta")
+    body = BodyModel(load_body(), device)
+    offsets, directions, parents = body.landmarks("coco17")
+    count, frames = 2, 70
+    clips = ClipBody(body, offsets.expand(count, -1, -1), directions.expand(count, -1, -1, -1), parents)
+    seen = observe(torch.empty(count, frames, 30, 2, device=device), torch.empty(count, frames, 30, device=device))
+    flag, family = torch.ones(count, device=device), torch.ones(count, 3, device=device)
+    with torch.no_grad():
+        video = VideoNet().to(device)
+        state = video(seen, clips, flag, flag, family, steps=2)[-1]
+        assert state.rotations.device == device and video.touching(state, clips, seen, flag).shape == (count, frames, 6)
+        paper = PaperNet(64).to(device).fuse()
+        last = paper(torch.empty(3, 18, 2, device=device), torch.empty(3, 18, device=device), body)[-1]
+        assert last.joints.device == device and last.joints.shape == (3, 24, 3)
