@@ -133,7 +133,8 @@ def _hold(points: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 def _robust(move: np.ndarray) -> np.ndarray:
     """In [0, 1] for moves (..., 2) in bodies."""
-    square = (move * move).sum(-1) / _SIGMA**2
+    x, y = move[..., 0], move[..., 1]  # a sum over so short an axis takes three times as long
+    square = (x * x + y * y) / _SIGMA**2
     return square / (1.0 + square)
 
 
