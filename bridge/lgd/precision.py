@@ -2,7 +2,7 @@
 """How weights are kept: in half precision, large matrices in whole numbers of eight bits with a scale for every row.
 
 For the published network at its published width that is half of the file, and half of what a single frame has to read; the
-fits move by what is chance in a descent along signs, and are no less accurate (`train/LOG.md`, run 48).
+fits move by what is chance in a descent along signs, and are no less accurate (`train/LOG.md`, after run 48).
 """
 
 import torch

@@ -107,11 +107,6 @@ PLANS = {
         ),
         width=1024, dropout=0.0,
     ),
-    # The steps alone, from what ships (--init): 100 minutes of two cores.
-    "paper_steps": Plan(
-        "paper_steps", "paper", (Phase(6500, 256, 1, 3, 5e-4, 1e-6, check_every=650, updates=True, footage=True),),
-        width=1024, dropout=0.0,
-    ),
     "video_large": Plan(
         "video_large", "video",
         (
