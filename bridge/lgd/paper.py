@@ -41,7 +41,7 @@ class _Layer(nn.Sequential):
 
 
 class _Rounded(nn.Module):
-    """A linear layer whose weights are kept in eight bits, as they ship, and widened when they are used: for a single frame
+    """A linear layer whose weights are kept in eight bits (`precision`) and widened when they are used: for a single frame
     nearly all of the time goes into reading them. The layers share in `wide` what they are widened into, so that it stays in the
     processor's cache."""
 
@@ -118,8 +118,8 @@ class PaperNet(nn.Module):
                 network[0][0].weight[:, 108:] *= 6
 
     def fuse(self) -> "PaperNet":
-        """For fitting alone: every batch normalisation folded into the layer before it, no dropout, what is in eight bits in the
-        file in eight bits here too."""
+        """For fitting alone: every batch normalisation folded into the layer before it, no dropout, matrices between
+        features in eight bits."""
         wide = self.pose_first[0][0].weight.new_empty(self.width, self.width)
         for layer in self.eval().modules():
             if isinstance(layer, _Layer):

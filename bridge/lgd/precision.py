@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How weights are kept: in half precision, large matrices in whole numbers of eight bits with a scale for every row.
+"""How weights are exported: in half precision, large matrices in whole numbers of eight bits with a scale for every row.
+Files that hold halves alone are read as well.
 
 For the published network at its published width that is half of the file, and half of what a single frame has to read; the
 fits move by what is chance in a descent along signs, and are no less accurate (`train/LOG.md`, after run 48).
