@@ -111,7 +111,7 @@ def fit(request: dict, task: Task) -> dict:
         text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {fitter.SLOW:.0f}"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
     motions, traces, figures = [], [], []
-    rest = sorted({0, *people})  # the most prominent person defines the world, once for all
+    rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     world: Motion | None = None
     for n in rest:
         alone = keypoints.person(n)
@@ -128,9 +128,10 @@ def fit(request: dict, task: Task) -> dict:
             try:
                 motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
             except LgdError as error:
-                if error.code != "no_person" or request.get("person") != "all" or world is None:
+                if error.code != "no_person" or people == [n] or (n == rest[-1] and not motions):
                     raise
-                task.warning(f"Person {n} is left out. {error.text}")
+                if n in people:
+                    task.warning(f"Person {n} is left out. {error.text}")
                 continue
         if world is None:
             world = motion

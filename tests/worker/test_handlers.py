@@ -138,22 +138,45 @@ def test_all_people_share_one_world(calls, tmp_path):
     assert second.focal_source == "estimated" and calls[1][1].focal == 555.0
 
 
-def test_of_all_people_one_who_is_hardly_seen_is_left_out(calls, monkeypatch, tmp_path):
+@pytest.fixture
+def hardly_seen(calls, monkeypatch):
+    """The ids of the people who are too little seen to be fitted, to be filled in."""
     fitter = sys.modules["bridge.lgd.fitter"]
-    whole = fitter.fit
+    whole, ids = fitter.fit, set()
 
     def fit(keypoints, *rest):
-        if keypoints.person_ids[0] == 1:
+        if int(keypoints.person_ids[0]) in ids:
             raise LgdError("no_person", "Hardly seen.")
         return whole(keypoints, *rest)
 
     monkeypatch.setattr(fitter, "fit", fit)
+    return ids
+
+
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_of_all_people_one_who_is_hardly_seen_is_left_out(hardly_seen, tmp_path, n):
+    hardly_seen.add(2 - n)  # the last track is the most prominent
     result, task = run(tmp_path, tracks(3), person="all")
-    assert [Path(p).name for p in result["motions"]] == ["motion_0.npz", "motion_2.npz"]
-    assert [figure["person"] for figure in result["figures"]] == [0, 2]
-    assert any("Person 1 is left out. Hardly seen." in text for text in task.warnings)
+    left = [m for m in range(3) if m != n]
+    assert [Path(p).name for p in result["motions"]] == [f"motion_{m}.npz" for m in left]
+    assert [figure["person"] for figure in result["figures"]] == left
+    assert any(f"Person {n} is left out. Hardly seen." in text for text in task.warnings)
+    first, second = (Motion.load(path) for path in result["motions"])
+    assert (first.T_world_cam == second.T_world_cam).all()
     with pytest.raises(LgdError, match="Hardly seen"):
-        run(tmp_path, tracks(3), person=1)
+        run(tmp_path, tracks(3), person=n)
+
+
+def test_a_person_is_fitted_beside_a_more_prominent_one_who_cannot_be(hardly_seen, tmp_path):
+    hardly_seen.add(1)
+    result, task = run(tmp_path, tracks(2), person=1)
+    assert len(result["motions"]) == 1 and not any("left out" in text for text in task.warnings)
+
+
+def test_where_no_one_can_be_fitted_that_is_said(hardly_seen, tmp_path):
+    hardly_seen.update({0, 1, 2})
+    with pytest.raises(LgdError, match="Hardly seen"):
+        run(tmp_path, tracks(3), person="all")
 
 
 def test_another_person_alone_stands_in_the_same_world(calls, tmp_path):
