@@ -44,29 +44,24 @@ def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np
     The linear form weighs near points more; three re-weighted rounds make it the reprojection's least squares.
     Frames with fewer than two points seen are NaN.
     """
-    frames = len(relative)
-    weight = confidence.astype(float).copy()
+    frames, points = rays.shape[:2]
     out = np.full((frames, 3), np.nan)
     enough = (confidence > 0).sum(-1) >= 2
-    depth = np.ones_like(confidence, dtype=float)
-    x, y = rays[..., 0].astype(float), rays[..., 1].astype(float)
+    rays, relative = rays[enough].astype(float), relative[enough]
+    # x (Z + z) = X + rx  ->  X - x Z = x z - rx, likewise for y
+    columns = np.zeros((len(rays), 4, points, 2))  # of the unknowns, and the right side
+    columns[:, 0, :, 0] = columns[:, 1, :, 1] = 1
+    columns[:, 2] = -rays
+    columns[:, 3] = rays * relative[..., 2:] - relative[..., :2]
+    columns = columns.reshape(len(rays), 4, 2 * points)
+    depth = np.ones(rays.shape[:2])
     for _ in range(4):
-        w = weight / depth**2
-        # x (Z + z) = X + rx  ->  X - x Z = x z - rx, likewise for y
-        a = np.zeros((frames, 3, 3))
-        b = np.zeros((frames, 3))
-        right_x = x * relative[..., 2] - relative[..., 0]
-        right_y = y * relative[..., 2] - relative[..., 1]
-        a[:, 0, 0] = a[:, 1, 1] = w.sum(-1)
-        a[:, 0, 2] = a[:, 2, 0] = -(w * x).sum(-1)
-        a[:, 1, 2] = a[:, 2, 1] = -(w * y).sum(-1)
-        a[:, 2, 2] = (w * (x * x + y * y)).sum(-1)
-        b[:, 0], b[:, 1] = (w * right_x).sum(-1), (w * right_y).sum(-1)
-        b[:, 2] = -(w * (x * right_x + y * right_y)).sum(-1)
-        a[enough] += 1e-9 * np.eye(3)
-        out[enough] = np.linalg.solve(a[enough], b[enough][..., None])[..., 0]
-        out[enough, 2] = np.clip(out[enough, 2], 0.2, 1e3)
-        depth = np.maximum(np.nan_to_num(out[:, None, 2] + relative[..., 2], nan=1.0), 0.1)
+        weighted = columns[:, :3] * np.repeat(confidence[enough] / depth**2, 2, axis=1)[:, None]
+        system = np.einsum("fik,fjk->fij", weighted, columns)
+        place = np.linalg.solve(system[..., :3] + 1e-9 * np.eye(3), system[..., 3:])[..., 0]
+        place[:, 2] = np.clip(place[:, 2], 0.2, 1e3)
+        depth = np.maximum(place[:, None, 2] + relative[..., 2], 0.1)
+    out[enough] = place
     return out
 
 

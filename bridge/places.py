@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 import traceback
+from functools import lru_cache
 from pathlib import Path
 
 BRIDGE = Path(__file__).resolve().parent
@@ -26,6 +27,7 @@ def user_folder() -> Path:
     return base / "lgd_blender_addon"
 
 
+@lru_cache(maxsize=1)
 def version() -> str:
     """The version in the extension's manifest, which lies beside `bridge` in the zip and in the add-on in a checkout."""
     for folder in (BRIDGE.parent, BRIDGE.parent / "lgd_blender_addon"):

@@ -7,35 +7,28 @@ from torch import Tensor
 SHORT = 32  # frames: below, the number of operations is what takes time
 
 
+_SKEW = torch.tensor([[0, 0, 0, 0, 0, -1.0, 0, 1, 0], [0, 0, 1, 0, 0, 0, -1, 0, 0], [0, -1, 0, 1, 0, 0, 0, 0, 0]])
+
+
 def skew(v: Tensor) -> Tensor:
     """Cross-product matrix. v: (..., 3). Returns (..., 3, 3) with skew(v) @ x = v x x."""
-    x, y, z = v.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    return (v @ _SKEW.to(v)).unflatten(-1, (3, 3))
 
 
-def _sinc_terms(angle_squared: Tensor) -> tuple[Tensor, Tensor]:
-    """sin(t)/t and (1-cos t)/t^2 with their Taylor series near zero, so that gradients stay finite."""
-    small = angle_squared < 1e-6
-    safe = torch.where(small, torch.ones_like(angle_squared), angle_squared)
-    angle = safe.sqrt()
-    a = torch.where(small, 1 - angle_squared / 6, torch.sin(angle) / angle)
-    b = torch.where(small, 0.5 - angle_squared / 24, (1 - torch.cos(angle)) / safe)
-    return a, b
+def _rodrigues(v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """|v|^2, sin|v| / |v| and (1 - cos|v|) / |v|^2 of v (..., 3), each (..., 1); finite, as their gradients, where v is zero."""
+    square = (v * v).sum(-1, keepdim=True)
+    angle = square.clamp_min(1e-12).sqrt()
+    half = 0.5 * angle
+    of_half = half.sin() / half
+    return square, angle.sin() / angle, 0.5 * of_half * of_half
 
 
 def exp_so3(v: Tensor) -> Tensor:
     """Rotation matrix of an axis-angle vector (Rodrigues). v: (..., 3) rad. Returns (..., 3, 3)."""
-    a, b = _sinc_terms((v * v).sum(-1))
-    x, y, z = v.unbind(-1)
-    ax, ay, az = a * x, a * y, a * z
-    bx, by, bz = b * x, b * y, b * z
-    rows = (
-        1 - by * y - bz * z, bx * y - az, bx * z + ay,
-        bx * y + az, 1 - bx * x - bz * z, by * z - ax,
-        bx * z - ay, by * z + ax, 1 - bx * x - by * y,
-    )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    square, a, b = _rodrigues(v)
+    outer = (b * v)[..., None] * v[..., None, :]
+    return torch.addcmul(outer, a[..., None], skew(v)) + (1 - b * square)[..., None] * torch.eye(3, dtype=v.dtype, device=v.device)
 
 
 def log_so3(matrix: Tensor) -> Tensor:
@@ -94,17 +87,13 @@ def components_last(v: Tensor, lead: torch.Size) -> Tensor:
     return v.unflatten(0, lead) if lead else v[0]
 
 
-def right_jacobian(v: Tensor) -> Tensor:
-    """J with exp(v + d) = exp(v) exp(J d) to first order. v: (..., 3) rad. Returns (..., 3, 3)."""
-    t2 = (v * v).sum(-1)
-    small = t2 < 1e-6
-    safe = torch.where(small, torch.ones_like(t2), t2)
-    angle = safe.sqrt()
-    b = torch.where(small, 0.5 - t2 / 24, (1 - torch.cos(angle)) / safe)
-    c = torch.where(small, 1 / 6 - t2 / 120, (angle - torch.sin(angle)) / (safe * angle))
-    k = skew(v)
-    eye = torch.eye(3, dtype=v.dtype, device=v.device)
-    return eye - b[..., None, None] * k + c[..., None, None] * (k @ k)
+def gradient_of_vector(v: Tensor, turn: Tensor) -> Tensor:
+    """Gradient of an energy with respect to an axis-angle vector v (..., 3) rad, from its gradient `turn` (..., 3) with respect to
+    w in exp(v) exp(w): the right Jacobian transposed."""
+    square, a, b = _rodrigues(v)
+    across = torch.linalg.cross(v, turn)
+    c = (1 - a) / square.clamp_min(1e-12)
+    return turn + b * across + c * torch.linalg.cross(v, across)
 
 
 def from_6d(six: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from ..rotations import components_first, components_last, cross, times
+from ..rotations import SHORT, components_first, components_last, cross, times
 from . import joints as J
 from .landmarks import landmark_offsets, sole_offsets
 
@@ -42,6 +43,8 @@ class Shaped:
         rest and offsets must broadcast against rotations' leading dimensions.
         """
         lead = rotations.shape[:-3]
+        if lead.numel() < SHORT:
+            return self._posed_few(rotations, pelvis)
         rotations = components_first(rotations, lead, 3).permute(1, 2, 0, 3)
         bones = components_first(self.rest - self.rest[..., _PARENTS_0, :], lead, 2).transpose(0, 1)
         # [rotation | bone], so that one product turns both; SMPL numbers its joints level by level.
@@ -62,6 +65,23 @@ class Shaped:
             components_last(frames.permute(2, 0, 1, 3), lead),
         )  # fmt: skip
 
+    def _posed_few(self, rotations: Tensor, pelvis: Tensor | None) -> Posed:
+        """`posed` in a third of the operations and several times the arithmetic: every joint's frame times the frame of the
+        joint 1, 2, 4 and 8 levels above it."""
+        lead, device = rotations.shape[:-3], rotations.device
+        places = (self.rest - self.rest[..., _PARENTS_0, :]).expand(*lead, 24, 3)  # the pelvis's is zero
+        if pelvis is not None:
+            places = torch.cat((places[..., :1, :] + pelvis[..., None, :], places[..., 1:, :]), -2)
+        frames = F.pad(torch.cat((rotations, places[..., None]), -1), (0, 0, 0, 1, 0, 1))  # a row more, a joint more
+        frames = (frames + _AFFINE.to(frames)).reshape(-1, 25, 4, 4)
+        for above in _JUMPS:
+            over = frames.index_select(1, above.to(device)).view(-1, 4, 4)
+            frames = torch.bmm(over, frames.view(-1, 4, 4)).view(-1, 25, 4, 4)
+        frames = frames.unflatten(0, lead) if lead else frames[0]
+        offsets = F.pad(self.offsets, (0, 1), value=1.0)
+        points = (frames.index_select(-3, self.parents) * offsets[..., None, :]).sum(-1)[..., :3]
+        return Posed(frames[..., :24, :3, 3], points, frames[..., :24, :3, :3])
+
 
 _PARENTS_0 = torch.tensor([max(p, 0) for p in J.PARENTS])
 
@@ -78,6 +98,20 @@ def _levels() -> list[tuple[slice, slice | Tensor]]:
 
 
 _LEVELS = _levels()
+
+
+def _jumps() -> list[Tensor]:
+    """For every joint, and one more that stands still, the joint 1, 2, 4 and 8 levels above it; the one more where there is none."""
+    above, out = [J.PARENTS[j] if j else 24 for j in range(24)] + [24], []
+    while min(above) < 24:
+        out.append(torch.tensor(above))
+        above = [above[a] for a in above]
+    return out
+
+
+_JUMPS = _jumps()
+_AFFINE = F.pad(torch.eye(4)[None], (0, 0, 0, 0, 24, 0))  # of the joint that stands still, and the last row of all
+_AFFINE[:24, 3, 3] = 1
 
 
 def _below() -> np.ndarray:
@@ -100,6 +134,11 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     A turn w of joint j moves a point x of its subtree by (G_j w) x (x - p_j).
     """
     lead = forces.shape[:-2]
+    if lead.numel() < SHORT:
+        on = torch.cat((forces, torch.linalg.cross(points, forces)), -1)
+        force, moment = (BELOW.to(forces)[:, parents] @ on).split(3, -1)
+        torque = moment - torch.linalg.cross(posed.joints, force)
+        return (posed.world * torque[..., None]).sum(-2), force
     first = lambda v: components_first(v, lead, 2).transpose(0, 1)  # noqa: E731
     forces, points = first(forces), first(points)  # (3, K, N)
     force, moment = (BELOW.to(forces)[:, parents] @ torch.cat((forces, cross(points, forces)))).split(3)
@@ -107,6 +146,11 @@ def pull_back(posed: Posed, points: Tensor, parents: Tensor, forces: Tensor) -> 
     world = components_first(posed.world, lead, 3).permute(2, 1, 0, 3)  # transposed
     turn = times(world, torque[:, None])[:, 0]
     return components_last(turn.transpose(0, 1), lead), components_last(force.transpose(0, 1), lead)
+
+
+def _along(directions: Tensor, betas: Tensor) -> Tensor:
+    """What betas (..., 10) make of shape directions (K, 3, 10): (..., K, 3)."""
+    return (betas @ directions.flatten(0, 1).T).unflatten(-1, directions.shape[:2])
 
 
 class BodyModel:
@@ -130,7 +174,7 @@ class BodyModel:
 
     def rest_joints(self, betas: Tensor) -> Tensor:
         """Rest joints (..., 24, 3) m for betas (..., 10)."""
-        return self.joint_template + torch.einsum("jck,...k->...jc", self.joint_shapes, betas)
+        return self.joint_template + _along(self.joint_shapes, betas)
 
     def landmarks(self, layout: str) -> tuple[Tensor, Tensor, Tensor]:
         """Landmarks of the internal point set for a keypoint layout.
@@ -153,7 +197,7 @@ class BodyModel:
         """The rest skeleton and landmark offsets for betas (..., 10) and a keypoint layout."""
         offsets, directions, parents = self.landmarks(layout)
         return Shaped(
-            self.rest_joints(betas), offsets + torch.einsum("kcb,...b->...kc", directions, betas), parents
+            self.rest_joints(betas), offsets + _along(directions, betas), parents
         )
 
     def vertices(self, rotations: Tensor, betas: Tensor, trans: Tensor) -> Tensor:

@@ -104,8 +104,8 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
             doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])
             rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
             pelvis = contact.anchor_root(pelvis, soles, contacts, doubt, slip=0.004 / rate)
-    if T_world_cam is None:
-        world = _world(world[2, :3], pelvis, soles, seen, times, read)
+            if T_world_cam is None:
+                world = _world(world[2, :3], pelvis, soles, seen, times, read)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
 from ..body.smpl import BodyModel, Posed, pull_back
 from ..keypoints.formats import POINT_INDEX, POINTS
-from ..rotations import exp_so3, right_jacobian
+from ..rotations import exp_so3, gradient_of_vector
 from .precision import rounded
 
 # The 18 points in the paper's order (COCO's with a neck): name of the internal point, SMPL joint or -1 for the surface.
@@ -33,27 +34,12 @@ FOCAL, DISTANCE, RATE, SEEN = 256.0, 6.0, 0.1, 0.01
 # Body's y-up frame to OpenCV's camera frame: a half turn about x.
 TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 Y_DOWN = torch.tensor([1.0, -1.0])
+OUTWARD = torch.tensor([-1.0, 1.0])[:, None, None, None]  # of a box's lower and upper corner
 
 
 class _Layer(nn.Sequential):
     def __init__(self, inputs: int, width: int, dropout: float):
         super().__init__(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.PReLU(), nn.Dropout(dropout))
-
-
-class _Rounded(nn.Module):
-    """A linear layer whose weights are kept in eight bits (`precision`) and widened when they are used: for a single frame
-    nearly all of the time goes into reading them. The layers share in `wide` what they are widened into, so that it stays in the
-    processor's cache."""
-
-    def __init__(self, layer: nn.Linear, wide: Tensor):
-        super().__init__()
-        weight, scale = rounded(layer.weight.detach())
-        self.register_buffer("weight", weight)
-        self.register_buffer("scale", scale[:, 0])
-        self.bias, self.wide = layer.bias, wide
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.addcmul(self.bias, nn.functional.linear(x, self.wide.copy_(self.weight)), self.scale)
 
 
 class _Residual(nn.Module):
@@ -71,6 +57,46 @@ def _network(inputs: int, outputs: int, width: int, dropout: float) -> nn.Sequen
     )
 
 
+class _Rounded(nn.Module):
+    """A linear layer whose weights are kept in eight bits (`precision`) and widened when they are used: for a single frame
+    nearly all of the time goes into reading them. The layers share in `wide` what they are widened into, so that it stays in the
+    processor's cache."""
+
+    def __init__(self, layer: nn.Linear, wide: Tensor):
+        super().__init__()
+        weight, scale = rounded(layer.weight.detach())
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale[:, 0])
+        self.register_buffer("wide", wide, persistent=False)
+        self.bias = layer.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addcmul(self.bias, F.linear(x, self.wide.copy_(self.weight)), self.scale)
+
+
+class _Fused(nn.Module):
+    """One of the networks for fitting alone: every batch normalisation folded into the layer before it, no dropout, matrices
+    between features in eight bits, and no modules within modules, whose calls a single frame can tell."""
+
+    def __init__(self, network: nn.Sequential, wide: Tensor):
+        super().__init__()
+        layers = [layer for layer in network.modules() if isinstance(layer, _Layer)]
+        first, *hidden = (fuse_linear_bn_eval(layer[0], layer[1]) for layer in layers)
+        self.first, self.last = first, network[-1]
+        self.hidden = nn.ModuleList(_Rounded(layer, wide) for layer in hidden)
+        self.slopes = [float(layer[2].weight) for layer in layers]
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *slopes = self.slopes
+        x = F.leaky_relu(self.first.forward(x), first)
+        y = x
+        for k, (layer, slope) in enumerate(zip(self.hidden, slopes, strict=True)):
+            y = F.leaky_relu(layer.forward(y), slope)
+            if k % 2:  # the end of a residual block
+                x = y = x + y
+        return self.last.forward(x)
+
+
 @dataclass
 class Estimate:
     """theta (N, 72) rad; betas (N, 10); joints (N, 24, 3) m about SMPL's origin, camera axes; points (N, 18, 2) as
@@ -84,25 +110,36 @@ class Estimate:
     reprojection: Tensor
 
 
-def _box(points: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Corners (N, 1, 2) and longer side (N, 1, 1) of the points seen."""
-    far = torch.full_like(points, 1e9)
-    low = torch.where(seen[..., None], points, far).amin(-2, keepdim=True)
-    high = torch.where(seen[..., None], points, -far).amax(-2, keepdim=True)
-    return low, high, (high - low).amax(-1, keepdim=True).clamp_min(1e-6)
+@dataclass
+class _View:
+    """Points in the paper's image. pixels: (N, 18, 2); points: (N, 18, 2) as normalised, 0.5 where not seen; edges: (2, N, 1, 2)
+    the lower and the upper corner of the box of those seen; size: (N, 1, 2) from one to the other; side: (N, 1, 1) the longer."""
+
+    pixels: Tensor
+    points: Tensor
+    edges: Tensor
+    size: Tensor
+    side: Tensor
 
 
-def _share(hit: Tensor, dim: int) -> Tensor:
-    """Ones over their number along `dim`: several points at an edge share its motion."""
-    hit = hit.float()
-    return hit / hit.sum(dim, keepdim=True).clamp_min(1)
+def _view(pixels: Tensor, seen: Tensor) -> _View:
+    """Box normalisation to [0, 1]. pixels: (N, 18, 2); seen: (N, 18, 1) bool."""
+    low = torch.where(seen, pixels, 1e9).amin(-2, keepdim=True)
+    high = torch.where(seen, pixels, -1e9).amax(-2, keepdim=True)
+    size = high - low
+    side = size.amax(-1, keepdim=True).clamp_min(1e-6)
+    normal = torch.where(seen, (pixels - (low + high) / 2) / side + 0.5, 0.5)
+    return _View(pixels, normal, torch.stack((low, high)), size, side)
 
 
 def normalise(points: Tensor, seen: Tensor) -> Tensor:
     """Box normalisation to [0, 1]. points: (N, 18, 2); seen: (N, 18) bool; points not seen become 0.5."""
-    low, high, side = _box(points, seen)
-    scaled = (points - (low + high) / 2) / side + 0.5
-    return torch.where(seen[..., None] & seen.any(-1)[:, None, None], scaled, torch.full_like(scaled, 0.5))
+    return _view(points, seen[..., None]).points
+
+
+def _share(hit: Tensor, dim: int) -> Tensor:
+    """Ones over their number along `dim`: several points at an edge share its motion."""
+    return hit / hit.sum(dim, keepdim=True).clamp_min(1)
 
 
 class PaperNet(nn.Module):
@@ -118,14 +155,11 @@ class PaperNet(nn.Module):
                 network[0][0].weight[:, 108:] *= 6
 
     def fuse(self) -> "PaperNet":
-        """For fitting alone: every batch normalisation folded into the layer before it, no dropout, matrices between
-        features in eight bits."""
+        """For fitting alone (`_Fused`)."""
+        self.eval()
         wide = self.pose_first[0][0].weight.new_empty(self.width, self.width)
-        for layer in self.eval().modules():
-            if isinstance(layer, _Layer):
-                fused = fuse_linear_bn_eval(layer[0], layer[1])
-                layer[0] = _Rounded(fused, wide) if fused.weight.shape == wide.shape else fused
-                del layer[3], layer[1]
+        for name in ("pose_first", "shape_first", "pose_update", "shape_update"):
+            setattr(self, name, _Fused(getattr(self, name), wide))
         return self
 
     def forward(
@@ -137,8 +171,9 @@ class PaperNet(nn.Module):
         keypoints: (N, 18, 2) px or rays, y down; confidence: (N, 18); start: (theta (N, 72), betas (N, 10)) instead of
         the first networks' estimate.
         """
-        seen = confidence >= SEEN
-        x = normalise(keypoints, seen)
+        seen = (confidence >= SEEN)[..., None]
+        weight = confidence[..., None]
+        x = _view(keypoints, seen).points
         flat = x.flatten(1)
         if start is None:
             theta, betas = self.pose_first(flat), self.shape_first(flat)
@@ -147,10 +182,13 @@ class PaperNet(nn.Module):
         estimates = []
         for k in range(steps + 1):
             posed = pose_body(theta, betas, body)
-            estimates.append(_estimate(theta, betas, posed, x, confidence, seen))
+            points3d = points18(posed)
+            view = _view(project_fixed(points3d), seen)
+            error = ((view.points - x).abs() * weight).mean((-1, -2))
+            estimates.append(Estimate(theta, betas, posed.joints * TO_CAMERA.to(theta).diagonal(), view.points, points3d, error))
             if k == steps:
                 break
-            gradient = reprojection_gradient(theta, posed, x, confidence, seen)
+            gradient = _gradient(theta, posed, points3d, view, x, weight * seen)
             if self.blind:
                 gradient = torch.zeros_like(gradient)
             features = torch.cat((flat, theta.detach(), gradient), -1)
@@ -181,40 +219,32 @@ PARENTS18 = torch.tensor([15 if joint < 0 else joint for _, joint in POINTS18])
 def project_fixed(points: Tensor) -> Tensor:
     """The paper's camera: (N, 18, 3) m, y up, to (N, 18, 2) px, y down."""
     depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
-    return FOCAL * points[..., :2] / depth * Y_DOWN.to(points)
+    return points[..., :2] * (FOCAL * Y_DOWN.to(points)) / depth
 
 
-def _estimate(theta, betas, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Estimate:
-    points3d = points18(posed)
-    points = normalise(project_fixed(points3d), seen)
-    error = ((points - x).abs() * confidence[..., None]).mean((-1, -2))
-    return Estimate(theta, betas, posed.joints @ TO_CAMERA.to(theta), points, points3d, error)
-
-
-@torch.no_grad()
 def reprojection_gradient(theta: Tensor, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Tensor:
     """Gradient (N, 72) of each frame's confidence-weighted mean L1 reprojection error with respect to the pose.
 
     The mean runs over the 36 coordinates of a frame: the published code's batch mean times the batch size. The box
     normalisation is differentiated too.
     """
-    points = points18(posed)
-    pixels = project_fixed(points)
-    low, high, side = _box(pixels, seen)
-    scaled = (pixels - (low + high) / 2) / side
-    pull = torch.sign(scaled + 0.5 - x) * (confidence * seen / x[0].numel())[..., None]
+    points3d, seen = points18(posed), seen[..., None]
+    return _gradient(theta, posed, points3d, _view(project_fixed(points3d), seen), x, confidence[..., None] * seen)
+
+
+@torch.no_grad()
+def _gradient(theta: Tensor, posed: Posed, points3d: Tensor, view: _View, x: Tensor, weight: Tensor) -> Tensor:
+    """`reprojection_gradient` of a body as it is seen. weight: (N, 18, 1) confidence, 0 where not seen."""
+    pull = torch.sign(view.points - x) * (weight / x[0].numel())
     # A point at the box's edge also moves the box's centre, and stretches it along its longer side.
-    at_low, at_high = (_share((pixels == edge) & seen[..., None], -2) for edge in (low, high))
-    longer = _share(high - low == side, -1)
-    shift = (at_low + at_high) * pull.sum(-2, keepdim=True) / 2
-    stretch = (at_high - at_low) * longer * (pull * scaled).sum((-1, -2), keepdim=True)
-    force2 = (pull - shift - stretch) / side
-    depth = (DISTANCE - points[..., 2:]).clamp_min(0.5)
-    force2 = force2 * FOCAL * Y_DOWN.to(force2) / depth
-    force = torch.cat((force2, (force2 * points[..., :2]).sum(-1, keepdim=True) / depth), -1)
-    turn, _ = pull_back(posed, points, PARENTS18.to(force.device), force)
-    jacobian = right_jacobian(theta.unflatten(-1, (24, 3)))
-    return (jacobian.transpose(-1, -2) @ turn[..., None]).squeeze(-1).flatten(1)
+    at_edges = _share((view.pixels == view.edges) & (weight > 0), -2)
+    stretch = _share(view.size == view.side, -1) * (pull * (view.points - 0.5)).sum((-1, -2), keepdim=True)
+    at_edge = pull.sum(-2, keepdim=True) / 2 + OUTWARD.to(stretch) * stretch
+    depth = (DISTANCE - points3d[..., 2:]).clamp_min(0.5)
+    across = (pull - (at_edges * at_edge).sum(0)) * (FOCAL * Y_DOWN.to(theta)) / (view.side * depth)
+    force = torch.cat((across, (across * points3d[..., :2]).sum(-1, keepdim=True) / depth), -1)
+    turn, _ = pull_back(posed, points3d, PARENTS18.to(force.device), force)
+    return gradient_of_vector(theta.unflatten(-1, (24, 3)), turn).flatten(1)
 
 
 def select_points(keypoints: Tensor, confidence: Tensor) -> tuple[Tensor, Tensor]:

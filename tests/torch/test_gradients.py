@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The closed-form gradients that the learned steps are fed equal automatic differentiation."""
 
+import pytest
 import torch
 
+from bridge.body import smpl
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel, pull_back
 from bridge.lgd import paper
@@ -10,7 +12,7 @@ from bridge.lgd.energy import EPS_POINT, _lasting, feedback
 from bridge.lgd.newton import DAMPING_CLIP, Solution, Tree, clip_step, usual_damping
 from bridge.lgd.observation import PERSON, locate_pelvis, observe, place_pelvis, project
 from bridge.lgd.video import ClipBody
-from bridge.rotations import exp_so3, from_6d, log_so3, right_jacobian, to_6d
+from bridge.rotations import exp_so3, from_6d, gradient_of_vector, log_so3, to_6d
 
 
 def body() -> BodyModel:
@@ -30,12 +32,30 @@ def test_exponential_and_logarithm_invert_each_other_near_zero_and_near_pi():
     assert torch.allclose(from_6d(to_6d(exp_so3(axis))), exp_so3(axis), atol=1e-9)
 
 
-def test_right_jacobian_is_the_derivative_of_the_exponential():
+def test_the_gradient_of_an_axis_angle_vector_follows_from_that_of_a_turn():
     torch.manual_seed(1)
-    vector, step = torch.randn(50, 3).double(), torch.randn(50, 3).double() * 1e-6
-    moved = log_so3(exp_so3(vector).transpose(-1, -2) @ exp_so3(vector + step))
-    predicted = (right_jacobian(vector) @ step[..., None]).squeeze(-1)
-    assert torch.allclose(moved, predicted, atol=1e-10)
+    for size in (0.0, 1e-7, 1e-3, 1.0, 3.0):
+        vector, step = size * torch.randn(50, 3).double(), torch.randn(50, 3).double() * 1e-6
+        turn = torch.randn(50, 3).double()
+        moved = log_so3(exp_so3(vector).transpose(-1, -2) @ exp_so3(vector + step))
+        predicted = (gradient_of_vector(vector, turn) * step).sum(-1)
+        assert torch.allclose((turn * moved).sum(-1), predicted, atol=1e-10), size
+
+
+@pytest.mark.parametrize("lead", [(), (7,), (2, 3)])
+def test_few_frames_and_many_are_posed_and_pulled_back_the_same(lead, monkeypatch):
+    torch.manual_seed(6)
+    shaped = body().shaped(torch.randn(*lead, 10), "coco17")
+    rotations, pelvis, force = random_rotations(*lead, 24, size=1.0), torch.randn(*lead, 3), torch.randn(*lead, 30, 3)
+    found = []
+    for short in (0, 32):
+        monkeypatch.setattr(smpl, "SHORT", short)
+        for at in (pelvis, None):
+            posed = shaped.posed(rotations, at)
+            found.append((posed.joints, posed.points, posed.world, *pull_back(posed, posed.points, shaped.parents, force)))
+    for few, many in zip(found[:2], found[2:], strict=True):
+        for a, b in zip(few, many, strict=True):
+            assert a.shape == b.shape and torch.allclose(a, b, atol=1e-5)
 
 
 def test_pull_back_equals_autograd():

@@ -64,6 +64,6 @@ def test_both_networks_run_wholly_on_another_device():
         video = VideoNet().to(device)
         state = video(seen, clips, flag, flag, family, steps=2)[-1]
         assert state.rotations.device == device and video.touching(state, clips, seen, flag).shape == (count, frames, 6)
-        paper = PaperNet(64).to(device).fuse()
+        paper = PaperNet(64).fuse().to(device)
         last = paper(torch.empty(3, 18, 2, device=device), torch.empty(3, 18, device=device), body)[-1]
         assert last.joints.device == device and last.joints.shape == (3, 24, 3)
