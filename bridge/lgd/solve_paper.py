@@ -14,8 +14,10 @@ from ..keypoints.tracks import Keypoints
 from ..rotations import exp_so3, log_so3
 from . import paper
 from .assemble import Found, reprojection_px
+from .observation import look_at
 
 PAPER_BATCH = 4096
+HIPS = [POINT_INDEX["left_hip"], POINT_INDEX["right_hip"]]
 
 
 def solve_paper(
@@ -48,10 +50,9 @@ def solve_paper(
     seen = confidence.sum(-1)
     weight = torch.as_tensor(seen / max(seen.sum(), 1e-9), dtype=torch.float32)
     one = (shapes_found[-1] * weight[:, None]).sum(0) if betas is None else torch.as_tensor(betas).float()
-    rotations = exp_so3(theta[-1].unflatten(-1, (24, 3)))
-    # The paper's body is y-up before its camera; frames in which nobody is seen hold the last pose that was.
-    rotations[:, 0] = paper.TO_CAMERA @ rotations[:, 0]
-    rotations = rotations[torch.as_tensor(_held(seen > 0))]
+    to_camera = _from_papers_camera(rays.cpu(), confidence)
+    rotations = _in_camera(theta[-1], to_camera)
+    rotations = rotations[torch.as_tensor(_held(seen > 0))]  # frames in which nobody is seen hold the last pose that was
     placed = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
     trunk = rotations[:, 0].numpy() @ np.array([0.0, 1.0, 0.0])
     upright = np.arccos(np.clip(-trunk[:, 1], -1, 1)) < math.radians(60)
@@ -63,8 +64,24 @@ def solve_paper(
     )  # fmt: skip
     trace = None
     if want_trace:
-        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K)
+        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera)
     return found, shapes_found[-1].numpy(), trace
+
+
+def _from_papers_camera(rays: torch.Tensor, confidence: np.ndarray) -> torch.Tensor:
+    """(F, 3, 3) from the paper's frame to the camera's. The paper's body is y-up before a camera that looks straight at it: what lies
+    beside the middle of the image is seen as turned by its ray, which is taken as the hips' (all points' where these are not seen)."""
+    weight = confidence * 1e-3
+    weight[:, HIPS] *= 1e3
+    weight = torch.as_tensor(weight / np.maximum(weight.sum(-1, keepdims=True), 1e-9), dtype=torch.float32)
+    return look_at((rays * weight[..., None]).sum(1)).transpose(-1, -2) @ paper.TO_CAMERA
+
+
+def _in_camera(theta: torch.Tensor, to_camera: torch.Tensor) -> torch.Tensor:
+    """Local rotations (F, 24, 3, 3), the pelvis's in the camera's frame, of the paper's poses (F, 72)."""
+    rotations = exp_so3(theta.unflatten(-1, (24, 3)))
+    rotations[:, 0] = to_camera @ rotations[:, 0]
+    return rotations
 
 
 def _held(good: np.ndarray) -> np.ndarray:
@@ -88,7 +105,7 @@ def _carried(confidence: np.ndarray) -> np.ndarray:
            21: "right_wrist", 1: "left_hip", 2: "right_hip", 4: "left_knee", 5: "right_knee", 7: "left_ankle",
            8: "right_ankle", 15: "nose"}  # fmt: skip
     out = np.zeros((len(confidence), 24))
-    hips = confidence[:, [POINT_INDEX["left_hip"], POINT_INDEX["right_hip"]]].mean(-1)
+    hips = confidence[:, HIPS].mean(-1)
     shoulders = confidence[:, [POINT_INDEX["left_shoulder"], POINT_INDEX["right_shoulder"]]].mean(-1)
     out[:, 0] = hips
     for joint in range(1, 24):
@@ -101,14 +118,13 @@ def _carried(confidence: np.ndarray) -> np.ndarray:
     return out
 
 
-def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K) -> dict:
+def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera) -> dict:
     """Every step's parameters in the camera frame: poses (S, F, 72), betas (S, F, 10), trans (S, F, 3),
     reprojection (S, F) boxes, reprojection_px (S, F)."""
     poses, places, errors = [], [], []
     rest = model.rest_joints(one.to(model.device)).cpu().numpy()
     for step in theta:
-        rotations = exp_so3(step.unflatten(-1, (24, 3)))
-        rotations[:, 0] = paper.TO_CAMERA @ rotations[:, 0]
+        rotations = _in_camera(step, to_camera)
         pelvis = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
         places.append(pelvis - rest[0])
         poses.append(log_so3(rotations).flatten(1).numpy())
