@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -46,7 +47,11 @@ def main(argv: list[str] | None = None) -> int:
         interrupted.append(number)
         raise KeyboardInterrupt
 
-    previous = [signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)]
+    signals = [signal.SIGINT, signal.SIGTERM]
+    closed = getattr(signal, "SIGHUP", None)  # a terminal that is closed; under nohup it is ignored
+    if closed is not None and signal.getsignal(closed) is signal.SIG_DFL:
+        signals.append(closed)
+    previous = [signal.signal(number, interrupt) for number in signals]
     try:
         return run(arguments)
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
@@ -58,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         _tell(fault.sentence())
         return fault.exit_code
     finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), previous):
+        for number, handler in zip(signals, previous, strict=True):
             signal.signal(number, handler)
 
 
@@ -83,7 +88,8 @@ def run(arguments: list[str]) -> int:
 
         return (commands.detect if options.command == "detect" else commands.fit)(options, stdout)
     finally:
-        stdout.flush()
+        with contextlib.suppress(OSError):  # what has been written stands, whether or not anybody still reads
+            stdout.flush()
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -71,18 +72,23 @@ def detect(options: argparse.Namespace, stdout: TextIO) -> int:
         if isinstance(options.person, int):
             result |= _keep(Path(result["keypoints"]), options.person)
         _publish([(Path(result["keypoints"]), target)])
-    print(
+    lines = [
         f"{target}: {frames_text(result['frames'])} at {result['fps']:g} a second, {result['layout']}, "
-        f"{result['image_size'][0]} x {result['image_size'][1]} px",
-        file=stdout,
-    )
-    for entry in result["people"]:
-        print(
-            f"person {entry['person']}: seen in {frames_text(entry['seen'])}, {entry['first']} to {entry['last']}, "
-            f"confidence {entry['confidence']:.2f}",
-            file=stdout,
-        )
+        f"{result['image_size'][0]} x {result['image_size'][1]} px"
+    ]
+    lines += [
+        f"person {entry['person']}: seen in {frames_text(entry['seen'])}, {entry['first']} to {entry['last']}, "
+        f"confidence {entry['confidence']:.2f}"
+        for entry in result["people"]
+    ]
+    _say(lines, stdout)
     return 0
+
+
+def _say(lines: list[str], stdout: TextIO) -> None:
+    """Print figures. The results are written by now, so that who no longer listens (a closed pipe) is no failure."""
+    with contextlib.suppress(OSError):
+        print(*lines, sep="\n", file=stdout, flush=True)
 
 
 def _keep(file: Path, person: int) -> dict:
@@ -98,14 +104,18 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     """`bridge fit`: write the motion files (and traces) and print their figures."""
     from . import handlers
 
-    target = output_file(options.output, options.input, options.camera, options.body)
-    trace = output_file(options.trace, options.input, options.camera, options.body, target) if options.trace else None
+    read = options.input, options.camera, options.body
+    several = options.person == "all"
+    target = output_file(options.output, *read, numbered=several)
+    trace = output_file(options.trace, *read, target, numbered=several) if options.trace else None
     request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
     if is_keypoints(options.input):
         if options.box or options.detector:
             raise LgdError(
                 "bad_input", "--box and --detector are for footage.", "Leave them out for a keypoint file."
             )
+        if options.fps is not None and Path(options.input).suffix.lower() == ".npz":
+            _without_rate(Path(options.input))
         request |= {
             "keypoints": options.input,
             "frames": options.frames,
@@ -125,25 +135,39 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
         if trace is not None:
             names += [(Path(file), _numbered(trace, file)) for file in result["traces"]]
         _publish(names)
+    lines = []
     for (_, file), figures in zip(names, result["figures"], strict=False):
         error = (
             "no point seen" if figures["reprojection_px"] is None else f"{figures['reprojection_px']:.2f} px"
         )
-        print(
+        lines.append(
             f"{file}: person {figures['person']}, {frames_text(figures['frames'])}, seen in {figures['seen']}, mode {figures['mode']}, reprojection "
-            f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})",
-            file=stdout,
+            f"{error} (median), focal length {figures['focal']:.0f} px ({figures['focal_source']})"
         )
-    print("seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in result["seconds"].items()), file=stdout)
+    lines.append("seconds: " + ", ".join(f"{stage} {s:.2f}" for stage, s in result["seconds"].items()))
+    _say(lines, stdout)
     return 0
 
 
 def is_keypoints(text: str) -> bool:
     """Whether the input names keypoints: an .npz, a .json, or a folder with .json files."""
     path = Path(text)
-    if path.is_dir():
-        return any(entry.suffix.lower() == ".json" for entry in path.iterdir())
-    return path.suffix.lower() in (".npz", ".json")
+    if not path.is_dir():
+        return path.suffix.lower() in (".npz", ".json")
+    from .keypoints.video import IMAGE_SUFFIXES
+
+    kinds = [entry.suffix.lower() for entry in path.iterdir() if entry.name[0] != "."]
+    written = kinds.count(".json")
+    # OpenPose may draw a picture beside each of its files; a few .json beside pictures are something else.
+    return 0 < written >= sum(kind in IMAGE_SUFFIXES for kind in kinds)
+
+
+def _without_rate(path: Path) -> None:
+    from .keypoints.tracks import Keypoints
+
+    if Keypoints.load(path).rate_known:
+        text = f"--fps is for keypoints without a rate; {path.name} has times of its own."
+        raise LgdError("bad_input", text, "Leave --fps out.")
 
 
 def _source(options: argparse.Namespace) -> dict:
@@ -160,16 +184,24 @@ def _source(options: argparse.Namespace) -> dict:
     return {"source": source, "detector": options.detector, "device": options.device}
 
 
-def output_file(path: Path, *kept: str | Path | None) -> Path:
-    """Where to write. Raises LgdError for a name that cannot be written, or is one of the files `kept`."""
+def output_file(path: Path, *kept: str | Path | None, numbered: bool = False) -> Path:
+    """Where to write. Raises LgdError for a name that cannot be written, or is one of the files `kept`.
+
+    numbered: what is written has a person's number behind the name.
+    """
     if path.suffix.lower() != ".npz":
         raise LgdError("bad_input", f"The output {path} does not end in .npz.", "Choose such a name.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise LgdError(
             "bad_input", f"The output {path} cannot be written: its folder is not there, or it is a folder."
         )
-    if any(other and Path(other).resolve() == path.resolve() for other in kept):
-        raise LgdError("bad_input", f"The output {path} is also a file that is read or written.", "Choose another name.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise LgdError("disk", f"The folder {path.absolute().parent} cannot be written.", "Choose another one.")
+    itself = re.escape(path.stem) + (r"(_\d+)?" if numbered else "") + re.escape(path.suffix)
+    for other in (Path(other).resolve() for other in kept if other):
+        if other.parent == path.resolve().parent and re.fullmatch(itself, other.name):
+            text = f"The output {path} would also be the file {other.name}, which is read or written."
+            raise LgdError("bad_input", text, "Choose another name.")
     return path
 
 
@@ -185,8 +217,11 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
         for file, target in names:
             part = target.with_name(f".{target.name}.{os.getpid()}.part")
             ready.append((part, target))
-            shutil.move(file, part)
-            part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
+            try:
+                shutil.move(file, part)
+                part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
+            except OSError as fault:
+                raise LgdError("disk", f"{target} cannot be written: {fault.strerror or fault}.") from fault
         for part, target in ready:
             os.replace(part, target)
     finally:

@@ -11,6 +11,7 @@ from .errors import LgdError
 from .places import BRIDGE, write_traceback
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 
 
 @contextlib.contextmanager
@@ -49,6 +50,8 @@ def translate(error: Exception) -> LgdError:
     if isinstance(error, OSError) and error.errno in _FULL:
         text = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
         return LgdError("disk", text, "Check the free space and the permissions.")
+    if isinstance(error, OSError) and error.errno in _NO_PATH and error.filename:
+        return LgdError("bad_input", f"{str(error.filename)[:200]} cannot be used: {error.strerror}.", "Check the path.")
     kind = type(error).__name__
     try:
         where = f"the details are in {write_traceback(error)}"

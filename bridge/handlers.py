@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
@@ -56,6 +55,7 @@ def describe_body(request: dict, task: Task) -> dict:
     """Write body.npz: the body's arrays and its joints as a function of the shape. Returns file, id, gender."""
     import numpy as np
 
+    from .arrays import save_arrays
     from .body.files import load_body
 
     task.progress("body", 0, 1)
@@ -104,6 +104,7 @@ def fit(request: dict, task: Task) -> dict:
     people = chosen_people(request.get("person", 0), keypoints, task)
     with clock("load"):
         task.progress("load", 0, 1)
+        from .arrays import save_arrays
         from .lgd import fitter
 
         options, keypoints = _options(request, keypoints, body)
@@ -135,6 +136,10 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
+            if options.T_world_cam is not None:
+                disagreement = _against_body(motion)
+                if disagreement:
+                    task.warning(disagreement)
         else:
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
@@ -223,23 +228,6 @@ def describe_motion(motion: Motion) -> dict:
     }
 
 
-def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz of plain arrays, whole or not at all; raises TypeError for what only a pickle could hold."""
-    import numpy as np
-
-    plain = {key: np.asarray(entry) for key, entry in arrays.items()}
-    for key, array in plain.items():
-        if array.dtype == object:
-            raise TypeError(f"{key} is no plain array")
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as file:
-            np.savez(file, **plain)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def _detect(request: dict, task: Task, check: Callable[[], object] | None = None) -> Keypoints:
     from .keypoints.detect import detect as run
     from .keypoints.formats import LAYOUTS
@@ -305,6 +293,8 @@ def _read(request: dict, task: Task) -> Keypoints:
 
     task.progress("read", 0, 1)
     keypoints = read_keypoints(request["keypoints"])
+    for text in keypoints.notes:
+        task.warning(text)
     if request.get("fps") is not None and keypoints.frame_times is None and keypoints.fps is None:
         keypoints = dataclasses.replace(keypoints, fps=request["fps"])
     if not keypoints.rate_known:
@@ -323,16 +313,18 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None):
     from .lgd.fitter import FitOptions
 
     focal, world, betas = request.get("focal"), None, request.get("betas")
-    side = max(keypoints.image_size)
-    if focal is not None and not FOCAL[0] <= focal / side <= FOCAL[1]:
-        raise LgdError(
-            "bad_input", f"No lens has a focal length of {focal:g} px on a picture of {side} px.",
-            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
-        )  # fmt: skip
     if request.get("camera"):
         world, cam_K = read_camera(request["camera"], keypoints.frames, _places_of(request, keypoints))
         if cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
+    side = max(keypoints.image_size)
+    lens = np.array([focal] if focal is not None else [] if keypoints.cam_K is None else keypoints.cam_K[..., [0, 1], [0, 1]].ravel())
+    odd = lens[(lens < FOCAL[0] * side) | (lens > FOCAL[1] * side)]
+    if len(odd):
+        raise LgdError(
+            "bad_input", f"No lens has a focal length of {odd[0]:g} px on a picture of {side} px.",
+            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
+        )  # fmt: skip
     options = FitOptions(
         mode=chosen_mode(request),
         focal=focal,
@@ -358,6 +350,29 @@ def _places_of(request: dict, keypoints: Keypoints):
 
     a, b = source["frames"]
     return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
+
+
+FEET = [7, 8, 10, 11]  # ankles and balls of the feet
+OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
+
+
+def _against_body(motion: Motion) -> str | None:
+    """What is wrong with the scale of a given camera, whose ground is z = 0, by the size of the body; None where they agree."""
+    import numpy as np
+
+    seen = motion.confidence.max(-1) > 0
+    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))[seen]
+    feet = np.einsum("fa,fka->fk", world[:, 2, :3], motion.joints[seen][:, FEET]) + world[:, 2, 3:]
+    height, camera = float(np.median(feet.min(-1))), float(np.median(world[:, 2, 3]))
+    if abs(height) < OFF_GROUND:
+        return None
+    text = f"By the body's size the feet are {abs(height):.1f} m {'above' if height > 0 else 'below'} the given camera's ground (z = 0)"
+    if camera > OFF_GROUND and camera - height > OFF_GROUND:
+        scale = camera / (camera - height)
+        if 1 / OFF_SIZE < scale < OFF_SIZE:
+            return None
+        text += f", as if its scene were {max(scale, 1 / scale):.1f} times too {'large' if scale > 1 else 'small'}"
+    return f"{text}. Set its scale or its ground."
 
 
 def _focal(motion: Motion) -> float:

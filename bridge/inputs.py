@@ -90,9 +90,21 @@ def read_camera(path: str, frames: int | None = None, places=None):
             given = "" if frames is None else f" for {frames} frames"
             text = f"In the camera's file {name} has the shape {array.shape}{given}, or is not finite."
             raise LgdError("bad_input", text, hint)
+    _check_camera(world, cam_K, hint)
+    return world, cam_K
+
+
+def _check_camera(world, cam_K, hint: str) -> None:
+    import numpy as np
+
     turn = world[..., :3, :3]
     if np.abs(turn @ np.swapaxes(turn, -1, -2) - np.eye(3)).max() > 1e-3 or (np.linalg.det(turn) < 0).any():
         raise LgdError(
             "bad_input", "The camera's T_world_cam holds no rotation.", "Take scale and shear out of it."
         )
-    return world, cam_K
+    for name, array in (("T_world_cam", world), ("cam_K", cam_K)):
+        if array is not None and np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
+            text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
+            raise LgdError("bad_input", text, hint)
+    if cam_K is not None and not (np.diagonal(cam_K, axis1=-2, axis2=-1) > 0).all():
+        raise LgdError("bad_input", "The camera's cam_K holds no focal lengths above 0.", hint)

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The result of a fit and its file, motion.npz (numpy only)."""
 
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from .arrays import save_arrays
 from .errors import LgdError
 
 
@@ -55,25 +54,17 @@ class Motion:
         return len(self.poses)
 
     def save(self, path: Path | str) -> None:
-        """Write motion.npz whole or not at all. Floats are float32 but frame_times and T_world_cam."""
-        path = Path(path)
+        """Write motion.npz whole or not at all. Floats are float32 but the times."""
         arrays = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if value is None:
                 continue
             value = np.asarray(value)
-            if value.dtype.kind == "f" and field.name not in ("frame_times", "T_world_cam", "cam_K", "mocap_framerate"):
+            if value.dtype.kind == "f" and field.name not in ("frame_times", "mocap_framerate"):
                 value = value.astype(np.float32)
             arrays[field.name] = value
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".motion-", suffix=".npz")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        save_arrays(Path(path), arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path | str) -> "Motion":

@@ -135,6 +135,8 @@ def check(value) -> None:
     _check_fields(kind, fields, TYPES[kind], id)
     if isinstance(fields.get("source"), dict):
         _check_fields(f"{kind} source", fields["source"], SOURCE, id)
+    for place in (fields, fields.get("source") or {}):
+        _check_values(kind, place, id)
     if kind == "fit" and (fields.get("source") is None) == (fields.get("keypoints") is None):
         raise ProtocolError("A fit needs either a source or keypoints.", id=id)
 
@@ -194,6 +196,18 @@ def _check_fields(kind: str, fields: dict, table: dict[str, tuple], id: int) -> 
     for key in fields:
         if key not in table and f"{key}?" not in table:
             raise ProtocolError(f"A {kind} message has no field {key!r:.40}.", id=id)
+
+
+def _check_values(kind: str, fields: dict, id: int) -> None:
+    """What the types leave open of a request's lists and rates."""
+    frames, betas = fields.get("frames"), fields.get("betas")
+    rates = (fields.get(name) for name in ("fps", "counted", "focal"))
+    if isinstance(frames, list) and not (len(frames) == 2 and all(_is(f, (int, type(None))) for f in frames)):
+        raise ProtocolError(f"In a {kind} message frames are not two whole numbers.", id=id)
+    if isinstance(betas, list) and not (len(betas) == 10 and all(_is(b, _NUMBER) for b in betas)):
+        raise ProtocolError(f"In a {kind} message betas are not ten numbers.", id=id)
+    if any(_is(rate, _NUMBER) and not rate > 0 for rate in rates):
+        raise ProtocolError(f"In a {kind} message a rate or a focal length is not above 0.", id=id)
 
 
 def _is(value, types: tuple) -> bool:

@@ -31,6 +31,8 @@ def load_body(path: Path | None = None) -> dict:
     kintree_table (2, 24), f (F, 3); uv_faces (F, 3, 2) in [0, 1] or None, gender, id, landmark_names (L) and
     landmark_vertices (L), both empty for official bodies. Raises LgdError "model_file".
     """
+    if path is None and not DEFAULT_BODY.is_file():
+        raise LgdError("setup_incomplete", "The default body is missing.", "Install the add-on again.")
     path = DEFAULT_BODY if path is None else Path(path)
     content = _read(path)
     try:

@@ -17,16 +17,19 @@ from bridge.keypoints.track import make_tracks
 from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
 
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
+NOBODY = 300  # frames at a footage's begin that a file which leaves such out may lack
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
 
 @dataclass
 class _Table:
-    """What a file says: frame number -> its people as (id or None, points (K, 3) x, y, confidence)."""
+    """What a file says: frame number -> its people as (id or None, points (K, 3) x, y, confidence). sparse: frames in which
+    nobody is seen are left out."""
 
     people: dict[int, list[tuple[int | None, np.ndarray]]] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     fps: float | None = None
+    sparse: bool = False
 
     def add(self, frame: int, points: np.ndarray | None, identity: int | None = None) -> None:
         rows = self.people.setdefault(int(frame), [])
@@ -196,11 +199,13 @@ def _coco(data: dict, name: str) -> _Table:
         if set(np.unique(points[:, 2])) <= {0.0, 1.0, 2.0} and (points[:, 2] == 2).any():
             points[:, 2] = np.array([0.0, 0.5, 1.0])[points[:, 2].astype(int)]
         table.add(order.get(note["image_id"], note["image_id"]), points, _identity(note.get("track_id")))
+    table.sparse = not images
     return table
 
 
 def _alphapose(data: list, name: str) -> _Table:
-    table, order = _Table(), {}
+    """AlphaPose's results and COCO's: people with the image they were found in; images without anybody are left out."""
+    table, order = _Table(sparse=True), {}
     for person in data:
         table.add(
             _frame_of(person["image_id"], order),
@@ -276,6 +281,12 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
             f"{name} has {count} points a person, but the layout '{kind}' has {get_layout(kind).count}."
         )
     first, last = min(table.people), max(table.people)
+    if table.sparse and first > 1:
+        # Images may be numbered from anything (1001, a camera's count); a few frames more likely hold nobody.
+        counted = first <= NOBODY
+        begin = "frames are counted from 0" if counted else f"frame {first} is taken as the footage's first"
+        notes.append(f"The file holds nobody before frame {first}: {begin}.")
+        first = 0 if counted else first
     if last - first > 20 * len(table.people) + 1000:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
     size = image_size or table.size
@@ -298,15 +309,22 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
             for _, p in rows:
                 p[:, :2] = p[:, :2] * size - 0.5
     if size is None:
-        notes.append(
-            "The file does not hold the picture's size: the smallest that holds all points is assumed."
-        )
-        size = (int(np.ceil(flat[:, 0].max())) + 1, int(np.ceil(flat[:, 1].max())) + 1)
+        size = _usual_size(flat.max(0))
+        notes.append(f"The file does not hold the picture's size: {size[0]} x {size[1]} px are assumed, the smallest usual one that holds all points.")
     rate = float(fps or table.fps or 0) or None
     keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
     if not len(keypoints):
         raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
     return Keypoints(keypoints, confidence, kind, size, fps=rate, person_ids=ids, notes=notes)
+
+
+_USUAL = [(640, 360), (640, 480), (854, 480), (1280, 720), (1920, 1080), (2560, 1440), (3840, 2160), (4096, 2160)]
+
+
+def _usual_size(reach: np.ndarray) -> tuple[int, int]:
+    """The smallest usual picture (w, h) px, lying or standing, that points up to `reach` (2) px lie in; else the smallest at all."""
+    sizes = sorted({s for w, h in _USUAL for s in ((w, h), (h, w))}, key=lambda s: (s[0] * s[1], -s[0]))
+    return next((s for s in sizes if (reach <= np.array(s)).all()), (int(np.ceil(reach[0])) + 1, int(np.ceil(reach[1])) + 1))
 
 
 def _tracks(frames: list, kind: str, rate: float):

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from bridge.arrays import save_arrays
 from bridge.errors import LgdError
 from bridge.keypoints.formats import Layout, get_layout
 
@@ -109,7 +108,8 @@ class Keypoints:
             if (
                 k.shape not in ((3, 3), (self.frames, 3, 3))
                 or not np.isfinite(k).all()
-                or (k[..., 0, 0] <= 0).any()
+                or (np.diagonal(k, axis1=-2, axis2=-1) <= 0).any()
+                or np.abs(k[..., 2, :] - np.array([0, 0, 1])).max() > 1e-6
             ):
                 raise _bad("cam_K must be a 3 x 3 camera matrix in pixels, or one for each frame.")
             self.cam_K = k
@@ -235,7 +235,7 @@ class Keypoints:
         )
 
     def save(self, path: str | Path) -> Path:
-        """Writes keypoints.npz (written beside, then renamed); raises LgdError (bad_input) where it cannot."""
+        """Writes keypoints.npz (written beside, then renamed); raises LgdError (disk) where it cannot."""
         path = Path(path)
         data = {
             "keypoints": self.keypoints.astype(np.float32),
@@ -248,20 +248,7 @@ class Keypoints:
             value = getattr(self, name)
             if value is not None:
                 data[name] = np.asarray(value)
-        temporary = None
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **data)
-            os.replace(temporary, path)
-        except OSError as error:
-            if temporary is not None and os.path.exists(temporary):
-                os.unlink(temporary)
-            raise LgdError(
-                "bad_input",
-                f"The keypoints cannot be written to {path}: {error.strerror or error}.",
-                "Choose a folder that exists and can be written to.",
-            ) from error
+        save_arrays(path, data, compressed=True)
         return path
 
     @classmethod

@@ -109,6 +109,7 @@ class VideoFootage(Footage):
             cv2 = _cv2()
             header = int(max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0))
             rate = float(capture.get(cv2.CAP_PROP_FPS))
+            pixel = [capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN)]
             good, image = capture.read()
         finally:
             capture.release()
@@ -124,6 +125,9 @@ class VideoFootage(Footage):
         self._last, self._header = b, header
         about = (self._stop or header) - self._start  # at most so many, for a range of counts
         super().__init__(path, "video", image.shape[1], image.shape[0], a, max(about, 0))
+        if min(pixel) > 0 and abs(pixel[0] / pixel[1] - 1) > 0.02:
+            text = f"The pixels of {path.name} are {pixel[0] / pixel[1]:.3g} times as wide as high, and are taken as square"
+            self.notes.append(f"{text}: people come out too narrow or too wide. Convert the video to square pixels first.")
 
     def _shown_at(self, path: Path, count: int) -> int:
         """The picture that is shown on a count."""
@@ -190,7 +194,7 @@ class VideoFootage(Footage):
         if len(stamps) > index:  # a range of counts ended before the file did
             expected = index
         if (self._last is not None and index < self._last) or index < 0.9 * expected:
-            self.notes.append(f"The video ends after {index} of {expected} frames: the file may be damaged.")
+            self.notes.append(f"The video ends after {index} of {expected} frames: it is cut (its header counts what was cut off) or damaged.")
         self.count = done
         self._times = _rising(np.array(stamps[:index]), 1.0 / self._rate)[self.first :]
 

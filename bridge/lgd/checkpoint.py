@@ -46,7 +46,12 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
 
     if path is None:
         weights_name(mode)  # says so where they are missing
-    saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
+    try:
+        saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 (whatever the readers of zips and of what is in them raise)
+        raise LgdError("setup_incomplete", f"The weights of {mode} mode are damaged.", "Install the add-on again.") from fault
     config = saved["config"]
     if mode == "video":
         config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}

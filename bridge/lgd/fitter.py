@@ -25,7 +25,7 @@ from .assemble import Found, assemble
 from .checkpoint import load_network
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
-from .resample import SLOW, mean_rate, to_rate
+from .resample import SLOW, mean_rate, to_rate, without_pauses
 from .solve_paper import solve_paper
 from .solve_video import FEW, VideoSolver
 
@@ -176,7 +176,8 @@ def _solve_video(
     times = np.asarray(keypoints.times(), float)
     solver = VideoSolver(_network("video", str(device), FAMILY[keypoints.layout]), model, keypoints.layout)
     rays = camera.to_rays(points, cam_K)
-    grid, grid_rays, grid_confidence = to_rate(rays, confidence, times)
+    clock = without_pauses(times)
+    grid, grid_rays, grid_confidence = to_rate(rays, confidence, clock)
     as_torch = lambda a: torch.as_tensor(np.ascontiguousarray(a), dtype=torch.float32, device=device)  # noqa: E731
     betas = None if options.betas is None else as_torch(options.betas)
     static = options.T_world_cam is None or options.T_world_cam.ndim == 2
@@ -207,7 +208,7 @@ def _solve_video(
         at = lambda x, smooth=False: x.cpu()  # noqa: E731
         rotations = solved.rotations.cpu()
     else:
-        old, new = torch.as_tensor(grid), torch.as_tensor(times)
+        old, new = torch.as_tensor(grid), torch.as_tensor(clock)
         at = lambda x, smooth=False: resample_values(x.cpu(), old, new, smooth)  # noqa: E731
         rotations = resample_rotations(solved.rotations.cpu(), old, new, smooth=True)
     doubt = at(solved.doubt).numpy()

@@ -5,6 +5,7 @@ import numpy as np
 
 RATE = 30.0  # frames a second that video mode works at
 SLOW = 15.0  # below: in-betweens are guesses, contacts are not claimed
+LONGEST = 1.0  # s: a gap between two frames that is solved as what it is
 
 
 def to_rate(
@@ -44,6 +45,15 @@ def to_rate(
         fade = 1 / (1 + np.maximum(away * RATE - 0.5, 0) / 3)
         seen[:, k] = np.where(inside, (c[left] * (1 - s) + c[right] * s) * fade, 0)
     return grid, out, seen
+
+
+def without_pauses(times: np.ndarray) -> np.ndarray:
+    """Times (F) s whose gaps are cut to LONGEST: what happens in a pause is not known, however long it is, and the hour between two
+    pictures of a motion-triggered camera is not to be solved frame by frame."""
+    gaps = np.diff(times)
+    if gaps.max(initial=0) <= LONGEST:
+        return times
+    return times[0] + np.concatenate(([0], np.cumsum(np.minimum(gaps, LONGEST))))
 
 
 def _box_filter(rays: np.ndarray, confidence: np.ndarray, times: np.ndarray, half: float):

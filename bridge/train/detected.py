@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..arrays import save_arrays
 from ..body import joints as J
 from ..body.files import load_body
 from ..body.smpl import BodyModel, Posed
 from ..cli import Parser, natural
 from ..commands import output_file
 from ..errors import LgdError
-from ..handlers import save_arrays
 from ..keypoints.detect import BlazePose, confidence_inside
 from ..keypoints.formats import POINTS, to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps

@@ -44,6 +44,18 @@ def test_round_trip(message):
     assert protocol.decode(line) == message
 
 
+@pytest.mark.parametrize(
+    "change", [{"betas": [0.0] * 9}, {"betas": ["a"] * 10}, {"frames": [5]}, {"frames": ["a", 5]}, {"frames": [1, 2, 3]}, {"fps": 0}, {"focal": -5}], ids=str
+)
+def test_values_that_no_request_can_have(change):
+    with pytest.raises(protocol.ProtocolError, match=r"frames|betas|above 0"):
+        protocol.check(protocol.message("fit", 2, **FIT | change))
+    source = {"path": "a.mp4", **{key: value for key, value in change.items() if key in ("frames", "fps")}}
+    if len(source) > 1:
+        with pytest.raises(protocol.ProtocolError):
+            protocol.check(protocol.message("detect", 2, source=source, out="/tmp"))
+
+
 @given(st.text(), st.integers(0, 2**52), st.integers(-(2**60), 2**60))
 def test_any_text_and_number_travels(text, id, number):
     message = protocol.message("progress", id, stage=text, done=number, total=0)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from bridge.arrays import save_arrays
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
-from bridge.handlers import save_arrays
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.rotations import matrix_to_quaternion
 from bridge.train import config, detected, loop, tasks

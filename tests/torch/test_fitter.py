@@ -11,10 +11,10 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.tracks import Keypoints
-from bridge.lgd import solve_video
+from bridge.lgd import fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
-from bridge.lgd.resample import to_rate
+from bridge.lgd.resample import to_rate, without_pauses
 from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
@@ -219,6 +219,37 @@ def test_to_rate_keeps_gaps_and_values():
     assert np.abs(out[good, 0, 0] - grid[good]).max() < 1e-6
     assert not seen[(grid > 0.85) & (grid < 1.25)].any()
     assert good[grid < 0.65].all()
+
+
+def test_a_pause_of_an_hour_takes_no_longer_than_one_of_a_second(monkeypatch):
+    keypoints, joints = waving(40)
+    times = keypoints.times()
+    asked = []
+    whole = fitter.to_rate
+    monkeypatch.setattr(fitter, "to_rate", lambda *a: asked.append(whole(*a)) or asked[-1])
+    fits = []
+    for pause in (1.0, 3600.0):
+        late = Keypoints(
+            keypoints.keypoints, keypoints.confidence, "coco17", SIZE, frame_times=np.where(np.arange(40) < 20, times, times + pause)
+        )  # fmt: skip
+        fits.append(fit(late, FitOptions(focal=FOCAL))[0])
+        assert len(asked[-1][0]) < 80 and fits[-1].frames == 40 and fits[-1].frame_times[-1] > pause
+    assert np.abs(fits[0].joints - fits[1].joints).max() < 0.03 and pa(fits[1], joints) < 30
+    assert without_pauses(times) is times
+    assert np.allclose(without_pauses(np.array([3.0, 4, 14, 14.5])), [3, 4, 5, 5.5])
+
+
+def test_one_frame_keeps_the_footages_rate():
+    keypoints, _ = waving(1, fps=24.0)
+    assert fit(keypoints, FitOptions(focal=FOCAL))[0].mocap_framerate == 24
+
+
+def test_damaged_weights_are_a_sentence(tmp_path):
+    for content in (b"", b"text", b"PK\x03\x04 half a zip"):
+        (tmp_path / "video.pt").write_bytes(content)
+        with pytest.raises(LgdError, match="damaged") as caught:
+            load_network("video", path=tmp_path / "video.pt")
+        assert caught.value.exit_code == 4
 
 
 def test_only_hypotheses_on_the_path_take_more_than_one_step(monkeypatch):

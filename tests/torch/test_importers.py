@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bridge.errors import LgdError
-from bridge.keypoints.importers import read_keypoints
+from bridge.keypoints.importers import _usual_size, read_keypoints
 
 SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (33, 2)) * [60, 170]
 
@@ -45,6 +45,23 @@ def test_openpose_folder_with_two_people(tmp_path):
     assert (~k.seen()).sum() == 2 and any("BODY_25" in n for n in k.notes) and not k.rate_known
     assert read_keypoints(openpose(tmp_path / "out_body_25b")).layout == "body25b"
     assert read_keypoints(tmp_path / "Öp en", layout="body25b", fps=50, image_size=(1920, 1080)).fps == 50
+
+
+@pytest.mark.parametrize(("begin", "frames", "word"), [(30, 50, "counted from 0"), (1, 20, ""), (1001, 20, "footage's first")])
+def test_frames_before_the_first_person_are_counted_where_they_are_left_out(tmp_path, begin, frames, word):
+    data = [
+        {"image_id": f"{begin + t}.jpg", "keypoints": person(t, 0).ravel().tolist(), "score": 2.0} for t in range(20)
+    ]
+    k = read_keypoints(write(tmp_path / "alpha.json", data), fps=25)
+    assert k.frames == frames and k.seen().sum() == 20 and k.seen()[0, -20:].all()
+    assert k.times()[-1] == pytest.approx((frames - 1) / 25)
+    assert any(word in note for note in k.notes) if word else not any("nobody" in note for note in k.notes)
+
+
+def test_a_picture_whose_size_is_not_told_has_a_usual_one(tmp_path):
+    k = read_keypoints(openpose(tmp_path / "o"))
+    assert k.image_size in ((640, 360), (640, 480)) and (k.keypoints.max((0, 1, 2)) <= k.image_size).all()
+    assert _usual_size(np.array([1006.0, 1316.0])) == (1080, 1920) and _usual_size(np.array([9000.0, 100.2])) == (9001, 102)
 
 
 def test_coco(tmp_path):
@@ -169,7 +186,7 @@ def test_no_value_in_a_file_is_met_unprepared(tmp_path, value):
             except LgdError:
                 continue
             read += 1
-            assert np.isfinite(k.keypoints).all() and k.keypoints.max() < 1e6 and max(k.image_size) < 1e6 and k.frames <= 2
+            assert np.isfinite(k.keypoints).all() and k.keypoints.max() < 1e6 and max(k.image_size) < 1e6 and k.frames <= 301
     assert read > 5
 
 

@@ -9,6 +9,7 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge.errors import LgdError
+from bridge.keypoints import video
 from bridge.keypoints.video import _rising, open_footage
 
 
@@ -135,3 +136,22 @@ def test_times_rise_strictly():
     assert np.allclose(_rising(np.zeros(4), 0.04), [0, 0.04, 0.08, 0.12])
     fixed = _rising(np.array([0, 0.04, 0.04, 0.12, 0.1, 0.2]), 0.04)
     assert (np.diff(fixed) > 0).all() and fixed[-1] == pytest.approx(0.2)
+
+
+def test_pixels_that_are_not_square_are_told_of(tmp_path, monkeypatch):
+    path = write_video(tmp_path / "hdv.mp4")
+    whole = video._open_capture
+
+    class Anamorphic:
+        def __init__(self, path):
+            self.capture = whole(path)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+        def get(self, key):
+            return {cv2.CAP_PROP_SAR_NUM: 4.0, cv2.CAP_PROP_SAR_DEN: 3.0}.get(key) or self.capture.get(key)
+
+    assert not open_footage(path).notes
+    monkeypatch.setattr(video, "_open_capture", Anamorphic)
+    assert "1.33 times as wide" in open_footage(path).notes[0]

@@ -117,6 +117,8 @@ def test_damaged_keypoint_files(bridge, tmp_path):
         ({"fps": -1.0}, "rate"),
         ({"frame_times": np.zeros(5)}, "rising"),
         ({"cam_K": np.eye(4)}, "cam_K"),
+        ({"cam_K": np.array([[900.0, 0, 0], [0, 900, 0], [320, 240, 1]])}, "cam_K"),
+        ({"cam_K": np.diag([900.0, -900.0, 1.0])}, "cam_K"),
         ({"keypoints": np.array([[["a"]]])}, "keypoints"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -318,6 +320,66 @@ def test_an_output_never_replaces_an_input(tmp_path):
         output_file(tmp_path / "." / "k.npz", str(file))
     assert caught.value.code == "bad_input" and file.read_bytes() == b"kept"
     assert output_file(tmp_path / "m.npz", str(file)).name == "m.npz"
+    for name in ("t_0.npz", "t.npz"):
+        with pytest.raises(LgdError, match=name):
+            output_file(tmp_path / "t.npz", str(tmp_path / name), numbered=True)
+    for name in ("t_a.npz", "at_0.npz", "t_0.json"):
+        assert output_file(tmp_path / "t.npz", str(tmp_path / name), numbered=True)
+
+
+def test_several_people_do_not_replace_the_keypoints(bridge, tmp_path):
+    kept = keypoints(tmp_path / "t_0.npz").read_bytes()
+    bad(bridge("fit", "t_0.npz", "-o", "t.npz", "--person", "all"), "t_0.npz")
+    assert (tmp_path / "t_0.npz").read_bytes() == kept
+
+
+def test_a_rate_for_keypoints_that_have_one(bridge, tmp_path):
+    keypoints(tmp_path / "k.npz")
+    bad(bridge("fit", "k.npz", "--fps", "25"), "--fps", "k.npz")
+
+
+def test_paths_that_no_file_can_have(bridge, tmp_path):
+    bad(bridge("fit", "a" * 300 + ".npz"), "too long")
+    if hasattr(os, "symlink"):
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        bad(bridge("detect", "loop/v.mp4"), "loop")
+
+
+def test_pictures_with_a_few_json_files_beside_them_are_pictures(tmp_path):
+    from bridge.commands import is_keypoints
+
+    for name in ("1.png", "2.png", "meta.json"):
+        (tmp_path / name).touch()
+    assert not is_keypoints(str(tmp_path))
+    (tmp_path / "2_keypoints.json").touch()
+    assert is_keypoints(str(tmp_path))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no file that is always full")
+def test_results_stay_where_nobody_reads_the_figures(tmp_path):
+    from bridge.commands import _say
+
+    with open("/dev/full", "w") as full:
+        _say(["a figure"], full)
+        with pytest.raises(OSError):
+            full.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal that hangs up there")
+def test_a_closed_terminal_leaves_nothing(tmp_path):
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    blank_video(tmp_path / "v.mp4", 200)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bridge", "detect", str(tmp_path / "v.mp4"), "-o", str(tmp_path / "k.npz")],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )  # fmt: skip
+    end = time.monotonic() + 30
+    while "/200" not in process.stderr.readline() and time.monotonic() < end:
+        pass
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=20)
+    assert process.returncode == 130 and [path.name for path in tmp_path.iterdir()] == ["v.mp4"]
 
 
 @pytest.mark.parametrize("arguments", (("train", "--mode", "x"), ("train", "--threads", "0"), ("evaluate", "--subset", "none"), ("record", "--clips", "3")))

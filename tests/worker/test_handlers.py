@@ -228,14 +228,49 @@ def test_a_camera_file(calls, tmp_path):
         {"T_world_cam": np.diag([1.0, 1.0, -1.0, 1.0])},
         {"T_world_cam": np.eye(4), "cam_K": np.eye(4)},
         {"T_world_cam": np.array([{}], dtype=object)},
+        {"T_world_cam": np.eye(4) + np.outer([0, 0, 0, 1], [1, 2, 3, 0])},
+        {"T_world_cam": np.eye(4), "cam_K": np.array([[900.0, 0, 0], [0, 900, 0], [320, 240, 1]])},
+        {"T_world_cam": np.eye(4), "cam_K": np.diag([900.0, -900.0, 1.0])},
     ],
-    ids=range(8),
+    ids=range(11),
 )
 def test_a_bad_camera_file(tmp_path, arrays):
     np.savez(tmp_path / "camera.npz", **arrays)
     with pytest.raises(LgdError) as caught:
         inputs.read_camera(str(tmp_path / "camera.npz"), 6)
     assert caught.value.code == "bad_input"
+
+
+@pytest.mark.parametrize(
+    ("feet", "camera", "told"),
+    [(0.05, 1.5, None), (3.0, 4.5, "3.0 times too large"), (-0.75, 0.75, "2.0 times too small"), (-1.4, 0.0, "below"), (0.35, 8.0, None)],
+)
+def test_a_camera_whose_scale_the_body_denies(calls, tmp_path, monkeypatch, feet, camera, told):
+    """feet: their height in the camera's world, m."""
+    world = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, camera], [0, 0, 0, 1]])
+    np.savez(tmp_path / "camera.npz", T_world_cam=world)
+    fitted = bridge.lgd.fitter.fit
+
+    def standing(keypoints, options, *rest):
+        motion, trace = fitted(keypoints, options, *rest)
+        motion.joints = motion.joints + np.array([0, camera - feet, 4.0])
+        return motion, trace
+
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", standing)
+    _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
+    assert [told in text for text in task.warnings] == ([True] if told else [])
+
+
+def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
+    with pytest.raises(LgdError, match="No lens"):
+        run(tmp_path, tracks(cam_K=np.diag([1.4, 1.4, 1.0])))
+
+
+def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
+    importers = types.SimpleNamespace(read_keypoints=lambda path: tracks(notes=["A guess."]))
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
+    _, task = run(tmp_path, tracks())
+    assert task.warnings == ["A guess."]
 
 
 def test_a_camera_file_that_is_none(tmp_path):

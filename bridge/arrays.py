@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files of plain arrays, written whole or not at all (numpy only)."""
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import LgdError
+
+
+def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = False) -> None:
+    """Write an .npz of plain arrays, whole or not at all. Raises LgdError (disk) where it cannot be written, TypeError for
+    what only a pickle could hold."""
+    plain = {key: np.asarray(entry) for key, entry in arrays.items()}
+    for key, array in plain.items():
+        if array.dtype == object:
+            raise TypeError(f"{key} is no plain array")
+    content = io.BytesIO()  # the zip's own clean-up complains about a full disk once more
+    (np.savez_compressed if compressed else np.savez)(content, **plain)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content.getbuffer())
+        os.replace(part, path)
+    except OSError as fault:
+        raise LgdError(
+            "disk", f"{path.name} cannot be written: {fault.strerror or fault}.", "Check the free space and the folder's permissions."
+        ) from fault
+    finally:
+        part.unlink(missing_ok=True)
