@@ -136,7 +136,7 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            if options.T_world_cam is not None:
+            if options.T_world_cam is not None and options.betas is None:  # a second solve's camera was believed by the first
                 disagreement = _against_body(motion)
                 if disagreement:
                     task.warning(disagreement)
@@ -363,7 +363,9 @@ def _against_body(motion: Motion) -> str | None:
     seen = motion.confidence.max(-1) > 0
     world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))[seen]
     feet = np.einsum("fa,fka->fk", world[:, 2, :3], motion.joints[seen][:, FEET]) + world[:, 2, 3:]
-    height, camera = float(np.median(feet.min(-1))), float(np.median(world[:, 2, 3]))
+    lowest = feet.min(-1)
+    height = float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50))  # who leaps comes down
+    camera = float(np.median(world[:, 2, 3]))
     if abs(height) < OFF_GROUND:
         return None
     text = f"By the body's size the feet are {abs(height):.1f} m {'above' if height > 0 else 'below'} the given camera's ground (z = 0)"
