@@ -107,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     fit.add_argument("-o", "--output", type=Path, default=Path("motion.npz"), metavar="FILE")
     _shared(fit)
+    fit.add_argument("--size", type=_size, metavar="W,H", help="the picture's width and height in pixels, for keypoint files that do not hold it")
     fit.add_argument("--mode", choices=("paper", "video"), help="default: video where its weights are here")
     fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length in pixels (not mm), where it is known")
     fit.add_argument("--camera", metavar="FILE", help=".npz with T_world_cam and perhaps cam_K")
@@ -166,6 +167,12 @@ def _box(text: str) -> list:
     if not all(abs(side) < 1e6 for side in (x, y, w, h)) or w <= 0 or h <= 0:
         raise _invalid(f"the box {text!r} has no width, no height or lies nowhere")
     return [x, y, w, h, *(_range(frames) if at else (None, None))]
+
+
+def _size(text: str) -> list[int]:
+    if not re.fullmatch(r"[1-9]\d{0,5},[1-9]\d{0,5}", text):
+        raise _invalid(f"{text!r} is no size W,H in pixels")
+    return [int(side) for side in text.split(",")]
 
 
 def _person(text: str) -> int | str:

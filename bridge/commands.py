@@ -120,9 +120,12 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
             "keypoints": options.input,
             "frames": options.frames,
             "fps": options.fps,
+            "image_size": options.size,
             "device": options.device,
         }
     else:
+        if options.size:
+            raise LgdError("bad_input", "--size is for keypoint files; footage has its own.", "Leave --size out.")
         request |= _source(options)
     request |= {key: getattr(options, key) for key in ("mode", "focal", "camera", "body", "steps")}
     if trace is not None and handlers.chosen_mode(request) != "paper":

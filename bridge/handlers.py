@@ -292,7 +292,8 @@ def _read(request: dict, task: Task) -> Keypoints:
     from .keypoints.importers import read_keypoints
 
     task.progress("read", 0, 1)
-    keypoints = read_keypoints(request["keypoints"])
+    size = request.get("image_size")
+    keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None)
     for text in keypoints.notes:
         task.warning(text)
     if request.get("fps") is not None and keypoints.frame_times is None and keypoints.fps is None:

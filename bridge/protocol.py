@@ -25,9 +25,10 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "fit": {
         "source?": (dict, type(None)),
         "keypoints?": _NAME,
-        "frames?": _LIST,  # these three for a keypoint file; a source has its own
+        "frames?": _LIST,  # these four for a keypoint file; a source has its own
         "fps?": (*_NUMBER, type(None)),
         "counted?": (*_NUMBER, type(None)),
+        "image_size?": _LIST,  # of the picture, where a keypoint file does not tell it
         "person?": (int, str),
         "mode?": _NAME,
         "focal?": (*_NUMBER, type(None)),
@@ -204,6 +205,9 @@ def _check_values(kind: str, fields: dict, id: int) -> None:
     rates = (fields.get(name) for name in ("fps", "counted", "focal"))
     if isinstance(frames, list) and not (len(frames) == 2 and all(_is(f, (int, type(None))) for f in frames)):
         raise ProtocolError(f"In a {kind} message frames are not two whole numbers.", id=id)
+    size = fields.get("image_size")
+    if kind == "fit" and isinstance(size, list) and not (len(size) == 2 and all(_is(side, (int,)) and side > 0 for side in size)):
+        raise ProtocolError("In a fit message image_size is not two whole numbers.", id=id)
     if isinstance(betas, list) and not (len(betas) == 10 and all(_is(b, _NUMBER) for b in betas)):
         raise ProtocolError(f"In a {kind} message betas are not ten numbers.", id=id)
     if any(_is(rate, _NUMBER) and not rate > 0 for rate in rates):

@@ -289,7 +289,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         first = 0 if counted else first
     if last - first > 20 * len(table.people) + 1000:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
-    size = image_size or table.size
+    size = table.size or image_size
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
     for rows in frames:
         for _, p in rows:
@@ -308,6 +308,8 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         for rows in frames:
             for _, p in rows:
                 p[:, :2] = p[:, :2] * size - 0.5
+    if table.size is None and size is not None and (np.quantile(flat, 0.99, axis=0) > size).any():
+        size = None  # told of another picture, or of one that lies on its side
     if size is None:
         size = _usual_size(flat.max(0))
         notes.append(f"The file does not hold the picture's size: {size[0]} x {size[1]} px are assumed, the smallest usual one that holds all points.")

@@ -207,6 +207,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         if found is not None:
             # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
             request |= _keypoint_frames(settings, found) | {"fps": found.fps or image_rate(context, found)}
+            request["image_size"] = [int(side) for side in found.size] if all(found.size) else None
     else:
         request["source"] = source_of(context, found)
     options = result.Options(

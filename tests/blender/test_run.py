@@ -331,6 +331,7 @@ def test_foreign_keypoints_take_the_rate_of_their_footage(script, tmp_path):
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     request = script.asked[-1][1]
     assert request["fps"] == 25.0 and request["frames"] == [0, 24] and "counted" not in request
+    assert request["image_size"] is None or min(request["image_size"]) > 1  # the footage's, where Blender knows it
     # Detected here, they have times of their own, by which the range is found.
     assert bpy.ops.lgd.detect() == {"FINISHED"} and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     request = script.asked[-1][1]

@@ -61,6 +61,9 @@ def test_frames_before_the_first_person_are_counted_where_they_are_left_out(tmp_
 def test_a_picture_whose_size_is_not_told_has_a_usual_one(tmp_path):
     k = read_keypoints(openpose(tmp_path / "o"))
     assert k.image_size in ((640, 360), (640, 480)) and (k.keypoints.max((0, 1, 2)) <= k.image_size).all()
+    k = read_keypoints(tmp_path / "o", image_size=(1920, 1080))
+    assert k.image_size == (1920, 1080) and not any("size" in note for note in k.notes)
+    assert read_keypoints(tmp_path / "o", image_size=(100, 1080)).image_size != (100, 1080)
     assert _usual_size(np.array([1006.0, 1316.0])) == (1080, 1920) and _usual_size(np.array([9000.0, 100.2])) == (9001, 102)
 
 

@@ -139,6 +139,7 @@ def test_detect_refuses_what_it_would_not_use(bridge, tmp_path):
     (tmp_path / "shot.mp4").write_bytes(b"not looked at")
     for command in ("detect", "fit"):
         bad(bridge(command, "shot.mp4", "--fps", "25"), "folder of images")
+    bad(bridge("fit", "shot.mp4", "--size", "640,480"), "--size")
 
 
 @pytest.mark.parametrize(
@@ -169,6 +170,8 @@ def test_detect_refuses_what_it_would_not_use(bridge, tmp_path):
         ["--detector", "x.onnx"],
         ["--box", "1,2,3,4"],
         ["--person", "1"],
+        ["--size", "640x480"],
+        ["--size", "0,480"],
         ["--frames", "3:9"],
         ["--frames", "8:9"],
         ["--body", "none.pkl"],

@@ -86,7 +86,7 @@ def calls(monkeypatch):
     for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
         monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)
         monkeypatch.setattr(bridge.lgd, name, module, raising=False)
-    importers = types.SimpleNamespace(read_keypoints=Keypoints.load)
+    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: Keypoints.load(path))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
     return noted
 
@@ -267,7 +267,7 @@ def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
 
 
 def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
-    importers = types.SimpleNamespace(read_keypoints=lambda path: tracks(notes=["A guess."]))
+    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: tracks(notes=["A guess."]))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
     _, task = run(tmp_path, tracks())
     assert task.warnings == ["A guess."]
