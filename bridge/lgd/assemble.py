@@ -55,21 +55,20 @@ def _in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.einsum("fab,fkb->fka", turn[:, :3, :3], points) + turn[:, None, :3, 3]
 
 
-def _levelled(up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """`up` turned so that the ground under a walk is level."""
+def _world(
+    up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None
+) -> np.ndarray:
+    """T_world_cam (4, 4) of a static camera: gravity along `up`, the ground under the soles, the first pelvis above 0."""
     turn = contact.world_from_up(up)
     placed = (soles + pelvis[:, None]) @ turn.T
     lowest = placed[np.arange(len(placed)), placed[..., 2].argmin(-1)]
     speed = np.full(len(lowest), np.inf)
     if len(lowest) > 2:
         speed = np.linalg.norm(np.gradient(lowest[:, :2], times, axis=0), axis=-1)
-    return (contact.level_ground(lowest, seen * (speed < 2 * contact.CONTACT_SPEED)) @ turn)[2]
-
-
-def _world(up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, contacts: np.ndarray | None) -> np.ndarray:
-    """T_world_cam (4, 4) of a static camera: gravity along `up`, the ground under the soles, the first pelvis above 0."""
+    level = contact.level_ground(lowest, seen * (speed < 2 * contact.CONTACT_SPEED))
     world = np.eye(4)
-    world[:3, :3] = contact.world_from_up(up)
+    # Leveled first, then turned so that the camera looks along +Y again.
+    world[:3, :3] = contact.world_from_up((level @ turn)[2])
     ground = contact.ground_height((soles + pelvis[:, None]) @ world[:3, :3].T, seen, contacts)
     start = world[:3, :3] @ pelvis[int(np.argmax(seen))]
     world[:3, 3] = -np.array([start[0], start[1], ground])
@@ -88,15 +87,12 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
     soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = None if slow else found.contacts  # the network reads motion
-    where = lambda up: _world(  # noqa: E731
-        _levelled(up, pelvis, soles, seen, times) if found.anchored else up, pelvis, soles, seen, read
-    )
-    world = where(found.up) if T_world_cam is None else np.asarray(T_world_cam, float)
+    world = _world(found.up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored and world.ndim == 2:
         ground = None if T_world_cam is None else -world[2, 3]
         pelvis = contact.stand_on_ground(pelvis, soles, world[2, :3], ground, times, seen)
         if T_world_cam is None:
-            world = where(world[2, :3])
+            world = _world(world[2, :3], pelvis, soles, seen, times, read)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
@@ -109,7 +105,7 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
             rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
             pelvis = contact.anchor_root(pelvis, soles, contacts, doubt, slip=0.004 / rate)
             if T_world_cam is None:
-                world = where(world[2, :3])
+                world = _world(world[2, :3], pelvis, soles, seen, times, read)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
