@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Of the picture's longer side: wider and longer lenses than any (147 degrees; 3.6 m on full frame). Millimetres given as pixels lie below.
 FOCAL = (0.15, 100.0)
+HELD = 2  # frames that Blender may count at a video's end beyond its last picture
 UNSEEN = 0.05  # of the frames: from there on it is said
 MODES = ("video", "paper")  # the default is the first whose weights are here
 
@@ -288,7 +289,7 @@ def streamed(points, confidence) -> list:
 
 
 def _read(request: dict, task: Task) -> Keypoints:
-    from .counting import shown
+    from .counting import counts, shown
     from .keypoints.importers import read_keypoints
 
     task.progress("read", 0, 1)
@@ -303,6 +304,11 @@ def _read(request: dict, task: Task) -> Keypoints:
     if request.get("frames"):
         a, b = request["frames"]
         if request.get("counted"):
+            last = int(counts(keypoints.times(), request["counted"])[-1])
+            if a > last:
+                raise LgdError("bad_input", "The keypoints end before the range begins.", "Detect again, or choose another range.")
+            if b - 1 > last + HELD:
+                task.warning(f"The keypoints end {b - 1 - last} frames before the range does: what they cover is solved.")
             a, b = shown(keypoints.times(), request["counted"], a, b)
         keypoints = keypoints.cut(a, b)
     return keypoints

@@ -31,6 +31,7 @@ CORRECTIVES = (
 
 def _other_keypoints(settings, context) -> None:
     context.window_manager.lgd.people.clear()  # they are those of the keypoints before
+    settings.keypoints_source, settings.keypoints_first = "", 0
 
 
 class LGD_PG_box(bpy.types.PropertyGroup):

@@ -130,7 +130,7 @@ def tick() -> float | None:
         session.get().pump()
         if _run is not None:
             _show(_run)
-            if _run.over:
+            if _run.over and not _rendering():
                 _end(_run)
     except Exception:  # noqa: BLE001 (a timer that raises is dropped by Blender, and the panel would hang)
         traceback.print_exc()
@@ -138,6 +138,11 @@ def tick() -> float | None:
     ticks.append(time.perf_counter() - began)
     del ticks[:-5000]
     return INTERVAL if _run is not None else None
+
+
+def _rendering() -> bool:
+    """Whether Blender reads its data in a thread of its own, which a result built meanwhile would crash."""
+    return any(bpy.app.is_job_running(kind) for kind in ("RENDER", "OBJECT_BAKE"))
 
 
 ticks: list[float] = []
@@ -148,7 +153,7 @@ def _show(run: Run) -> None:
     show, job = status(), run.job
     if show is None or job is None:
         return
-    show.stage, show.done, show.total = job.stage, job.done, job.total
+    show.stage, show.done, show.total = ("wait" if run.over else job.stage), job.done, job.total
     show.remaining = -1.0 if job.remaining is None else job.remaining
     show.elapsed = job.elapsed
     show.warnings = "\n".join(run.warnings)
@@ -166,6 +171,7 @@ STAGES = {
     "repair": "Checking the keypoints",
     "fit": "Solving the motion",
     "place": "Placing the body",
+    "wait": "Waiting for the render",
 }
 """What the worker's stages are called in the interface."""
 
@@ -205,6 +211,8 @@ def _end(run: Run) -> None:
     show = status()
     if run.error is None and run.detected is not None:
         _remember_detection(run)
+        if not run.plan.build:
+            _undo_step(run.plan.title)
     if run.error is None and run.fitted is not None and run.plan.build:
         pending = run
         try:
@@ -232,8 +240,15 @@ def _apply() -> None:
         bpy.ops.lgd.apply_result("EXEC_DEFAULT", True)
 
 
+def _undo_step(title: str) -> None:
+    windows = bpy.context.window_manager.windows
+    if windows and not bpy.app.background:
+        with bpy.context.temp_override(window=windows[0]):
+            bpy.ops.ed.undo_push(message=title)
+
+
 def _remember_detection(run: Run) -> None:
-    scene, show = bpy.data.scenes.get(run.plan.scene), status()
+    scene, show = scene_of(run.plan), status()
     found = run.detected
     if scene is not None:
         scene.lgd.keypoints = found["keypoints"]
@@ -266,6 +281,11 @@ def list_people(show, people, footage=None) -> None:
         item.first, item.last = sorted(ends)
         item.colour = COLOURS[item.person % len(COLOURS)]
         item.use = item.person == 0
+
+
+def scene_of(plan: Plan):
+    """The scene a plan was made in, whatever it is called by now; None where it is gone."""
+    return next((scene for scene in bpy.data.scenes if scene.session_uid == plan.scene), None)
 
 
 def _drop() -> None:
@@ -363,5 +383,8 @@ def results(run: Run):
         yield (
             fitted["motions"][row],
             traces[row] if row < len(traces) else "",
-            replace(plan.options, number=numbers[row], people=max(len(fitted.get("people", ())), 1)),
+            replace(
+                plan.options, number=numbers[row], people=max(len(fitted.get("people", ())), 1),
+                rig=plan.rigs.get(numbers[row], 0),
+            ),  # fmt: skip
         )

@@ -10,9 +10,10 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
+from ..scene import armature, mesh, result, timing
 from ..scene import footage as places
-from ..scene import mesh, result, timing
 from ..scene.camera import camera_for_solver
+from ..scene.motion import load_motion
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
@@ -22,12 +23,13 @@ class Plan:
     """All that a run needs until its end, and nothing of Blender's: names and values only."""
 
     title: str
-    scene: str
+    scene: int  # session_uid
     footage: places.Footage | None
     options: result.Options
     requests: list = field(default_factory=list)
     people: tuple[int, ...] = (0,)
     build: bool = True
+    rigs: dict[int, int] = field(default_factory=dict)  # session_uid of the rig that each person is solved onto again
     keep_betas: bool = False
 
 
@@ -103,18 +105,40 @@ def body_path(context) -> str | None:
     return path
 
 
-def target_rig(context, found: places.Footage | None, person: int):
-    """The rig that a new solve of this footage and person animates: the active one, or else the only one."""
+def target_rig(context, found: places.Footage | None, person: int, boxes=()):
+    """The rig that a new solve of this footage and person animates: the active one, or else the only one.
+
+    boxes: of `source_of`, round the person who is wanted; a rig of somebody who is elsewhere is not that person's. A rig
+    linked from another file is none: what is written onto it would not be saved.
+    """
     if found is None:
         return None
     fitting = [
         o for o in context.scene.objects
         if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.footage == found.path and o.lgd.person == person
+        and o.library is None and _in_boxes(o, boxes)
     ]  # fmt: skip
     active = context.object
     if active is not None and active.type == "MESH" and active.parent in fitting:
         active = active.parent
     return active if active in fitting else (fitting[0] if len(fitting) == 1 else None)
+
+
+def _in_boxes(rig, boxes) -> bool:
+    """Whether the pelvis of the rig's last solve lies in the boxes (x, y, w, h, a, b) px, where they hold in its frames."""
+    action = rig.animation_data.action if rig.animation_data else None
+    if not boxes or action is None or result.STORED_PROPERTY not in action:
+        return True
+    motion = load_motion(bytes(action[result.STORED_PROPERTY]))
+    first = int(motion.extra.get("first", 0))
+    hips = motion.trans + np.array(rig.data.bones[armature.bone_names(rig.data)[0]].head_local)
+    pixels = np.einsum("fab,fb->fa", np.broadcast_to(motion.cam_K, (len(hips), 3, 3)), hips)
+    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-3)
+    inside = []
+    for x, y, w, h, a, b in boxes:
+        part = pixels[max(a - first, 0) : max(b - first, 0)]
+        inside += (np.abs(part - (x + w / 2, y + h / 2)) <= np.array([w, h]) * 0.6).all(1).tolist()
+    return not inside or sum(inside) >= len(inside) / 2
 
 
 def solved_cameras(context, found: places.Footage) -> list:
@@ -175,7 +199,10 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     alone = from_keypoints and settings.place == "FILE" and not settings.path
     found = None if alone else find_footage(context)
     people = chosen_people(context) if from_keypoints else (0,)
-    rig = None if new_rig or len(people) > 1 else target_rig(context, found, people[0])
+    source = None if from_keypoints else source_of(context, found)
+    boxes = source["boxes"] if source else ()
+    rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
+    rig = rigs.get(people[0]) if len(people) == 1 else None  # who alone is solved again keeps the shape
     camera, camera_file = ("", None) if found is None else camera_request(context, found)
     body = body_path(context)
     request = {
@@ -205,22 +232,27 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
             )
         request["keypoints"] = path
         if found is not None:
+            if settings.keypoints_source not in ("", found.path):
+                raise LgdError(
+                    "bad_input", f"The keypoints were detected in {Path(settings.keypoints_source).name}, not in this footage.",
+                    "Detect again, or choose a file of keypoints.",
+                )  # fmt: skip
             # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
             request |= _keypoint_frames(settings, found) | {"fps": found.fps or image_rate(context, found)}
             request["image_size"] = [int(side) for side in found.size] if all(found.size) else None
     else:
-        request["source"] = source_of(context, found)
+        request["source"] = source
     options = result.Options(
         timing=settings.timing,
         correctives=settings.correctives,
         names=settings.bone_names,
         name=Path(settings.keypoints).stem if found is None else "",
-        rig=rig.name if rig is not None else "",
         camera=camera,
     )
     title = "Solve again" if rig is not None else "Solve"
     requests = [("describe_body", {"body": body}), ("fit", request)]
-    return Plan(title, context.scene.name, found, options, requests, people, keep_betas=rig is not None)
+    onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, keep_betas=rig is not None)
 
 
 def _keypoint_frames(settings, found: places.Footage) -> dict:
@@ -243,4 +275,4 @@ def plan_detect(context) -> Plan:
         "detector": preferences.detector_file(context),
         "device": preferences.device(context),
     }
-    return Plan("Detect", context.scene.name, found, result.Options(), [("detect", request)], build=False)
+    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], build=False)

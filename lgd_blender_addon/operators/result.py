@@ -32,7 +32,7 @@ class LGD_OT_apply_result(bpy.types.Operator):
     def execute(self, context):
         """Build every person's take; nothing stays if one fails."""
         run = pump.pending
-        scene = bpy.data.scenes.get(run.plan.scene) or context.scene
+        scene = pump.scene_of(run.plan) or context.scene
         try:
             apply(scene, run)
             _select(context, run.built)
@@ -185,7 +185,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
         if self.use_rate and action is not None and scene_result.STORED_PROPERTY in action:
             motion = load_motion(bytes(action[scene_result.STORED_PROPERTY]))
             render.fps, render.fps_base = nearest_rate(motion.framerate)
-        camera = bpy.data.objects.get(rig.lgd.camera)
+        camera = scene_result.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
             if camera is not None and camera.type == "CAMERA":

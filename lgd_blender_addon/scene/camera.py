@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix
 
+from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .footage import Footage, folder_files
 from .keyframes import Take, write_curve, write_curves
@@ -83,9 +84,34 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -
     user.use_auto_refresh = True
     if image.source == "FILE":
         return
+    offsets = _window(user, image, numbers, footage, frames, sources)
+    if np.ptp(offsets):
+        index = len(data.background_images) - 1
+        change = np.concatenate([[True], np.diff(offsets) != 0])
+        write_curve(
+            take.bag(data), f"background_images[{index}].image_user.frame_offset", 0,
+            np.asarray(frames)[change], offsets[change], interpolation="CONSTANT",
+        )  # fmt: skip
+
+
+def follow_footage(scene, camera, footage: Footage, frames, sources) -> None:
+    """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
+    range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve."""
+    image, numbers = _image(footage)
+    moved = camera.data.animation_data is not None and camera.data.animation_data.action is not None
+    for background in camera.data.background_images:
+        if background.source == "IMAGE" and background.image == image and image.source != "FILE" and not moved:
+            user = background.image_user
+            before = user.frame_duration
+            _window(user, image, numbers, footage, frames, sources)
+            user.frame_duration = max(user.frame_duration, before)
+
+
+def _window(user, image, numbers, footage: Footage, frames, sources):
+    """Set which pictures an image's user shows; returns the offset of each frame, of which it has the first."""
     # A window from frame 1 on that is long enough for every frame; the offset alone then chooses the picture.
     user.frame_start = 1
-    user.frame_duration = int(max(frames[-1], numbers[-1], 1)) + 1
+    user.frame_duration = int(max(frames[-1], numbers[-1], image.frame_duration, 1)) + 1
     user.use_cyclic = False
     wanted = numbers[np.clip(sources, 0, len(numbers) - 1)] if footage.is_folder else np.asarray(sources) + 1
     offsets = wanted - np.asarray(frames)
@@ -96,13 +122,7 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -
         offsets = offsets + int(frames[0]) - 1
         user.frame_duration = int(frames[-1] - frames[0]) + 1
         user.frame_offset = int(offsets[0])
-    if np.ptp(offsets):
-        index = len(data.background_images) - 1
-        change = np.concatenate([[True], np.diff(offsets) != 0])
-        write_curve(
-            take.bag(data), f"background_images[{index}].image_user.frame_offset", 0,
-            np.asarray(frames)[change], offsets[change], interpolation="CONSTANT",
-        )  # fmt: skip
+    return offsets
 
 
 def _as_shown(footage: Footage, frames, sources) -> bool:
@@ -143,6 +163,11 @@ def camera_for_solver(scene, camera, size, frames) -> dict:
     A still camera gives (4, 4) and (3, 3), a moving or zooming one (F, 4, 4) and (F, 3, 3). The scene's frame is put
     back afterwards.
     """
+    if camera.data.type != "PERSP":
+        raise LgdError(
+            "bad_input", f"The camera {camera.name} is {'orthographic' if camera.data.type == 'ORTHO' else 'panoramic'}; the solver knows perspective alone.",
+            "Make it perspective, or set Camera to New.",
+        )  # fmt: skip
     moving = _may_move(camera)
     before, sub = scene.frame_current, scene.frame_subframe
     places, lenses = [], []

@@ -43,9 +43,9 @@ def load_motion(source) -> Motion:
             io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False
         ) as file:
             data = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
         raise LgdError(
-            "bad_input", f"{label} cannot be read as a motion: {error}.", "Choose a motion.npz."
+            "bad_input", f"{label} cannot be read as a motion.", "Choose a motion.npz."
         ) from None
     try:
         return _checked(data)

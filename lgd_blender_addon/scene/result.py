@@ -10,7 +10,7 @@ from .._bridge import LgdError, counting
 from . import armature, correctives, mesh, timing
 from .axes import camera_to_rig
 from .body import Body
-from .camera import build_camera, show_footage
+from .camera import build_camera, follow_footage, show_footage
 from .footage import Footage
 from .keyframes import Take, find_curve, keys_of, write_curve, write_pose
 from .motion import Motion, pack
@@ -23,12 +23,12 @@ STORED_PROPERTY = "lgd_motion"
 @dataclass
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
-    BAKED; rig: the name of an armature to animate anew; camera: the name of a camera whose world the motion is in;
+    BAKED; rig: the session_uid of an armature to animate anew, 0 for a new one; camera: the name of a camera whose world the motion is in;
     name: what the take is called where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of the footage, from 0; of how many."""
 
     timing: str = "SHOWN"
     correctives: str = "LIVE"
-    rig: str = ""
+    rig: int = 0
     camera: str = ""
     name: str = ""
     names: str = "SMPL"
@@ -81,9 +81,11 @@ def build(
             f"The motion was solved for the body {motion.body_model}, but {body.id} is loaded.",
             "Choose the same body model in the preferences, or solve again.",
         )
-    rig = bpy.data.objects.get(options.rig) if options.rig else None
+    rig = next((o for o in bpy.data.objects if o.session_uid == options.rig), None) if options.rig else None
     if options.rig and (rig is None or rig.type != "ARMATURE"):
-        raise LgdError("bad_input", f"The rig {options.rig} is gone.", "Solve onto a new rig.")
+        raise LgdError("bad_input", "The rig that was to be animated is gone.", "Solve onto a new rig.")
+    if rig is not None and rig.animation_data is not None and rig.animation_data.use_tweak_mode:
+        raise LgdError("bad_input", f"{rig.name} is in the NLA's tweak mode.", "Leave it there (Tab), then solve again.")
     old = _Held(rig)
     with _AllOrNothing():
         try:
@@ -128,7 +130,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     first = footage.frames[0] if footage else 0
     order, times, frames, sources = key_places(scene, motion, footage, options.timing)
     take = Take(name)
-    collection = rig.users_collection[0] if rig else _collection(scene, footage.name if footage else name)
+    own = [c for c in rig.users_collection if _editable(c)] if rig else []
+    collection = own[0] if own else _collection(scene, footage.name if footage else name)
     betas, trans = motion.betas, motion.trans
     if rig is None:
         word = ("SMPL" if body.official else "Body"), f"{body.gender}_{name}"
@@ -193,11 +196,25 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str):
 
 def _collection(scene, name: str):
     label = f"LGD {name}"
-    found = next((c for c in scene.collection.children if c.name == label), None)
+    found = next((c for c in scene.collection.children if c.name == label and _editable(c)), None)
     if found is None:
         found = bpy.data.collections.new(label)
         scene.collection.children.link(found)
     return found
+
+
+def _editable(block) -> bool:
+    """Whether a data-block belongs to this file, so that what is put into it is saved."""
+    return block.library is None and block.override_library is None
+
+
+def camera_of(scene, rig):
+    """The camera that a rig was solved for, also where it was renamed since; None where there is none."""
+    named = bpy.data.objects.get(rig.lgd.camera) if rig.lgd.camera else None
+    if named is not None and named.type == "CAMERA":
+        return named
+    solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == rig.lgd.footage]
+    return solved[0] if len(solved) == 1 else None
 
 
 def _back_to_quaternions(rig) -> list[str]:
@@ -239,6 +256,8 @@ def _write_quality(take: Take, rig, motion: Motion, order, times) -> int:
 def _camera(scene, motion, footage, options, order, times, frames, sources, collection):
     given = bpy.data.objects.get(options.camera) if options.camera else None
     if given is not None:
+        if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
+            follow_footage(scene, given, footage, frames, sources)
         return given
     name = f"LGD camera {footage.name}" if footage else "LGD camera"
     take = Take(name)

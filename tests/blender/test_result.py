@@ -131,7 +131,7 @@ def test_solving_again_keeps_shape_and_edited_action(take, tmp_path, default_bod
         other,
         default_body,
         plain_footage(),
-        result.Options(rig=built.rig.name, camera=built.camera.name),
+        result.Options(rig=built.rig.session_uid, camera=built.camera.name),
     )
     assert again.rig == built.rig and again.action != old and built.rig.animation_data.action == again.action
     assert len(bpy.data.objects) == objects
@@ -151,11 +151,13 @@ def test_solving_again_keeps_shape_and_edited_action(take, tmp_path, default_bod
 def test_failure_leaves_nothing(tmp_path, default_body, monkeypatch, again):
     motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
     options = result.Options(show_footage=False)
+    rig = None
     if again:
-        options.rig = result.build(bpy.context.scene, motion, default_body, plain_footage(), options).rig.name
+        rig = result.build(bpy.context.scene, motion, default_body, plain_footage(), options).rig
+        options.rig = rig.session_uid
     kinds = ("objects", "meshes", "armatures", "actions", "cameras", "collections")
     before = {kind: set(getattr(bpy.data, kind).keys()) for kind in kinds}
-    held = bpy.data.objects[options.rig].animation_data.action if again else None
+    held = rig.animation_data.action if again else None
 
     def fail(*args):
         raise LgdError("bad_input", "No.")
@@ -167,7 +169,7 @@ def test_failure_leaves_nothing(tmp_path, default_body, monkeypatch, again):
     left["objects"] = {n for n in left["objects"] if n in before["objects"] or not n.startswith("LGD shape")}
     assert {k: left[k] - before[k] for k in kinds} == {k: set() for k in kinds}
     if again:
-        assert bpy.data.objects[options.rig].animation_data.action == held
+        assert rig.animation_data.action == held
 
 
 def test_survives_save_and_reload_without_the_addon(take, tmp_path):

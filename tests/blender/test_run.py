@@ -391,3 +391,120 @@ def test_a_bug_of_ours_is_told(script, monkeypatch):
     with pytest.raises(RuntimeError, match="Building the result failed"):
         bpy.ops.lgd.fit()
     assert bpy.context.window_manager.lgd.code == "internal"
+
+
+def rigs():
+    return [o for o in bpy.data.objects if o.type == "ARMATURE"]
+
+
+def test_a_render_is_waited_for(script, monkeypatch):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    rendering = True
+    monkeypatch.setattr(pump, "_rendering", lambda: rendering)
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    for _ in range(20):
+        pump.tick()
+    assert run.over and pump.current() is run and not rigs()
+    assert bpy.context.window_manager.lgd.stage == "wait" and "render" in pump.line(bpy.context.window_manager.lgd)
+    rendering = False
+    pump.finish(run, 20)
+    assert len(rigs()) == 1
+
+
+def test_another_range_shows_its_own_pictures_behind_the_camera(script):
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 2, 6
+    bpy.ops.lgd.fit()
+    settings.first, settings.last = 12, 18
+    bpy.ops.lgd.fit()
+    (background,) = bpy.context.scene.camera.data.background_images
+    user = background.image_user
+    assert user.frame_start + user.frame_duration > 18 and user.frame_offset == 0
+
+
+def test_ticked_people_solved_again_keep_their_rigs(script):
+    script.people = 2
+    for _ in range(2):
+        bpy.ops.lgd.detect()
+        for item in bpy.context.window_manager.lgd.people:
+            item.use = True
+        assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+        assert len(rigs()) == 2 and sorted(rig.lgd.person for rig in rigs()) == [0, 1]
+
+
+def test_a_rig_and_a_scene_that_are_renamed_meanwhile_get_the_result(script):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    before = rig.animation_data.action
+    script.hold = True
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    rig.name, bpy.context.scene.name = "Hero", "Shot 3"
+    script.hold = False
+    pump.finish(run, 20)
+    assert rigs() == [rig] and rig.animation_data.action != before
+
+
+def test_a_box_round_another_person_makes_another_rig(script):
+    settings = bpy.context.scene.lgd
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
+    hips = stored.cam_K @ (stored.trans[0] + np.array(rig.data.bones["pelvis"].head_local))
+    x, y = hips[:2] / hips[2]
+    box = settings.boxes.add()
+    box.x, box.y, box.w, box.h, box.first, box.last = x - 100, y - 200, 200, 400, 1, 10
+    bpy.ops.lgd.fit()
+    assert rigs() == [rig], "the same person, boxed"
+    box.x = x + 300
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 2
+
+
+def test_keypoints_of_other_footage_are_refused(script, tmp_path):
+    settings = bpy.context.scene.lgd
+    bpy.ops.lgd.detect()
+    other = str(shutil.copy(settings.path, tmp_path / "other.mp4"))
+    source, settings.path = settings.keypoints_source, other
+    with pytest.raises(RuntimeError, match="were detected in"):
+        bpy.ops.lgd.fit_keypoints()
+    assert source and not rigs()
+    settings.keypoints = settings.keypoints  # chosen by hand, they may be anybody's
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+
+
+def test_an_orthographic_camera_is_refused(script):
+    camera = bpy.data.objects.new("flat", bpy.data.cameras.new("flat"))
+    bpy.context.scene.collection.objects.link(camera)
+    bpy.context.scene.camera, camera.data.type = camera, "ORTHO"
+    bpy.context.scene.lgd.camera = "SCENE"
+    with pytest.raises(RuntimeError, match="orthographic"):
+        bpy.ops.lgd.fit()
+
+
+def test_a_renamed_camera_is_still_matched(script):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    camera = bpy.context.scene.camera
+    camera.name, bpy.context.scene.camera = "Shot camera", None
+    bpy.context.view_layer.objects.active = rig
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert bpy.context.scene.camera == camera
+
+
+def test_a_rig_in_tweak_mode_is_refused(script):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    data = rig.animation_data
+    track = data.nla_tracks.new()
+    track.strips.new("take", 1, data.action)
+    data.action = None
+    data.use_tweak_mode = True
+    if not data.use_tweak_mode:
+        pytest.skip("this module enters no tweak mode")
+    with pytest.raises(RuntimeError, match="tweak mode"):
+        bpy.ops.lgd.fit()

@@ -266,6 +266,16 @@ def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
         run(tmp_path, tracks(cam_K=np.diag([1.4, 1.4, 1.0])))
 
 
+def test_a_range_that_the_keypoints_do_not_reach(calls, tmp_path):
+    late = Keypoints(tracks().keypoints, tracks().confidence, "coco17", (640, 480), frame_times=10 / 30 + np.arange(6) / 30)
+    with pytest.raises(LgdError, match="end before the range begins"):
+        run(tmp_path, late, frames=[30, 40], counted=30.0)
+    _, task = run(tmp_path, late, frames=[12, 40], counted=30.0)
+    assert calls[-1][0].frames == 4 and any("24 frames before" in text for text in task.warnings)
+    _, task = run(tmp_path, late, frames=[10, 17], counted=30.0)
+    assert calls[-1][0].frames == 6 and not task.warnings
+
+
 def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
     importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: tracks(notes=["A guess."]))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
