@@ -43,6 +43,8 @@ def find_footage(context) -> places.Footage:
     settings = context.scene.lgd
     scene = sequencer_scene(context) if settings.place == "STRIP" else context.scene
     clip = bpy.data.movieclips.get(settings.clip) if settings.clip else None
+    if settings.place == "CLIP" and settings.clip and clip is None:
+        raise LgdError("bad_input", f"The movie clip {settings.clip} is gone, or has another name by now.", "Choose the clip again.")
     if settings.place == "CLIP" and clip is None:
         clip = getattr(context, "edit_movieclip", None) or context.scene.active_clip
     found = places.with_footage(settings.place, scene, clip=clip, path=settings.path)
@@ -131,7 +133,7 @@ def _in_boxes(rig, boxes) -> bool:
         return True
     motion = load_motion(bytes(action[result.STORED_PROPERTY]))
     first = int(motion.extra.get("first", 0))
-    hips = motion.trans + np.array(rig.data.bones[armature.bone_names(rig.data)[0]].head_local)
+    hips = motion.trans + armature.rest_pelvis(rig, armature.bone_names(rig.data))
     pixels = np.einsum("fab,fb->fa", np.broadcast_to(motion.cam_K, (len(hips), 3, 3)), hips)
     pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-3)
     inside = []

@@ -188,6 +188,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
         camera = scene_result.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
+            render.pixel_aspect_x = render.pixel_aspect_y = 1.0
             if camera is not None and camera.type == "CAMERA":
                 for background in camera.data.background_images:
                     fit_background(scene, background, (rig.lgd.width, rig.lgd.height))

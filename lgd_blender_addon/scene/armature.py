@@ -92,6 +92,12 @@ def rename_bones(rig) -> None:
             rig.data.bones[joint].name = mpi_name(joint)
 
 
+def rest_pelvis(rig, bones) -> np.ndarray:
+    """J_0 (3,) m in the body's own Y-up frame; bones: of `bone_names`. The bone rests at S J_0."""
+    head = rig.data.bones[bones[0]].head_local
+    return np.array([head.x, head.z, -head.y])
+
+
 def move_joints(rig, body: Body, betas) -> None:
     """Move the bones' rest positions to the joints of other betas (10,)."""
     with _editing(rig):

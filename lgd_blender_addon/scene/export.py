@@ -6,10 +6,11 @@ from pathlib import Path
 
 import bpy
 import numpy as np
+from mathutils import Quaternion
 
 from .._bridge import LgdError
 from . import mesh, result
-from .armature import bone_names
+from .armature import bone_names, rest_pelvis
 from .axes import camera_frame, rig_to_world, world_to_camera
 from .keyframes import curves, find_curve, keys_of, read_pose
 from .motion import Motion, load_motion
@@ -32,8 +33,8 @@ def stored_motion(rig) -> Motion | None:
     return load_motion(bytes(data)) if data is not None else None
 
 
-def world_motion(rig):
-    """The animation in Blender's Z-up world: frames (F,), poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
+def world_motion(scene, rig):
+    """The animation, what moves the root bone and the armature's object included, in Blender's Z-up world: frames (F,), poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
@@ -42,11 +43,38 @@ def world_motion(rig):
         )
     frames = key_frames(rig)
     quats, location = read_pose(rig, names, frames)
-    # The bone rests at S J_0: back to the rig's own Y-up frame.
-    head = rig.data.bones[names[0]].head_local
-    pelvis = np.array([head.x, head.z, -head.y])
+    pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
+    moved = _carriage(scene, rig, names, frames)
+    if np.abs(moved - np.eye(4)).max() > 1e-6:
+        turn = moved[:, :3, :3] / np.linalg.norm(moved[:, :3, :3], axis=1, keepdims=True)  # a person is not scaled
+        place = (pelvis + trans)[:, :, None]
+        shift = (moved[:, :3, :3] - turn) @ place + moved[:, :3, 3:]
+        back = np.tile(np.eye(4), (len(frames), 1, 1))
+        back[:, :3, :3] = turn.swapaxes(1, 2)
+        back[:, :3, 3:] = -back[:, :3, :3] @ shift
+        poses, trans = world_to_camera(poses, trans, pelvis, back)
     return frames, poses, trans, mesh.get_shape(skin), pelvis
+
+
+def _carriage(scene, rig, names, frames) -> np.ndarray:
+    """(F, 4, 4) what the bone above the pelvis and the armature's object do to the body in the world."""
+    rest = np.eye(4)
+    bone = rig.data.bones[names[0]].parent
+    basis = np.tile(np.eye(4), (len(frames), 1, 1))
+    if bone is not None:
+        rest = np.array(bone.matrix_local)
+        quats, basis[:, :3, 3] = read_pose(rig, [bone.name], frames)
+        basis[:, :3, :3] = [np.array(Quaternion(q).normalized().to_matrix()) for q in quats[:, 0]]
+    world = np.array(rig.matrix_world)
+    if rig.parent is not None or rig.constraints or any(not c.data_path.startswith(("pose.", "[")) for c in curves(rig)):
+        before, sub, worlds = scene.frame_current, scene.frame_subframe, []
+        for frame in frames:
+            scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
+            worlds.append(np.array(rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world))
+        scene.frame_set(before, subframe=sub)
+        world = np.array(worlds)
+    return world @ (rest @ basis @ np.linalg.inv(rest))
 
 
 def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
@@ -54,7 +82,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
 
     form: MOTION (contracts' motion.npz, in the camera's frame), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
     """
-    frames, poses, trans, betas, pelvis = world_motion(rig)
+    frames, poses, trans, betas, pelvis = world_motion(scene, rig)
     skin = result.skin_of(rig)
     rate = scene.render.fps / scene.render.fps_base
     stored = stored_motion(rig)

@@ -25,7 +25,8 @@ class Footage:
 
     fps: the rate Blender takes for the file (0: not known); size (w, h) px or (0, 0); start: Blender's frame of
     table[0]; table (N,) int: the source frame shown on Blender's frame start + i, -1 for none; block: the name of
-    the clip or image that shows it, for the camera's background.
+    the clip or image that shows it, for the camera's background; begin: of a part, the frame on which the whole begins to
+    be shown, and the source frame it shows there.
     """
 
     place: str
@@ -36,6 +37,7 @@ class Footage:
     start: int
     table: np.ndarray
     block: str = ""
+    begin: tuple[int, int] | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -51,7 +53,9 @@ class Footage:
                 f"{self.name} is not shown between frames {first:g} and {last:g}.",
                 f"It is shown from frame {self.start} to {self.start + len(self.table) - 1}: change the range.",
             )
-        return replace(self, start=self.start + a, table=self.table[a:b])
+        seen = int(np.argmax(self.table >= 0))
+        begin = self.begin or (self.start + seen, int(self.table[seen]))
+        return replace(self, start=self.start + a, table=self.table[a:b], begin=begin)
 
     @property
     def frames(self) -> tuple[int, int]:

@@ -123,7 +123,8 @@ def skin_of(rig):
 
 
 def _build(scene, motion, body, footage, options, rig) -> Built:
-    notes = []
+    scale = scene.unit_settings.scale_length
+    notes = [] if abs(scale - 1) < 1e-6 else [f"The scene's unit scale is {scale:g}: the body is built as where a unit is a metre."]
     name = footage.name if footage else (options.name or "motion")
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"
@@ -182,6 +183,9 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str):
         shown = np.flatnonzero(table >= 0)
         start = footage.start + (int(shown[0]) if len(shown) else 0)
         rate = scene.render.fps / scene.render.fps_base
+        if footage.begin is not None and footage.begin[1] <= first:
+            # A part lies where it lay when the whole was solved.
+            start = footage.begin[0] + (first - footage.begin[1]) / (footage.fps or motion.framerate) * rate
         order, times = timing.real_keys(motion.frame_times, rate, start)
         numbers = first + np.arange(motion.frames)
         if footage.fps:

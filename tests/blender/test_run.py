@@ -6,10 +6,10 @@ import shutil
 import bpy
 import numpy as np
 import pytest
-from models import synthetic_body
+from models import forward, synthetic_body
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import axes, keyframes, result
+from lgd_blender_addon.scene import armature, axes, keyframes, mesh, result
 from lgd_blender_addon.scene.motion import load_motion
 from lgd_blender_addon.worker.job import State
 
@@ -454,7 +454,7 @@ def test_a_box_round_another_person_makes_another_rig(script):
     bpy.ops.lgd.fit()
     (rig,) = rigs()
     stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
-    hips = stored.cam_K @ (stored.trans[0] + np.array(rig.data.bones["pelvis"].head_local))
+    hips = stored.cam_K @ (stored.trans[0] + armature.rest_pelvis(rig, ["pelvis"]))
     x, y = hips[:2] / hips[2]
     box = settings.boxes.add()
     box.x, box.y, box.w, box.h, box.first, box.last = x - 100, y - 200, 200, 400, 1, 10
@@ -491,9 +491,24 @@ def test_a_renamed_camera_is_still_matched(script):
     (rig,) = rigs()
     camera = bpy.context.scene.camera
     camera.name, bpy.context.scene.camera = "Shot camera", None
+    bpy.context.scene.render.pixel_aspect_x = 2.0
     bpy.context.view_layer.objects.active = rig
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
-    assert bpy.context.scene.camera == camera
+    assert bpy.context.scene.camera == camera and bpy.context.scene.render.pixel_aspect_x == 1.0
+
+
+def test_a_unit_that_is_no_metre_is_told(script):
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    bpy.ops.lgd.fit()
+    assert "unit scale is 0.01" in bpy.context.window_manager.lgd.warnings
+
+
+def test_a_clip_that_was_renamed_is_asked_for(script):
+    settings = bpy.context.scene.lgd
+    bpy.context.scene.active_clip = bpy.data.movieclips.load(settings.path)
+    settings.place, settings.clip = "CLIP", "gone"
+    with pytest.raises(RuntimeError, match="gone"):
+        bpy.ops.lgd.fit()
 
 
 def test_a_rig_in_tweak_mode_is_refused(script):
@@ -508,3 +523,54 @@ def test_a_rig_in_tweak_mode_is_refused(script):
         pytest.skip("this module enters no tweak mode")
     with pytest.raises(RuntimeError, match="tweak mode"):
         bpy.ops.lgd.fit()
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+def test_export_has_what_moves_the_root_and_the_object(script, tmp_path, keyed):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    scene, root = bpy.context.scene, rig.pose.bones["root"]
+    root.rotation_mode = "QUATERNION"
+    for frame, x in ((1, 0.0), (20, 1.0)):
+        root.location, root.rotation_quaternion = (x, 0.2 * x, 0), (1, 0.3 * x, 0, 0.2 * x)
+        root.keyframe_insert("location", frame=frame)
+        root.keyframe_insert("rotation_quaternion", frame=frame)
+    rig.location, rig.rotation_euler = (0.5, -0.3, 0.1), (0.1, 0.2, 0.7)
+    if keyed:
+        rig.keyframe_insert("location", frame=1)
+        rig.location = (2, 0, 0)
+        rig.keyframe_insert("location", frame=24)
+    bpy.context.view_layer.objects.active = rig
+    scene.frame_set(7)
+    bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"), form="SMPL")
+    assert scene.frame_current == 7
+    with np.load(tmp_path / "out.npz") as file:
+        trans, poses = file["trans"], file["poses"]
+    rest = armature.rest_pelvis(rig, ["pelvis"])
+    frames = sorted({f for c in keyframes.curves(rig) if c.data_path.startswith("pose") for f in keyframes.keys_of(c)[0]})
+    for row in (0, 6, 19, len(frames) - 1):
+        scene.frame_set(int(frames[row]))
+        pelvis, ankle = (np.array(rig.matrix_world @ rig.pose.bones[name].head) for name in ("pelvis", "left_ankle"))
+        assert np.abs(trans[row] + rest - pelvis).max() < 1e-4
+        turn = axes.quaternions(poses[row].reshape(1, 24, 3))
+        joints = forward(script.body, turn[0], mesh.get_shape(result.skin_of(rig)), trans[row], skin=False)[0]
+        assert np.abs(joints[7] - ankle).max() < 1e-3
+
+
+def test_a_part_in_real_time_lies_where_it_lay_in_the_whole(script):
+    settings, scene = bpy.context.scene.lgd, bpy.context.scene
+    settings.timing, scene.render.fps = "REAL", 50
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+
+    def pictures():
+        action = rig.animation_data.action
+        first = int(load_motion(bytes(action[result.STORED_PROPERTY])).extra["first"])
+        keys = keyframes.keys_of(keyframes.find_curve(rig, 'pose.bones["pelvis"].location'))[0]
+        return dict(zip(range(first, first + len(keys)), keys, strict=True))
+
+    whole = pictures()
+    settings.range, settings.first, settings.last = "CUSTOM", 11, 16
+    bpy.ops.lgd.fit()
+    part = pictures()
+    assert len(part) == 6 and all(abs(whole[number] - frame) < 0.05 for number, frame in part.items())
