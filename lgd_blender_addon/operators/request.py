@@ -117,7 +117,7 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
         return None
     fitting = [
         o for o in context.scene.objects
-        if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.footage == found.path and o.lgd.person == person
+        if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.person == person and places.same_footage(o.lgd.footage, found.path)
         and o.library is None and _in_boxes(o, boxes)
     ]  # fmt: skip
     active = context.object
@@ -146,7 +146,7 @@ def _in_boxes(rig, boxes) -> bool:
 def solved_cameras(context, found: places.Footage) -> list:
     """The cameras that earlier solves of this footage made."""
     ours = (o for o in context.scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA")
-    return [o for o in ours if o.lgd.footage == found.path]
+    return [o for o in ours if places.same_footage(o.lgd.footage, found.path)]
 
 
 def camera_request(context, found: places.Footage) -> tuple[str, str | None]:
@@ -180,7 +180,10 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
     a, b = found.frames
     order, times = timing.shown_keys(found.table, found.start, a, b - a)
     first = np.unique(order, return_index=True)[1]
-    return camera_for_solver(context.scene, camera, size, times[first])
+    behind = None
+    if found.place == "CAMERA" and camera == context.scene.camera:
+        behind = next((b for b in camera.data.background_images if found.block in (getattr(b.image, "name", ""), getattr(b.clip, "name", ""))), None)
+    return camera_for_solver(context.scene, camera, size, times[first], behind)
 
 
 def chosen_people(context) -> tuple[int, ...]:

@@ -157,8 +157,10 @@ def fit_background(scene, background, size) -> None:
     background.frame_method = "FIT" if size[0] / size[1] >= frame else "CROP"
 
 
-def camera_for_solver(scene, camera, size, frames) -> dict:
+def camera_for_solver(scene, camera, size, frames, background=None) -> dict:
     """T_world_cam and cam_K of a scene's camera over Blender's frames (F,), for a picture of size (w, h) px.
+
+    background: the one that shows the picture behind the camera, by which it lies in the camera's frame; None: it fills it.
 
     A still camera gives (4, 4) and (3, 3), a moving or zooming one (F, 4, 4) and (F, 3, 3). The scene's frame is put
     back afterwards.
@@ -178,7 +180,7 @@ def camera_for_solver(scene, camera, size, frames) -> dict:
             graph = bpy.context.evaluated_depsgraph_get()
             evaluated = camera.evaluated_get(graph)
             places.append(np.array(evaluated.matrix_world))
-            lenses.append(_intrinsics(evaluated, graph, size))
+            lenses.append(_intrinsics(evaluated, graph, size, scene.render, background))
     finally:
         if moving:
             scene.frame_set(before, subframe=sub)
@@ -196,9 +198,28 @@ def _may_move(item) -> bool:
     return False
 
 
-def _intrinsics(camera, graph, size) -> np.ndarray:
+def _part_of_frame(size, render, method: str) -> tuple[float, float]:
+    """The picture's width and height in those of the camera's frame, as Blender lays it there."""
+    frame = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
+    wider = size[0] / size[1] / frame
+    if method == "STRETCH":
+        return 1.0, 1.0
+    return (1.0, 1 / wider) if (wider >= 1) == (method == "FIT") else (wider, 1.0)
+
+
+def _intrinsics(camera, graph, size, render, background) -> np.ndarray:
     w, h = size
-    P = np.array(camera.calc_matrix_camera(graph, x=int(w), y=int(h)))
+    if background is None:
+        P = np.array(camera.calc_matrix_camera(graph, x=int(w), y=int(h)))
+    else:
+        P = np.array(
+            camera.calc_matrix_camera(
+                graph, x=render.resolution_x, y=render.resolution_y, scale_x=render.pixel_aspect_x, scale_y=render.pixel_aspect_y
+            )
+        )
+        width, height = _part_of_frame(size, render, background.frame_method)
+        P[0] /= width
+        P[1] /= height
     return np.array([
         [P[0, 0] * w / 2, 0.0, (1 - P[0, 2]) * w / 2 - 0.5],
         [0.0, P[1, 1] * h / 2, (1 + P[1, 2]) * h / 2 - 0.5],

@@ -66,6 +66,11 @@ class Footage:
         return int(seen.min()), int(seen.max()) + 1
 
 
+def same_footage(noted: str, path: str) -> bool:
+    """Whether what a rig or camera noted is the footage at `path`, also where the project was moved since."""
+    return noted == path or bool(noted) and Path(noted).name == Path(path).name and not Path(noted).exists()
+
+
 def _bad(text: str, hint: str = "") -> LgdError:
     return LgdError("bad_input", text, hint)
 

@@ -217,6 +217,35 @@ def test_scene_camera_for_the_solver(take):
     assert np.abs(found["cam_K"] - motion.cam_K).max() < 0.01
 
 
+@pytest.mark.parametrize("method", ["FIT", "CROP", "STRETCH"])
+@pytest.mark.parametrize("size", [(720, 1280), (1920, 1080), (2048, 858)])
+@pytest.mark.parametrize("fit", ["AUTO", "VERTICAL"])
+def test_footage_behind_a_scenes_camera_is_seen_where_the_frame_has_it(method, size, fit):
+    from bpy_extras.object_utils import world_to_camera_view
+
+    from lgd_blender_addon.scene.camera import camera_for_solver
+
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.pixel_aspect_x = 1440, 1080, 1.2
+    camera = bpy.data.objects.new("own", bpy.data.cameras.new("own"))
+    scene.collection.objects.link(camera)
+    camera.location, camera.rotation_euler = (0.3, -4, 1.5), (1.5, 0.1, 0.05)
+    camera.data.sensor_fit, camera.data.lens, camera.data.shift_x, camera.data.shift_y = fit, 40, 0.03, -0.02
+    background = camera.data.background_images.new()
+    background.frame_method = method
+    bpy.context.view_layer.update()
+    found = camera_for_solver(scene, camera, size, [1], background)
+    frame, picture = 1440 * 1.2 / 1080, size[0] / size[1]
+    width = 1.0 if method == "STRETCH" else min(picture / frame, 1) if method == "FIT" else max(picture / frame, 1)
+    height = 1.0 if method == "STRETCH" else min(frame / picture, 1) if method == "FIT" else max(frame / picture, 1)
+    for point in ((0, 0, 1), (0.5, 0.4, 1.8), (-0.6, -0.2, 0.2)):
+        seen = world_to_camera_view(scene, camera, Vector(point))
+        there = ((seen.x - 0.5) / width + 0.5) * size[0] - 0.5, ((0.5 - seen.y) / height + 0.5) * size[1] - 0.5
+        local = np.linalg.inv(found["T_world_cam"]) @ np.append(point, 1.0)
+        u = found["cam_K"] @ local[:3]
+        assert np.abs(u[:2] / u[2] - there).max() < 0.05, (point, u[:2] / u[2], there)
+
+
 def test_bulk_keys_are_fast(tmp_path, default_body):
     motion = load_motion(write_motion(tmp_path / "m.npz", default_body, frames=3000))
     began = time.perf_counter()

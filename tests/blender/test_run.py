@@ -574,3 +574,19 @@ def test_a_part_in_real_time_lies_where_it_lay_in_the_whole(script):
     bpy.ops.lgd.fit()
     part = pictures()
     assert len(part) == 6 and all(abs(whole[number] - frame) < 0.05 for number, frame in part.items())
+
+
+def test_a_project_that_was_moved_keeps_its_rig(script, tmp_path):
+    settings = bpy.context.scene.lgd
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    first = str(shutil.copy(settings.path, tmp_path / "here" / "take.mp4"))
+    settings.path = first
+    bpy.ops.lgd.fit()
+    settings.path = str(shutil.copy(first, tmp_path / "there" / "take.mp4"))
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 2, "another file of the same name, while the first is there"
+    bpy.data.objects.remove(rigs()[1])
+    (tmp_path / "here" / "take.mp4").unlink()
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 1
