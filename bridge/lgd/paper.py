@@ -111,7 +111,7 @@ class Estimate:
 
 
 @dataclass
-class _View:
+class View:
     """Points in the paper's image. pixels: (N, 18, 2); points: (N, 18, 2) as normalised, 0.5 where not seen; edges: (2, N, 1, 2)
     the lower and the upper corner of the box of those seen; size: (N, 1, 2) from one to the other; side: (N, 1, 1) the longer."""
 
@@ -122,19 +122,19 @@ class _View:
     side: Tensor
 
 
-def _view(pixels: Tensor, seen: Tensor) -> _View:
+def look(pixels: Tensor, seen: Tensor) -> View:
     """Box normalisation to [0, 1]. pixels: (N, 18, 2); seen: (N, 18, 1) bool."""
     low = torch.where(seen, pixels, 1e9).amin(-2, keepdim=True)
     high = torch.where(seen, pixels, -1e9).amax(-2, keepdim=True)
     size = high - low
     side = size.amax(-1, keepdim=True).clamp_min(1e-6)
     normal = torch.where(seen, (pixels - (low + high) / 2) / side + 0.5, 0.5)
-    return _View(pixels, normal, torch.stack((low, high)), size, side)
+    return View(pixels, normal, torch.stack((low, high)), size, side)
 
 
 def normalise(points: Tensor, seen: Tensor) -> Tensor:
     """Box normalisation to [0, 1]. points: (N, 18, 2); seen: (N, 18) bool; points not seen become 0.5."""
-    return _view(points, seen[..., None]).points
+    return look(points, seen[..., None]).points
 
 
 def _share(hit: Tensor, dim: int) -> Tensor:
@@ -173,7 +173,7 @@ class PaperNet(nn.Module):
         """
         seen = (confidence >= SEEN)[..., None]
         weight = confidence[..., None]
-        x = _view(keypoints, seen).points
+        x = look(keypoints, seen).points
         flat = x.flatten(1)
         if start is None:
             theta, betas = self.pose_first(flat), self.shape_first(flat)
@@ -183,12 +183,12 @@ class PaperNet(nn.Module):
         for k in range(steps + 1):
             posed = pose_body(theta, betas, body)
             points3d = points18(posed)
-            view = _view(project_fixed(points3d), seen)
+            view = look(project_fixed(points3d), seen)
             error = ((view.points - x).abs() * weight).mean((-1, -2))
             estimates.append(Estimate(theta, betas, posed.joints * TO_CAMERA.to(theta).diagonal(), view.points, points3d, error))
             if k == steps:
                 break
-            gradient = _gradient(theta, posed, points3d, view, x, weight * seen)
+            gradient = reprojection_gradient(theta, posed, points3d, view, x, weight * seen)
             if self.blind:
                 gradient = torch.zeros_like(gradient)
             features = torch.cat((flat, theta.detach(), gradient), -1)
@@ -222,19 +222,13 @@ def project_fixed(points: Tensor) -> Tensor:
     return points[..., :2] * (FOCAL * Y_DOWN.to(points)) / depth
 
 
-def reprojection_gradient(theta: Tensor, posed: Posed, x: Tensor, confidence: Tensor, seen: Tensor) -> Tensor:
+@torch.no_grad()
+def reprojection_gradient(theta: Tensor, posed: Posed, points3d: Tensor, view: View, x: Tensor, weight: Tensor) -> Tensor:
     """Gradient (N, 72) of each frame's confidence-weighted mean L1 reprojection error with respect to the pose.
 
-    The mean runs over the 36 coordinates of a frame: the published code's batch mean times the batch size. The box
-    normalisation is differentiated too.
+    points3d: `points18` of the body; view: of them; weight: (N, 18, 1) confidence, 0 where not seen. The mean runs over the
+    36 coordinates of a frame: the published code's batch mean times the batch size. The box normalisation is differentiated too.
     """
-    points3d, seen = points18(posed), seen[..., None]
-    return _gradient(theta, posed, points3d, _view(project_fixed(points3d), seen), x, confidence[..., None] * seen)
-
-
-@torch.no_grad()
-def _gradient(theta: Tensor, posed: Posed, points3d: Tensor, view: _View, x: Tensor, weight: Tensor) -> Tensor:
-    """`reprojection_gradient` of a body as it is seen. weight: (N, 18, 1) confidence, 0 where not seen."""
     pull = torch.sign(view.points - x) * (weight / x[0].numel())
     # A point at the box's edge also moves the box's centre, and stretches it along its longer side.
     at_edges = _share((view.pixels == view.edges) & (weight > 0), -2)

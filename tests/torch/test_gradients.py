@@ -225,7 +225,9 @@ def test_paper_gradient_equals_autograd_through_the_box_normalisation():
     points = paper.normalise(paper.project_fixed(paper.points18(posed)), seen)
     error = ((points - x).abs() * confidence[..., None]).mean((-1, -2)).sum()
     (expected,) = torch.autograd.grad(error, theta)
-    found = paper.reprojection_gradient(theta.detach(), posed, x, confidence, seen)
+    points3d, visible = paper.points18(posed), seen[..., None]
+    view = paper.look(paper.project_fixed(points3d), visible)
+    found = paper.reprojection_gradient(theta.detach(), posed, points3d, view, x, confidence[..., None] * visible)
     assert torch.allclose(found, expected, atol=1e-5)
     assert found.abs().max() > 1e-3
 
