@@ -5,6 +5,7 @@ Blender's data is touched here and nowhere else while a job runs. In the interfa
 mode and tests `finish` is a plain loop.
 """
 
+import contextlib
 import time
 import traceback
 from dataclasses import replace
@@ -130,7 +131,7 @@ def tick() -> float | None:
         session.get().pump()
         if _run is not None:
             _show(_run)
-            if _run.over and not _rendering():
+            if _run.over and not _waits(_run):
                 _end(_run)
     except Exception:  # noqa: BLE001 (a timer that raises is dropped by Blender, and the panel would hang)
         traceback.print_exc()
@@ -138,6 +139,11 @@ def tick() -> float | None:
     ticks.append(time.perf_counter() - began)
     del ticks[:-5000]
     return INTERVAL if _run is not None else None
+
+
+def _waits(run: Run) -> bool:
+    """Whether a run's result is there, but cannot be taken in yet."""
+    return run.over and run.error is None and _rendering()
 
 
 def _rendering() -> bool:
@@ -153,7 +159,7 @@ def _show(run: Run) -> None:
     show, job = status(), run.job
     if show is None or job is None:
         return
-    show.stage, show.done, show.total = ("wait" if run.over else job.stage), job.done, job.total
+    show.stage, show.done, show.total = ("wait" if _waits(run) else job.stage), job.done, job.total
     show.remaining = -1.0 if job.remaining is None else job.remaining
     show.elapsed = job.elapsed
     show.warnings = "\n".join(run.warnings)
@@ -212,7 +218,8 @@ def _end(run: Run) -> None:
     if run.error is None and run.detected is not None:
         _remember_detection(run)
         if not run.plan.build:
-            _undo_step(run.plan.title)
+            with _in_window():
+                bpy.ops.ed.undo_push(message=run.plan.title)
     if run.error is None and run.fitted is not None and run.plan.build:
         pending = run
         try:
@@ -232,19 +239,14 @@ def _end(run: Run) -> None:
 
 def _apply() -> None:
     # Asked for by Python, an operator makes no undo step unless told to (the second argument).
-    windows = bpy.context.window_manager.windows
-    if windows and not bpy.app.background:
-        with bpy.context.temp_override(window=windows[0]):
-            bpy.ops.lgd.apply_result("EXEC_DEFAULT", True)
-    else:
+    with _in_window():
         bpy.ops.lgd.apply_result("EXEC_DEFAULT", True)
 
 
-def _undo_step(title: str) -> None:
+def _in_window():
+    """The context of a window, which a timer has not; background mode has one that will do."""
     windows = bpy.context.window_manager.windows
-    if windows and not bpy.app.background:
-        with bpy.context.temp_override(window=windows[0]):
-            bpy.ops.ed.undo_push(message=title)
+    return contextlib.nullcontext() if bpy.app.background or not windows else bpy.context.temp_override(window=windows[0])
 
 
 def _remember_detection(run: Run) -> None:
