@@ -97,10 +97,13 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -
 def follow_footage(scene, camera, footage: Footage, frames, sources) -> None:
     """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
     range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve."""
+    keyed = camera.data.animation_data is not None and camera.data.animation_data.action is not None
+    backgrounds = [b for b in camera.data.background_images if b.source == "IMAGE" and b.image is not None]
+    if keyed or not backgrounds:
+        return
     image, numbers = _image(footage)
-    moved = camera.data.animation_data is not None and camera.data.animation_data.action is not None
-    for background in camera.data.background_images:
-        if background.source == "IMAGE" and background.image == image and image.source != "FILE" and not moved:
+    for background in backgrounds:
+        if background.image == image and image.source != "FILE":
             user = background.image_user
             before = user.frame_duration
             _window(user, image, numbers, footage, frames, sources)
@@ -152,9 +155,12 @@ def fit_background(scene, background, size) -> None:
     """Make the footage as wide as the camera's frame, whatever the render size: the lens is fitted to the width."""
     if not size[0] or not size[1]:
         return
-    render = scene.render
-    frame = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
-    background.frame_method = "FIT" if size[0] / size[1] >= frame else "CROP"
+    background.frame_method = "FIT" if _wider(size, scene.render) >= 1 else "CROP"
+
+
+def _wider(size, render) -> float:
+    """How many times as wide for its height a picture (w, h) is as the camera's frame."""
+    return size[0] / size[1] / (render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y))
 
 
 def camera_for_solver(scene, camera, size, frames, background=None) -> dict:
@@ -200,8 +206,7 @@ def _may_move(item) -> bool:
 
 def _part_of_frame(size, render, method: str) -> tuple[float, float]:
     """The picture's width and height in those of the camera's frame, as Blender lays it there."""
-    frame = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
-    wider = size[0] / size[1] / frame
+    wider = _wider(size, render)
     if method == "STRETCH":
         return 1.0, 1.0
     return (1.0, 1 / wider) if (wider >= 1) == (method == "FIT") else (wider, 1.0)
