@@ -10,10 +10,9 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
-from ..scene import armature, mesh, result, timing
+from ..scene import armature, export, mesh, result, timing
 from ..scene import footage as places
 from ..scene.camera import camera_for_solver
-from ..scene.motion import load_motion
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
@@ -128,12 +127,11 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
 
 def _in_boxes(rig, boxes) -> bool:
     """Whether the pelvis of the rig's last solve lies in the boxes (x, y, w, h, a, b) px, where they hold in its frames."""
-    action = rig.animation_data.action if rig.animation_data else None
-    if not boxes or action is None or result.STORED_PROPERTY not in action:
+    motion, bones = export.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
+    if motion is None or bones is None:
         return True
-    motion = load_motion(bytes(action[result.STORED_PROPERTY]))
     first = int(motion.extra.get("first", 0))
-    hips = motion.trans + armature.rest_pelvis(rig, armature.bone_names(rig.data))
+    hips = motion.trans + armature.rest_pelvis(rig, bones)
     pixels = np.einsum("fab,fb->fa", np.broadcast_to(motion.cam_K, (len(hips), 3, 3)), hips)
     pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-3)
     inside = []
@@ -237,7 +235,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
             )
         request["keypoints"] = path
         if found is not None:
-            if settings.keypoints_source not in ("", found.path):
+            if settings.keypoints_source and not places.same_footage(settings.keypoints_source, found.path):
                 raise LgdError(
                     "bad_input", f"The keypoints were detected in {Path(settings.keypoints_source).name}, not in this footage.",
                     "Detect again, or choose a file of keypoints.",
@@ -263,7 +261,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
 def _keypoint_frames(settings, found: places.Footage) -> dict:
     """Which of the keypoints' frames belong to the range: detected ones start at the range they were detected in."""
     a, b = found.frames
-    detected = settings.keypoints_source == found.path
+    detected = places.same_footage(settings.keypoints_source, found.path)
     first = settings.keypoints_first if detected else 0
     if a < first:
         raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")

@@ -93,7 +93,7 @@ def _apply(scene, run) -> list:
             built.rig.lgd.trace = trace
             camera = built.camera.name if built.camera else camera
             run.built.append(built)
-            run.warnings += built.notes
+            run.warnings += [note for note in built.notes if note not in run.warnings]
     show = pump.status()
     if show is not None and run.built:
         seconds = run.fitted.get("seconds", {})

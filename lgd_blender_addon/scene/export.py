@@ -6,7 +6,6 @@ from pathlib import Path
 
 import bpy
 import numpy as np
-from mathutils import Quaternion
 
 from .._bridge import LgdError
 from . import mesh, result
@@ -34,7 +33,8 @@ def stored_motion(rig) -> Motion | None:
 
 
 def world_motion(scene, rig):
-    """The animation, what moves the root bone and the armature's object included, in Blender's Z-up world: frames (F,), poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
+    """The animation in Blender's Z-up world, what moves the root bone and the armature's object included: frames (F,),
+    poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
@@ -47,6 +47,7 @@ def world_motion(scene, rig):
     poses, trans = rig_to_world(quats, location, pelvis)
     moved = _carriage(scene, rig, names, frames)
     if np.abs(moved - np.eye(4)).max() > 1e-6:
+        moved = np.broadcast_to(moved, (len(frames), 4, 4))
         turn = moved[:, :3, :3] / np.linalg.norm(moved[:, :3, :3], axis=1, keepdims=True)  # a person is not scaled
         place = (pelvis + trans)[:, :, None]
         shift = (moved[:, :3, :3] - turn) @ place + moved[:, :3, 3:]
@@ -58,23 +59,26 @@ def world_motion(scene, rig):
 
 
 def _carriage(scene, rig, names, frames) -> np.ndarray:
-    """(F, 4, 4) what the bone above the pelvis and the armature's object do to the body in the world."""
-    rest = np.eye(4)
-    bone = rig.data.bones[names[0]].parent
-    basis = np.tile(np.eye(4), (len(frames), 1, 1))
-    if bone is not None:
-        rest = np.array(bone.matrix_local)
-        quats, basis[:, :3, 3] = read_pose(rig, [bone.name], frames)
-        basis[:, :3, :3] = [np.array(Quaternion(q).normalized().to_matrix()) for q in quats[:, 0]]
-    world = np.array(rig.matrix_world)
-    if rig.parent is not None or rig.constraints or any(not c.data_path.startswith(("pose.", "[")) for c in curves(rig)):
-        before, sub, worlds = scene.frame_current, scene.frame_subframe, []
-        for frame in frames:
-            scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
-            worlds.append(np.array(rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world))
-        scene.frame_set(before, subframe=sub)
-        world = np.array(worlds)
-    return world @ (rest @ basis @ np.linalg.inv(rest))
+    """(1 or F, 4, 4) what the bone above the pelvis and the armature's object do to the body in the world."""
+    root = rig.pose.bones[names[0]].parent
+    own = tuple(f'pose.bones["{bpy.utils.escape_identifier(name)}"]' for name in names) + ("[",)
+    moves = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints))
+    moves = moves or any(not c.data_path.startswith(own) for c in curves(rig))
+
+    def now():
+        held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        if root is None:
+            return np.array(held.matrix_world)
+        return np.array(held.matrix_world @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted())
+
+    if not moves:
+        return now()[None]
+    before, sub, found = scene.frame_current, scene.frame_subframe, []
+    for frame in frames:
+        scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
+        found.append(now())
+    scene.frame_set(before, subframe=sub)
+    return np.array(found)
 
 
 def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
@@ -119,7 +123,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
 def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored) -> dict:
     T = stored.T_world_cam if stored is not None else None
     if T is None or T.ndim == 3 and len(T) != len(frames):
-        camera = bpy.data.objects.get(getattr(getattr(rig, "lgd", None), "camera", "") or "") or scene.camera
+        camera = result.camera_of(scene, rig) or scene.camera
         if camera is None:
             raise LgdError(
                 "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."

@@ -84,8 +84,8 @@ def build(
     rig = next((o for o in bpy.data.objects if o.session_uid == options.rig), None) if options.rig else None
     if options.rig and (rig is None or rig.type != "ARMATURE"):
         raise LgdError("bad_input", "The rig that was to be animated is gone.", "Solve onto a new rig.")
-    if rig is not None and rig.animation_data is not None and rig.animation_data.use_tweak_mode:
-        raise LgdError("bad_input", f"{rig.name} is in the NLA's tweak mode.", "Leave it there (Tab), then solve again.")
+    if rig is not None and rig.animation_data is not None:
+        rig.animation_data.use_tweak_mode = False  # of the NLA, in which a rig takes no other action
     old = _Held(rig)
     with _AllOrNothing():
         try:
@@ -214,10 +214,13 @@ def _editable(block) -> bool:
 
 def camera_of(scene, rig):
     """The camera that a rig was solved for, also where it was renamed since; None where there is none."""
-    named = bpy.data.objects.get(rig.lgd.camera) if rig.lgd.camera else None
+    note = getattr(rig, "lgd", None)  # where the add-on is registered
+    if note is None:
+        return None
+    named = bpy.data.objects.get(note.camera) if note.camera else None
     if named is not None and named.type == "CAMERA":
         return named
-    solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == rig.lgd.footage]
+    solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
     return solved[0] if len(solved) == 1 else None
 
 
