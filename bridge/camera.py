@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cameras: focal length, projection, the closed-form placement of a posed body (numpy only)."""
+"""Cameras: focal length, projection, the closed-form placement of a posed body (numpy; OpenCV where a lens distorts)."""
 
 import math
 
@@ -35,6 +35,30 @@ def project(points: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
     return np.stack(
         (k[..., 0, 0] * points[..., 0] / depth + k[..., 0, 2], k[..., 1, 1] * points[..., 1] / depth + k[..., 1, 2]), -1
     )
+
+
+def undistort(points: np.ndarray, cam_K: np.ndarray, distortion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where points of pictures as filmed lie in those of the same camera without the lens's distortion.
+
+    points: (..., 2) px; cam_K: (3, 3); distortion: OpenCV's k1 k2 p1 p2 [k3 [k4 k5 k6]]. Returns (..., 2) px and (...) bool,
+    False for a point that such a lens shows nowhere: it keeps its place.
+    """
+    import cv2
+
+    flat = points.reshape(-1, 1, 2).astype(float)
+    focal, middle = cam_K[[0, 1], [0, 1]], cam_K[:2, 2]
+    seen = (flat - middle) / focal
+    precise = (cv2.TERM_CRITERIA_MAX_ITER | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
+    straight = cv2.undistortPointsIter(seen, np.eye(3), distortion, None, None, precise)
+    straight = np.where(np.isfinite(straight) & (np.abs(straight) < 1e3), straight, 1e3)
+    rays = np.concatenate([straight, np.ones_like(straight[..., :1])], -1)
+    again = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), np.eye(3), distortion)[0]
+    # Within what the lens shows, farther out is farther out in the picture too.
+    out = cv2.projectPoints(rays * [1.001, 1.001, 1.0], np.zeros(3), np.zeros(3), np.eye(3), distortion)[0]
+    grows = (np.linalg.norm(out, axis=-1) >= np.linalg.norm(again, axis=-1)).all(-1)
+    reached = grows & (np.abs((again - seen) * focal).max((-1, -2)) < 0.5)
+    found = np.where(reached[:, None, None], straight * focal + middle, flat)
+    return found.reshape(points.shape).astype(points.dtype), reached.reshape(points.shape[:-1])
 
 
 def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray) -> np.ndarray:

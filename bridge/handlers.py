@@ -108,7 +108,7 @@ def fit(request: dict, task: Task) -> dict:
         from .arrays import save_arrays
         from .lgd import fitter
 
-        options, keypoints = _options(request, keypoints, body)
+        options, keypoints = _options(request, keypoints, body, task)
     if keypoints.frames > 1 and keypoints.rate() < fitter.SLOW:
         text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {fitter.SLOW:.0f}"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
@@ -314,16 +314,20 @@ def _read(request: dict, task: Task) -> Keypoints:
     return keypoints
 
 
-def _options(request: dict, keypoints: Keypoints, body: Path | None):
+def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task):
     import numpy as np
 
     from .lgd.fitter import FitOptions
 
     focal, world, betas = request.get("focal"), None, request.get("betas")
     if request.get("camera"):
-        world, cam_K = read_camera(request["camera"], keypoints.frames, _places_of(request, keypoints))
-        if cam_K is not None and focal is None:
-            keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
+        given = read_camera(request["camera"]).of(keypoints.frames, _places_of(request, keypoints))
+        world = given.T_world_cam
+        keypoints, lost = given.straightened(keypoints)
+        if lost:
+            task.warning(f"{lost} of the keypoints lie where a lens of the told distortion shows nothing, and are left out: check its values.")
+        if given.cam_K is not None and focal is None:
+            keypoints = dataclasses.replace(keypoints, cam_K=given.cam_K)
     side = max(keypoints.image_size)
     lens = np.array([focal] if focal is not None else [] if keypoints.cam_K is None else keypoints.cam_K[..., [0, 1], [0, 1]].ravel())
     odd = lens[(lens < FOCAL[0] * side) | (lens > FOCAL[1] * side)]

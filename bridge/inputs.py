@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ from .errors import LgdError
 from .places import user_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .keypoints.tracks import Keypoints
     from .server import Task
 
@@ -56,45 +60,84 @@ def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[i
     return [person]
 
 
-def read_camera(path: str, frames: int | None = None, places=None):
-    """T_world_cam (4, 4) or (F, 4, 4) and cam_K (3, 3), (F, 3, 3) or None of a camera's .npz; raises LgdError.
+@dataclass(frozen=True)
+class GivenCamera:
+    """What a camera's file tells: where the camera stands, its lens, how the lens distorts; None for what it does not.
 
-    frames: F, None where it is not known yet; places (F,): which of the file's entries each frame has, where it has
-    one for each counted frame of the range.
+    T_world_cam (4, 4) or (F, 4, 4); cam_K (3, 3) or (F, 3, 3) px; distortion (4, 5 or 8) as OpenCV has it, k1 k2 p1 p2
+    [k3 [k4 k5 k6]], of a lens whose camera matrix is distortion_K, (3, 3) px (cam_K where that is not told).
     """
+
+    T_world_cam: np.ndarray | None = None
+    cam_K: np.ndarray | None = None
+    distortion: np.ndarray | None = None
+    distortion_K: np.ndarray | None = None
+
+    def of(self, frames: int | None, places=None) -> GivenCamera:
+        """For F frames. places (F): which entry each frame has, where there is one for each counted frame of a range."""
+
+        def picked(array):
+            return array[places] if array is not None and array.ndim == 3 and places is not None and len(array) > max(places) else array
+
+        given = dataclasses.replace(self, T_world_cam=picked(self.T_world_cam), cam_K=picked(self.cam_K))
+        for name, array in (("T_world_cam", given.T_world_cam), ("cam_K", given.cam_K)):
+            if array is not None and array.ndim == 3 and frames is not None and len(array) != frames:
+                text = f"In the camera's file {name} has the shape {array.shape} for {frames} frames."
+                raise LgdError("bad_input", text, CAMERA_HINT)
+        return given
+
+    def straightened(self, keypoints: Keypoints) -> tuple[Keypoints, int]:
+        """Keypoints as a lens without the distortion would show them, and how many points lie where the lens shows nothing:
+        those count as not seen."""
+        if self.distortion is None:
+            return keypoints, 0
+        from . import camera
+
+        K = self.distortion_K if self.distortion_K is not None else self.cam_K
+        points, reached = camera.undistort(keypoints.keypoints, K, self.distortion)
+        lost = (keypoints.confidence > 0) & ~reached
+        confidence = keypoints.confidence * reached
+        return dataclasses.replace(keypoints, keypoints=points, confidence=confidence), int(lost.sum())
+
+
+CAMERA_HINT = "It needs T_world_cam, (4, 4) or one for each frame, or cam_K, (3, 3), and may hold distortion."
+
+
+def read_camera(path: str) -> GivenCamera:
+    """A camera's .npz; raises LgdError."""
     import numpy as np
 
-    hint = "It needs T_world_cam, (4, 4) or one for each frame, and may hold cam_K."
     file = existing(path, "bad_input", "The camera's file")
     try:
         with np.load(file, allow_pickle=False) as data:
-            world = np.asarray(data["T_world_cam"], np.float64)
-            cam_K = np.asarray(data["cam_K"], np.float64) if "cam_K" in data.files else None
-    except KeyError as fault:
-        raise LgdError("bad_input", f"The camera's file {path} holds no T_world_cam.", hint) from fault
+            names = [f.name for f in dataclasses.fields(GivenCamera) if f.name in data.files]
+            found = {name: np.asarray(data[name], np.float64) for name in names}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
-        raise LgdError("bad_input", f"The camera's file {path} cannot be read.", hint) from fault
+        raise LgdError("bad_input", f"The camera's file {path} cannot be read.", CAMERA_HINT) from fault
     except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
-        raise LgdError("bad_input", f"The camera's file {path} is damaged.", hint) from fault
-    if places is not None:
+        raise LgdError("bad_input", f"The camera's file {path} is damaged.", CAMERA_HINT) from fault
+    if not {"T_world_cam", "cam_K"} & set(found):
+        raise LgdError("bad_input", f"The camera's file {path} holds neither T_world_cam nor cam_K.", CAMERA_HINT)
+    for name, array in found.items():
+        many = len(array) if array.ndim == 3 and name != "distortion_K" else None
+        side = 4 if name == "T_world_cam" else 3
+        good = array.shape in ((4,), (5,), (8,)) if name == "distortion" else array.shape in ((side, side), (many, side, side))
+        if not good or not np.isfinite(array).all():
+            text = f"In the camera's file {name} has the shape {array.shape}, or is not finite."
+            raise LgdError("bad_input", text, CAMERA_HINT)
+        if name == "T_world_cam":
+            _check_place(array)
+        elif name != "distortion":
+            _check_lens(name, array)
+    lens = found.get("distortion_K", found.get("cam_K"))
+    if "distortion" in found and (lens is None or lens.ndim == 3):
+        raise LgdError(
+            "bad_input", "The camera's file tells a distortion, but not of which lens.", "Add cam_K, (3, 3), or distortion_K beside a lens that zooms."
+        )  # fmt: skip
+    return GivenCamera(**found)
 
-        def picked(array):
-            return array[places] if array.ndim == 3 and len(array) > max(places) else array
 
-        world, cam_K = picked(world), cam_K if cam_K is None else picked(cam_K)
-    for name, array, side in (("T_world_cam", world, 4), ("cam_K", cam_K, 3)):
-        if array is None:
-            continue
-        long = len(array) if frames is None and array.ndim == 3 else frames
-        if array.shape not in ((side, side), (long, side, side)) or not np.isfinite(array).all():
-            given = "" if frames is None else f" for {frames} frames"
-            text = f"In the camera's file {name} has the shape {array.shape}{given}, or is not finite."
-            raise LgdError("bad_input", text, hint)
-    _check_camera(world, cam_K, hint)
-    return world, cam_K
-
-
-def _check_camera(world, cam_K, hint: str) -> None:
+def _check_place(world) -> None:
     import numpy as np
 
     turn = world[..., :3, :3]
@@ -102,9 +145,20 @@ def _check_camera(world, cam_K, hint: str) -> None:
         raise LgdError(
             "bad_input", "The camera's T_world_cam holds no rotation.", "Take scale and shear out of it."
         )
-    for name, array in (("T_world_cam", world), ("cam_K", cam_K)):
-        if array is not None and np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
-            text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
-            raise LgdError("bad_input", text, hint)
-    if cam_K is not None and not (np.diagonal(cam_K, axis1=-2, axis2=-1) > 0).all():
-        raise LgdError("bad_input", "The camera's cam_K holds no focal lengths above 0.", hint)
+    _check_last_row("T_world_cam", world)
+
+
+def _check_lens(name: str, cam_K) -> None:
+    import numpy as np
+
+    _check_last_row(name, cam_K)
+    if not (np.diagonal(cam_K, axis1=-2, axis2=-1) > 0).all():
+        raise LgdError("bad_input", f"The camera's {name} holds no focal lengths above 0.", CAMERA_HINT)
+
+
+def _check_last_row(name: str, array) -> None:
+    import numpy as np
+
+    if np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
+        text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
+        raise LgdError("bad_input", text, CAMERA_HINT)

@@ -38,7 +38,7 @@ class Run:
         self.fitted = None
         self.error: LgdError | None = None
         self.over = False
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(plan.notes)
         self.built: list = []
 
 

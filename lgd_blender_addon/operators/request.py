@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
-from ..scene import armature, export, mesh, result, timing
+from ..scene import armature, export, lens, mesh, result, timing
 from ..scene import footage as places
 from ..scene.camera import camera_for_solver
 
@@ -30,6 +30,7 @@ class Plan:
     build: bool = True
     rigs: dict[int, int] = field(default_factory=dict)  # session_uid of the rig that each person is solved onto again
     keep_betas: bool = False
+    notes: tuple[str, ...] = ()  # what the user is told beside the worker's remarks
 
 
 def sequencer_scene(context):
@@ -147,25 +148,45 @@ def solved_cameras(context, found: places.Footage) -> list:
     return [o for o in ours if places.same_footage(o.lgd.footage, found.path)]
 
 
-def camera_request(context, found: places.Footage) -> tuple[str, str | None]:
-    """The name of the camera whose world the result lies in (empty: a new one), and the file that tells the worker.
+@dataclass
+class CameraRequest:
+    """The camera whose world the result lies in (name, empty: a new one), the file that tells the worker of it or of the lens
+    alone, whether that straightens the lens, and what the user is told."""
 
-    A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told.
-    """
+    name: str = ""
+    file: str | None = None
+    straight: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def camera_request(context, found: places.Footage) -> CameraRequest:
+    """A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told."""
     settings, own = context.scene.lgd, context.scene.camera
     wanted = settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA")
     if wanted and own is None:
         raise LgdError("bad_input", "The scene has no camera.", "Add one, or set Camera to New.")
+    clip = lens.clip_of(found)
+    bent, note = lens.distortion_of(clip) if clip is not None else ({}, "")
+    notes = (note,) if note else ()
     solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
         data = _seen_by(context, camera, found)
-        lens = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
-        if camera in solved and settings.focal and abs(lens / settings.focal - 1) > SAME_LENS:
+        focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
+        if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
-        file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
-        np.savez(file, **data)
-        return camera.name, str(file)
-    return "", None
+        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes)
+    if not bent:
+        return CameraRequest(notes=notes)
+    if not settings.focal:
+        mm = clip.tracking.camera.focal_length
+        notes = (*notes, f"The lens of the clip {clip.name} is taken as told: {mm:.3g} {clip.tracking.camera.units.lower()}, with its distortion.")
+    return CameraRequest("", _camera_file({"cam_K": bent["distortion_K"], **bent}), True, notes)
+
+
+def _camera_file(data: dict) -> str:
+    file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
+    np.savez(file, **data)
+    return str(file)
 
 
 def _seen_by(context, camera, found: places.Footage) -> dict:
@@ -206,13 +227,13 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     boxes = source["boxes"] if source else ()
     rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
     rig = rigs.get(people[0]) if len(people) == 1 else None  # who alone is solved again keeps the shape
-    camera, camera_file = ("", None) if found is None else camera_request(context, found)
+    camera = CameraRequest() if found is None else camera_request(context, found)
     body = body_path(context)
     request = {
         "person": people[0] if len(people) == 1 else "all",
         "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
-        "focal": None if camera_file else settings.focal or None,
-        "camera": camera_file,
+        "focal": None if camera.name else settings.focal or None,
+        "camera": camera.file,
         "body": body,
         "betas": None,
         "steps": None,
@@ -250,12 +271,13 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         correctives=settings.correctives,
         names=settings.bone_names,
         name=Path(settings.keypoints).stem if found is None else "",
-        camera=camera,
+        camera=camera.name,
+        straight=camera.straight,
     )
     title = "Solve again" if rig is not None else "Solve"
     requests = [("describe_body", {"body": body}), ("fit", request)]
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
-    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, keep_betas=rig is not None)
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, keep_betas=rig is not None, notes=camera.notes)
 
 
 def _keypoint_frames(settings, found: places.Footage) -> dict:

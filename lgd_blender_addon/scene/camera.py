@@ -61,10 +61,11 @@ def place_camera(camera, T_world_cam, times, take: Take) -> None:
         write_curves(bag, "rotation_quaternion", times, continuous(matrix_quaternions(world[:, :3, :3])))
 
 
-def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -> None:
+def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, straight: bool = False) -> None:
     """Put the footage behind a camera so that Blender's frames (N,) show the source frames (N,).
 
-    An even pace is an offset; anything else (speed, real time) keys the offset frame by frame.
+    An even pace is an offset; anything else (speed, real time) keys the offset frame by frame. straight: without the
+    distortion that its clip's lens tells, which clips alone can show.
     """
     data = camera.data
     background = data.background_images.new()
@@ -76,6 +77,7 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take) -
     if clip is not None and _as_shown(footage, frames, sources):
         background.source = "MOVIE_CLIP"
         background.clip = clip
+        background.clip_user.use_render_undistorted = straight
         return
     image, numbers = _image(footage)
     background.source = "IMAGE"

@@ -24,12 +24,14 @@ STORED_PROPERTY = "lgd_motion"
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the session_uid of an armature to animate anew, 0 for a new one; camera: the name of a camera whose world the motion is in;
-    name: what the take is called where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of the footage, from 0; of how many."""
+    straight: the motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
+    names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of the footage, from 0; of how many."""
 
     timing: str = "SHOWN"
     correctives: str = "LIVE"
     rig: int = 0
     camera: str = ""
+    straight: bool = False
     name: str = ""
     names: str = "SMPL"
     number: int = 0
@@ -163,6 +165,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
         correctives.set_mode(skin, rig, options.correctives)
     camera = _camera(scene, motion, footage, options, order, times, frames, sources, collection)
+    if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
+        notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
     _remember(rig, motion, footage, options, camera, first)
     bpy.context.view_layer.update()
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
@@ -273,7 +277,7 @@ def _camera(scene, motion, footage, options, order, times, frames, sources, coll
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)
     if footage is not None and options.show_footage:
         sized = footage if footage.size[0] else _sized(footage, motion.image_size)
-        show_footage(scene, camera, sized, frames, sources, take)
+        show_footage(scene, camera, sized, frames, sources, take, options.straight)
     take.finish(times[0], times[-1])
     if scene.camera is None:
         scene.camera = camera

@@ -98,7 +98,7 @@ def test_a_moving_camera_has_an_entry_for_each_count(tmp_path):
     worlds[:, 0, 3] = np.arange(12)
     np.savez(tmp_path / "camera.npz", T_world_cam=worlds)
     places = np.array([0, 1, 4, 11])
-    world, cam_K = read_camera(str(tmp_path / "camera.npz"), 4, places)
-    assert world[:, 0, 3].tolist() == [0, 1, 4, 11] and cam_K is None
+    given = read_camera(str(tmp_path / "camera.npz"))
+    assert given.of(4, places).T_world_cam[:, 0, 3].tolist() == [0, 1, 4, 11] and given.cam_K is None
     with pytest.raises(LgdError):
-        read_camera(str(tmp_path / "camera.npz"), 4)
+        given.of(4)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Requests to core calls: people and their one world, cameras, ranges, and what becomes of exceptions."""
 
+import dataclasses
 import errno
 import sys
 import types
@@ -231,13 +232,19 @@ def test_a_camera_file(calls, tmp_path):
         {"T_world_cam": np.eye(4) + np.outer([0, 0, 0, 1], [1, 2, 3, 0])},
         {"T_world_cam": np.eye(4), "cam_K": np.array([[900.0, 0, 0], [0, 900, 0], [320, 240, 1]])},
         {"T_world_cam": np.eye(4), "cam_K": np.diag([900.0, -900.0, 1.0])},
+        {"distortion": np.zeros(5)},
+        {"T_world_cam": np.eye(4), "distortion": np.zeros(5)},
+        {"cam_K": np.diag([900.0, 900.0, 1.0]), "distortion": np.zeros(3)},
+        {"cam_K": np.diag([900.0, 900.0, 1.0]), "distortion": np.array([0.1, np.nan, 0, 0])},
+        {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (6, 1, 1)), "distortion": np.zeros(4)},
+        {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (5, 1, 1))},
     ],
-    ids=range(11),
+    ids=range(17),
 )
 def test_a_bad_camera_file(tmp_path, arrays):
     np.savez(tmp_path / "camera.npz", **arrays)
     with pytest.raises(LgdError) as caught:
-        inputs.read_camera(str(tmp_path / "camera.npz"), 6)
+        inputs.read_camera(str(tmp_path / "camera.npz")).of(6)
     assert caught.value.code == "bad_input"
 
 
@@ -259,6 +266,25 @@ def test_a_camera_whose_scale_the_body_denies(calls, tmp_path, monkeypatch, feet
     monkeypatch.setattr(bridge.lgd.fitter, "fit", standing)
     _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
     assert [told in text for text in task.warnings] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("place", [True, False])
+def test_a_lens_that_distorts_is_straightened(calls, tmp_path, place):
+    import cv2
+
+    K, bent = np.array([[600.0, 0, 320], [0, 600, 236], [0, 0, 1]]), np.array([-0.2, 0.05, 0.01, -0.02, 0.01])
+    straight = np.random.default_rng(0).uniform([100, 60], [540, 420], (1, 6, 17, 2))
+    rays = np.concatenate([(straight.reshape(-1, 2) - K[:2, 2]) / 600, np.ones((102, 1))], -1)
+    filmed = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, bent)[0].reshape(straight.shape)
+    filmed[0, 2, 5] = 1e5  # where this lens shows nothing
+    np.savez(tmp_path / "camera.npz", cam_K=K, distortion=bent, **({"T_world_cam": np.eye(4)} if place else {}))
+    _, task = run(tmp_path, dataclasses.replace(tracks(), keypoints=filmed), camera=str(tmp_path / "camera.npz"))
+    fitted, options = calls[-1][0], calls[-1][1]
+    assert (options.T_world_cam is not None) == place and np.array_equal(fitted.cam_K, K)
+    lost = np.zeros((1, 6, 17), bool)
+    lost[0, 2, 5] = True
+    assert np.abs(fitted.keypoints - straight)[~lost].max() < 1e-3 and np.array_equal(fitted.confidence == 0, lost)
+    assert len([text for text in task.warnings if text.startswith("1 of the keypoints")]) == 1
 
 
 def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
@@ -287,9 +313,9 @@ def test_a_camera_file_that_is_none(tmp_path):
     for content in (b"", b"PK\x03\x04 half a zip", b"text"):
         (tmp_path / "camera.npz").write_bytes(content)
         with pytest.raises(LgdError):
-            inputs.read_camera(str(tmp_path / "camera.npz"), 6)
+            inputs.read_camera(str(tmp_path / "camera.npz")).of(6)
     with pytest.raises(LgdError):
-        inputs.read_camera(str(tmp_path / "none.npz"), 6)
+        inputs.read_camera(str(tmp_path / "none.npz"))
 
 
 def test_a_body_that_is_not_there(calls, tmp_path):
