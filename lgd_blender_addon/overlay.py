@@ -10,6 +10,7 @@ from bpy_extras.view3d_utils import location_3d_to_region_2d
 from gpu_extras.batch import batch_for_shader
 
 from .properties import COLOURS
+from .scene import lens
 
 _COCO = (
     (0, 1),
@@ -149,6 +150,40 @@ def clear() -> None:
 
 def placing(context):
     """A function from picture px (x, y) to px of the region, or None where no footage is shown there."""
+    place, told = _placing_straight(context), _shown_straight(context)
+    return (lambda x, y: place(*lens.straighten(told, x, y))) if place and told else place
+
+
+def picking(context):
+    """The inverse of `placing`: a function from px of the region to picture px, or None."""
+    place, told = _placing_straight(context), _shown_straight(context)
+    if place is None:
+        return None
+    (x0, y0), (x1, y1) = place(0.0, 0.0), place(1000.0, 1000.0)
+    if abs(x1 - x0) < 1e-6:
+        return None
+
+    def pick(x, y):
+        x, y = (x - x0) / (x1 - x0) * 1000.0, (y - y0) / (y1 - y0) * 1000.0
+        return lens.bend(told, x, y) if told else (x, y)
+
+    return pick
+
+
+def _shown_straight(context) -> dict:
+    """The distortion that is taken out of the clip where it is shown; {} where it is shown as filmed."""
+    camera, space, clip = context.scene.camera, context.space_data, None
+    if space is not None and space.type == "CLIP_EDITOR" and space.clip_user.use_render_undistorted:
+        clip = space.clip
+    elif space is not None and space.type == "VIEW_3D" and camera is not None and camera.type == "CAMERA":
+        shown = (b for b in camera.data.background_images if b.source == "MOVIE_CLIP" and b.clip_user.use_render_undistorted)
+        first = next(shown, None)
+        if first is not None:
+            clip = context.scene.active_clip if first.use_camera_clip else first.clip
+    return lens.distortion_of(clip)[0] if clip is not None else {}
+
+
+def _placing_straight(context):
     w, h = tracks.size
     area, region = context.area, context.region
     if area is None or region is None or not w or not h:
@@ -176,17 +211,6 @@ def _through_camera(context, w, h):
     # The footage is as wide as the camera's frame, and centred.
     scale = (right - left) / w
     return lambda x, y: (left + (x + 0.5) * scale, middle - (y + 0.5 - h / 2) * scale)
-
-
-def picking(context):
-    """The inverse of `placing`: a function from px of the region to picture px, or None."""
-    place = placing(context)
-    if place is None:
-        return None
-    (x0, y0), (x1, y1) = place(0.0, 0.0), place(1000.0, 1000.0)
-    if abs(x1 - x0) < 1e-6:
-        return None
-    return lambda x, y: ((x - x0) / (x1 - x0) * 1000.0, (y - y0) / (y1 - y0) * 1000.0)
 
 
 # -- drawing

@@ -7,6 +7,7 @@ import pytest
 from mathutils import Euler
 from movies import make_frames
 
+from lgd_blender_addon import overlay
 from lgd_blender_addon.scene import lens
 
 MODELS = {
@@ -115,3 +116,31 @@ def test_a_told_focal_length_wins_over_the_clips(script, tmp_path):
     settings.place, settings.clip, settings.focal = "CLIP", clip.name, 150.0
     bpy.ops.lgd.fit()
     assert script.asked[-1][1]["focal"] == 150.0 and script.asked[-1][1]["camera"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_point_is_straightened_and_bent_back(tmp_path, model):
+    told, _ = lens.distortion_of(clip_of(tmp_path, model, MODELS[model]))
+    straight = np.random.default_rng(0).uniform([20, 10], [140, 54], (20, 2))
+    rays = np.concatenate([(straight - told["distortion_K"][:2, 2]) / told["distortion_K"][0, 0], np.ones((20, 1))], -1)
+    for (x, y), filmed in zip(straight, projected(rays, told), strict=True):
+        assert lens.bend(told, x, y) == pytest.approx(filmed, abs=1e-9)
+        assert lens.straighten(told, *filmed) == pytest.approx((x, y), abs=1e-3)
+
+
+@pytest.mark.parametrize("straight", [True, False])
+def test_skeletons_lie_on_the_straightened_picture(addon, tmp_path, monkeypatch, straight):
+    clip = clip_of(tmp_path, "POLYNOMIAL", MODELS["POLYNOMIAL"])
+    told, _ = lens.distortion_of(clip)
+    window = bpy.context.window_manager.windows[0]
+    area = window.screen.areas[0]
+    area.type = "CLIP_EDITOR"
+    space = area.spaces[0]
+    space.clip, space.clip_user.use_render_undistorted = clip, straight
+    monkeypatch.setattr(overlay, "_placing_straight", lambda context: lambda x, y: (2 * x + 5, 100 - 2 * y))
+    with bpy.context.temp_override(window=window, area=area, space_data=space):
+        place, pick = overlay.placing(bpy.context), overlay.picking(bpy.context)
+    x, y = lens.straighten(told, 130.0, 50.0) if straight else (130.0, 50.0)
+    assert place(130.0, 50.0) == pytest.approx((2 * x + 5, 100 - 2 * y))
+    assert pick(2 * x + 5, 100 - 2 * y) == pytest.approx((130.0, 50.0), abs=1e-3)
+    assert (abs(x - 130) > 1) == straight
