@@ -178,8 +178,8 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
     if not bent:
         return CameraRequest(notes=notes)
     if not settings.focal:
-        mm = clip.tracking.camera.focal_length
-        notes = (*notes, f"The lens of the clip {clip.name} is taken as told: {mm:.3g} {clip.tracking.camera.units.lower()}, with its distortion.")
+        px = clip.tracking.camera.focal_length_pixels
+        notes = (*notes, f"The lens of the clip {clip.name} is taken as told: {px:.0f} px, with its distortion.")
     return CameraRequest("", _camera_file({"cam_K": bent["distortion_K"], **bent}), True, notes)
 
 
