@@ -7,6 +7,7 @@ import numpy as np
 
 # s: depth from one frame's points is too uncertain to be taken alone; across the image only a detector's jitter is.
 DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
+FEW = 4  # points: fewer do not tell how far a body is
 FARTHEST = 0.7  # of a depth's logarithm: no placement is believed that is farther from the path's own
 
 
@@ -98,19 +99,22 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     """
     free = place_by_reprojection(relative, rays, confidence)
     good = np.isfinite(free).all(-1) & (free[:, 2] > 0.3)
+    if (good & ((confidence > 0).sum(-1) >= FEW)).any():
+        good &= (confidence > 0).sum(-1) >= FEW
     if not good.any():
         return path
     weight = good * confidence.sum(-1)
     near = np.log(np.maximum(path[:, 2], 0.1))  # a few points close together place a body anywhere along their ray
     log_depth = np.log(np.where(good, free[:, 2], 1.0)).clip(near - FARTHEST, near + FARTHEST)
     log_depth = fill_gaps(np.where(good, log_depth, np.nan)[:, None])
-    distance = np.exp(smooth_in_time(log_depth, weight, times, DEPTH_SMOOTHING))
+    # Within a gap the line across it counts, not the slope of the two or three frames at its edge.
+    across_gaps = np.where(good, weight, weight.max())
+    distance = np.exp(smooth_in_time(log_depth, across_gaps, times, DEPTH_SMOOTHING))
     depth = np.maximum(distance[:, None] + relative[..., 2:], 0.1)
     w = (confidence / depth[..., 0] ** 2)[..., None]
     wanted = ((rays * depth - relative[..., :2]) * w).sum(1) / np.maximum(w.sum(1), 1e-12)
     across = fill_gaps(np.where(good[:, None], wanted / distance, np.nan))
-    # Within a gap the line across it counts, not the slope of the two or three frames at its edge.
-    across = smooth_in_time(across, np.where(good, weight, weight.max()), times, PLACE_SMOOTHING)
+    across = smooth_in_time(across, across_gaps, times, PLACE_SMOOTHING)
     return np.concatenate((across * distance, distance), -1)
 
 

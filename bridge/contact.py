@@ -95,12 +95,12 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def stand_on_ground(
-    pelvis: np.ndarray, soles: np.ndarray, up: np.ndarray, ground: float | None, times: np.ndarray, seen: np.ndarray
+    pelvis: np.ndarray, soles: np.ndarray, up: np.ndarray, ground: float | np.ndarray | None, times: np.ndarray, seen: np.ndarray
 ) -> np.ndarray:
     """The path's depth corrected so that the lower foot stands on the ground, where the camera's angle lets it tell.
 
-    pelvis: (F, 3) m, camera frame; soles: (F, 4, 3) m about it; up: (3); ground: height along `up` from the camera, or
-    None to find it; seen: (F) bool. A body moved along its ray by a share d of its distance keeps its image and changes
+    pelvis: (F, 3) m, camera frame; soles: (F, 4, 3) m about it; up: (3), or (F, 3) of a moving camera; ground: height along
+    `up` from the camera, one or (F), or None to find it; seen: (F) bool. A body moved along its ray by a share d of its distance keeps its image and changes
     its height by d (up . pelvis): that is d's leverage. Least squares over d in time: depth is believed to 3 %, a
     standing foot to 3 cm (robust: a foot in the air drops out), d changes by 0.3 % a frame at 30 fps; a tenth of the
     frames count as independent.
@@ -108,8 +108,9 @@ def stand_on_ground(
     frames = len(pelvis)
     if frames < 3 or not seen.any():
         return pelvis
-    lever = pelvis @ up
-    lowest = (soles @ up).min(-1)
+    up = np.broadcast_to(up, pelvis.shape)
+    lever = (pelvis * up).sum(-1)
+    lowest = np.einsum("fka,fa->fk", soles, up).min(-1)
     d = np.zeros(frames)
     independent, height_noise, depth_noise = 0.1, 0.03, 0.03
     steps = 1 / (0.003 * np.diff(times) * 30) ** 2
@@ -137,20 +138,23 @@ def contacts_by_height(soles: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def anchor_root(
-    root: np.ndarray, feet: np.ndarray, contact: np.ndarray, doubt: np.ndarray, slip: float = 0.004
-) -> np.ndarray:
+    root: np.ndarray, feet: np.ndarray, contact: np.ndarray, doubt: np.ndarray, slip: float = 0.004,
+    depth: np.ndarray | tuple = (0.0, 0.0, 1.0),
+) -> np.ndarray:  # fmt: skip
     """The root's path moved so that feet at rest stay where they are.
 
-    root: (F, 3) m as seen, camera axes; feet: (F, 4, 3) m about the root, same axes; contact: (F, 4) in [0, 1];
-    doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at rest may
-    move by. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip. A foot
+    root: (F, 3) m as seen, a static camera's or the world's axes; feet: (F, 4, 3) m about the root, same axes; contact:
+    (F, 4) in [0, 1]; doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at
+    rest may move by; depth: (3) or (F, 3) the camera's axis. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip. A foot
     that is seen to move across the image is not at rest, whatever its contact says: what is uncertain is depth.
     """
     frames = len(root)
     if frames < 3:
         return root
     path = _box_mean(root[:, None] + feet, 5)
-    across = np.linalg.norm(path[1:, :, :2] - path[:-1, :, :2], axis=-1)
+    steps = path[1:] - path[:-1]
+    ahead = np.broadcast_to(depth, root.shape)[1:, None]
+    across = np.linalg.norm(steps - (steps * ahead).sum(-1, keepdims=True) * ahead, axis=-1)
     seen_at_rest = 1 / (1 + (across / (2 * slip)) ** 4)
     both = np.minimum(contact[1:], contact[:-1])
     both = np.where(both > 0.5, both, 0) * seen_at_rest

@@ -75,6 +75,20 @@ def _world(
     return world
 
 
+def _anchored(pelvis: np.ndarray, soles: np.ndarray, contacts: np.ndarray, world: np.ndarray, rate: float) -> np.ndarray:
+    """The path (F, 3) of the camera's frame, held on feet at rest: in its own axes for a camera that stands still, else in the world's."""
+    # Seen across the image to half a percent of the distance, along the ray to three.
+    doubt, slip = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03]), 0.004 / rate
+    if world.ndim == 2:
+        return contact.anchor_root(pelvis, soles, contacts, doubt, slip)
+    turn, place = world[:, :3, :3], world[:, :3, 3]
+    held = contact.anchor_root(
+        np.einsum("fab,fb->fa", turn, pelvis) + place, np.einsum("fab,fkb->fka", turn, soles), contacts,
+        np.sqrt(np.einsum("fab,fb->fa", turn**2, doubt**2)), slip, turn[:, :, 2],
+    )  # fmt: skip
+    return np.einsum("fba,fb->fa", turn, held - place)
+
+
 def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, model: BodyModel, data: dict, found: Found, slow: bool) -> Motion:
     """Kinematics, world, contacts and all the fields of a Motion."""
     times = np.asarray(keypoints.times(), float)
@@ -88,9 +102,9 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = None if slow else found.contacts  # the network reads motion
     world = _world(found.up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
-    if found.anchored and world.ndim == 2:
-        ground = None if T_world_cam is None else -world[2, 3]
-        pelvis = contact.stand_on_ground(pelvis, soles, world[2, :3], ground, times, seen)
+    if found.anchored:
+        ground = None if T_world_cam is None else -world[..., 2, 3]
+        pelvis = contact.stand_on_ground(pelvis, soles, world[..., 2, :3], ground, times, seen)
         if T_world_cam is None:
             world = _world(world[2, :3], pelvis, soles, seen, times, read)
     contacts = np.zeros((len(pelvis), 4))
@@ -99,11 +113,8 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
             contacts = read
         else:
             contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
-        if found.anchored and world.ndim == 2:
-            # Seen across the image to half a percent of the distance, along the ray to three.
-            doubt = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03])
-            rate = np.clip(mean_rate(times) / RATE, 0.5, 4)
-            pelvis = contact.anchor_root(pelvis, soles, contacts, doubt, slip=0.004 / rate)
+        if found.anchored:
+            pelvis = _anchored(pelvis, soles, contacts, world, np.clip(mean_rate(times) / RATE, 0.5, 4))
             if T_world_cam is None:
                 world = _world(world[2, :3], pelvis, soles, seen, times, read)
     rest = model.rest_joints(betas).cpu().numpy()[0]

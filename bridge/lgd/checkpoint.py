@@ -46,26 +46,26 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
 
     if path is None:
         weights_name(mode)  # says so where they are missing
+    own = path is None
+    damaged = LgdError(
+        "setup_incomplete" if own else "bad_input",
+        f"The weights of {mode} mode are damaged or of another version than the add-on." if own
+        else f"{path} holds no weights of {mode} mode that this version reads.",
+        "Install the add-on again." if own else "Name what `bridge train` exported for that mode.",
+    )  # fmt: skip
     try:
         saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")
+        config = saved["config"]
+        if mode == "video":
+            config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
+            net = VideoNet(VideoConfig(**config))
+        else:
+            net = PaperNet(config["width"])
+        net.load_state_dict(weights_of(saved, family))
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 (whatever the readers of zips and of what is in them raise)
-        raise LgdError("setup_incomplete", f"The weights of {mode} mode are damaged.", "Install the add-on again.") from fault
-    config = saved["config"]
-    if mode == "video":
-        config = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
-        net = VideoNet(VideoConfig(**config))
-    else:
-        net = PaperNet(config["width"])
-    weights = weights_of(saved, family)
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as fault:
-        raise LgdError(
-            "setup_incomplete", f"The weights of {mode} mode are of another version than the add-on.",
-            "Install the add-on again.",
-        ) from fault  # fmt: skip
+        raise damaged from fault
     net = net.eval().requires_grad_(False).to(device)
     return net.fuse() if mode == "paper" else net
 

@@ -2,6 +2,7 @@
 """Fit one person's keypoints: `fit(keypoints, options) -> Motion`. Both modes start and end here."""
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,8 +74,29 @@ def fit(
     _enough(keypoints, options.mode)
     device = pick_device(options.device)
     torch.default_generator.manual_seed(options.seed)  # torch.manual_seed takes a millisecond over devices not in use
+    world = None if options.T_world_cam is None else np.asarray(options.T_world_cam, float)
     with _threads(keypoints.frames), torch.inference_mode():
-        return _fit(keypoints, options, device, on_progress, should_stop)
+        if world is None or world.ndim == 2:
+            return _fit(keypoints, options, device, on_progress, should_stop)
+        return _fit_moving(keypoints, options, world, device, on_progress, should_stop)
+
+
+def _fit_moving(
+    keypoints: Keypoints, options: FitOptions, world: np.ndarray, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+) -> tuple[Motion, dict | None]:  # fmt: skip
+    from .steady import fit_steadied
+
+    cam_K, source = _intrinsics(keypoints, options)
+    if source == "assumed" and options.mode == "video":  # how a turning camera moves the points depends on its lens
+        guess = _fit(keypoints, options, device, on_progress, should_stop)[0]
+        cam_K, source = guess.cam_K, guess.focal_source
+
+    def once(seen: Keypoints, path: np.ndarray) -> tuple[Motion, dict | None]:
+        return _fit(seen, dataclasses.replace(options, focal=None, T_world_cam=path), device, on_progress, should_stop)
+
+    motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
+    motion.focal_source = source
+    return motion, trace
 
 
 def _fit(

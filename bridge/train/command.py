@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     from . import config, loop
 
     parser = Parser(prog="bridge train", description=__doc__)
-    parser.add_argument("--mode", choices=("video", "paper"), default="video")
+    parser.add_argument("--mode", choices=("video", "paper"), help="default: video, or the plan's")
     parser.add_argument("--plan", choices=sorted(config.PLANS), help="a plan in bridge/train/config.py (default: the mode's own)")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt, where there is one")
@@ -48,8 +48,12 @@ def main(argv: list[str]) -> int:
         raise LgdError("bad_input", "A GPU is used by one process.", "Leave out --processes.")
     _keep_memory(argv)
     torch.set_num_threads(options.threads)
-    plan = config.PLANS[options.plan or options.mode]
+    plan = config.PLANS[options.plan or options.mode or "video"]
+    if options.mode not in (None, plan.mode):
+        raise LgdError("bad_input", f"The plan {plan.name} trains {plan.mode} mode.", "Leave out --mode.")
     folder = options.out or Path("runs") / plan.name
+    if folder.exists() and not folder.is_dir():
+        raise LgdError("bad_input", f"{folder} is a file.", "Name a folder with --out.")
     if not 0 <= options.phase < len(plan.phases):
         text = f"The plan {plan.name} has no phase {options.phase}."
         raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
@@ -58,6 +62,8 @@ def main(argv: list[str]) -> int:
     if options.export is not None:
         if not (folder / "last.pt").is_file():
             raise LgdError("bad_input", f"There is no run in {folder} to export.", "Name its folder with --out.")
+        if options.export.is_dir() or options.export.absolute() == (folder / "last.pt").absolute():
+            raise LgdError("bad_input", f"{options.export} is {'a folder' if options.export.is_dir() else 'what the run resumes from'}.", "Name another file.")
         run = loop.Run(plan, folder, resume=True, init=None, data=options.data, recordings=options.detected)
         phase = plan.phases[min(run.phase, len(plan.phases) - 1)]
         run.export(options.export, run.task.validate(run.result(), phase))

@@ -142,7 +142,7 @@ class Run:
         self.rounded = [axis for axis in self.axes if id(axis[0]) in matrices]  # Muon rounds, and asymmetry would grow
         self.optimisers = self._optimisers()
         if resume and (folder / "last.pt").is_file():
-            self._load(torch.load(folder / "last.pt", weights_only=True, map_location="cpu"))
+            self._load(folder / "last.pt")
         elif init is not None:
             export = self.begun = read_export(init)
             weights = weights_of(export, plan.family)
@@ -174,8 +174,11 @@ class Run:
             out.append(torch.optim.Muon(group, lr=1e-3, weight_decay=1e-4, adjust_lr_fn="match_rms_adamw"))
         return out
 
-    def _load(self, saved: dict) -> None:
+    def _load(self, file: Path) -> None:
         try:
+            saved = torch.load(file, weights_only=True, map_location="cpu")
+            if saved.get("plan", self.plan.name) != self.plan.name:
+                raise ValueError("another plan's")
             self.net.load_state_dict(saved["net"])
             self.average.net.load_state_dict(saved["average"])
             for optimiser, state in zip(self.optimisers, saved["optimisers"], strict=True):
@@ -183,22 +186,20 @@ class Run:
             self.average.count = saved["count"]
             for name in ("phase", "iteration", "seconds", "best", "begun"):
                 setattr(self, name, saved[name])
-        except (RuntimeError, KeyError, ValueError) as fault:
+        except Exception as fault:  # noqa: BLE001 (torch raises whatever its readers do)
             raise LgdError(
-                "bad_input", f"The run in {self.folder} was begun by another version of this command, or with another plan.",
+                "bad_input", f"The run in {self.folder} is damaged, or was begun by another version of this command or with another plan.",
                 "Name another folder with --out, and the old run's exported weights with --init.",
             ) from fault  # fmt: skip
 
     def save(self) -> None:
         """Write `last.pt` whole or not at all."""
         state = {
-            "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
+            "plan": self.plan.name, "net": self.net.state_dict(), "average": self.average.net.state_dict(), "count": self.average.count,
             "optimisers": [o.state_dict() for o in self.optimisers], "phase": self.phase, "iteration": self.iteration,
             "seconds": self.seconds, "best": self.best, "begun": self.begun if self.plan.family else {},
         }  # fmt: skip
-        part = self.folder / "last.part"
-        torch.save(state, part)
-        os.replace(part, self.folder / "last.pt")
+        _write(self.folder / "last.pt", state)
 
     def log(self, **row) -> None:
         with (self.folder / "log.jsonl").open("a") as file:
@@ -303,9 +304,19 @@ class Run:
             saved = {**self.begun, "families": families}
         else:
             saved = {"mode": self.plan.mode, "config": self.task.network_config(), "weights": weights, "body": self.task.body.id, **told}
-        part = path.with_suffix(".part")
+        _write(path, saved)
+
+
+def _write(path: Path, saved: dict) -> None:
+    """A file whole or not at all. Raises LgdError where it cannot be written."""
+    part = path.with_name(path.name + ".part")
+    try:
         torch.save(saved, part)
         os.replace(part, path)
+    except (OSError, RuntimeError) as fault:  # a full disk is a RuntimeError of torch's
+        raise LgdError("disk", f"{path} cannot be written.", "Is the disk full, or the folder gone?") from fault
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def read_export(path: Path) -> dict:

@@ -7,7 +7,6 @@ at 30 fps in a Y-up world, hip midpoints for the body at hand, every clip set on
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -72,7 +71,7 @@ def _amass(path: Path, body: BodyModel) -> Take:
         with np.load(path, allow_pickle=False) as file:  # names of objects are in some files, and never looked at
             poses, trans = np.asarray(file["poses"], float), np.asarray(file["trans"], float)
             rate = next((float(file[k]) for k in ("mocap_framerate", "mocap_frame_rate") if k in file), None)
-    except (OSError, ValueError, KeyError, BadZipFile) as fault:
+    except Exception as fault:  # noqa: BLE001 (the readers of zips and arrays raise whatever a broken file leads to)
         raise _unreadable(path, "it is no AMASS file with poses and trans") from fault
     if poses.ndim != 2 or poses.shape[1] not in (72, 156, 165) or trans.shape != (len(poses), 3) or not len(poses):
         raise _unreadable(path, f"its poses have the shape {poses.shape}, not (frames, 72, 156 or 165)")
@@ -88,7 +87,7 @@ def _smpl(path: Path, body: BodyModel) -> Take:
         read = SMPLCodec.from_file(path)
         poses = np.asarray(read.body_pose, float)
         trans = np.zeros((len(poses), 3)) if read.body_translation is None else np.asarray(read.body_translation, float)
-    except (OSError, ValueError, TypeError, KeyError, BadZipFile) as fault:
+    except Exception as fault:  # noqa: BLE001 (as above)
         raise _unreadable(path, "it is no .smpl file with a motion") from fault
     if poses.ndim != 3 or poses.shape[1] not in (22, 24) or not len(poses):
         raise _unreadable(path, "it holds no body pose of SMPL's joints")
@@ -198,6 +197,9 @@ def _bvh(path: Path, body: BodyModel) -> Take:
         raise _unreadable(path, "it is no BVH file with rotations for every joint") from fault
     if not len(angles):
         raise _unreadable(path, "it has no frames")
+    rows = _motion_rows(path)
+    if rows < len(angles):  # the reader fills up with zeros
+        raise _unreadable(path, f"it ends after {rows} of its {len(angles)} frames")
     names = [str(n) for n in data["names"]]
     mapped = map_joints(names, parents)
     if not mapped:
@@ -213,6 +215,13 @@ def _bvh(path: Path, body: BodyModel) -> Take:
     root = (place(1, at) + place(2, at)) / 2 @ turn.T
     unit = leg_length(body) / max(leg, 1e-9)
     return Take(rotations, root * unit, leg_length(body), fps)
+
+
+def _motion_rows(path: Path) -> int:
+    """How many frames a BVH file truly holds."""
+    lines = path.read_text(errors="replace").splitlines()
+    head = next(i for i, line in enumerate(lines) if line.strip().lower().startswith("frame time"))
+    return sum(1 for line in lines[head + 1 :] if line.strip())
 
 
 def _forward(local: np.ndarray, places: np.ndarray, parents: list[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -261,7 +270,8 @@ def read_folder(folder: Path, body: BodyModel, say=print) -> Mocap:
     for path in paths:
         try:
             clips.append(_clip(read_take(path, body), body))
-            names.append(path.relative_to(folder).parts[0])
+            # Never one of the shared subjects, by whose names it is chosen what validates.
+            names.append(f"{folder.name}/{path.relative_to(folder).parts[0]}")
         except LgdError as fault:
             say(str(fault))
     if not clips:

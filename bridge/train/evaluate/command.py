@@ -5,7 +5,6 @@ import argparse
 import json
 import os
 import platform
-import tempfile
 import time
 from pathlib import Path
 
@@ -65,6 +64,8 @@ def main(argv: list[str]) -> int:
     sections = _chosen(options.sections, list(SECTIONS), "sections")
     if options.json is not None and not options.json.absolute().parent.is_dir():
         raise LgdError("bad_input", f"The folder of {options.json} does not exist.", "Make it first.")
+    if options.json is not None and options.json.is_dir():
+        raise LgdError("bad_input", f"{options.json} is a folder.", "Name a file in it.")
     torch.set_num_threads(options.threads)
     started = time.time()
     result = evaluate(options, names, sections)
@@ -142,7 +143,9 @@ def _weights(mode: str, path: Path | None) -> str:
 
 
 def _write(path: Path, result: dict) -> None:
-    handle, part = tempfile.mkstemp(dir=path.absolute().parent, prefix=".evaluate-")
-    with os.fdopen(handle, "w") as file:
-        json.dump(result, file, indent=1)
-    os.replace(part, path)
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_text(json.dumps(result, indent=1))
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def _subset(cases: list[Case], count: int) -> list[tuple[int, int]]:
         every = [
             (i, f) for i, c in enumerate(cases) if c.group == group for f in range(c.frames) if bool(c.ok[f])
         ]
-        wanted = min(count // 2, len(every))
+        wanted = min(max(count // 2, 1), len(every))
         out += [every[int(i)] for i in torch.linspace(0, len(every) - 1, wanted)]
     return out
 

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fits before a camera that moves in a known way: what it films, as a steadier camera beside it would have.
+
+A camera's shake is no motion of the person, and where nobody is seen a person stays in the world, not in the picture. So the
+keypoints are turned into those of a camera that stands still, where the real one nearly does, and else follows it smoothly;
+while nobody is seen it does not follow. The fit before it is then told in the real camera's frame again.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from .. import camera
+from ..keypoints.tracks import Keypoints
+from ..motion import Motion
+from .assemble import reprojection_px
+
+SMOOTH = 0.5  # s: what the steadier camera's path is averaged over
+STILL_TURN, STILL_MOVE = 0.35, 0.08  # rad, and of the person's distance: a camera that moves less is seen as from one that stands
+NEAR = 1e-3  # of the distance: nearer paths see the same
+STAYS = 2e-3  # m: a camera that moves less does not move
+SEEN, FEW = 0.05, 4  # confidence; points: where fewer are seen, nobody is
+EDGE = 0.15  # of the distance in front of the steadier camera, below which it sees nothing
+
+
+def fit_steadied(
+    keypoints: Keypoints, world: np.ndarray, cam_K: np.ndarray, smooth: bool,
+    fit: Callable[[Keypoints, np.ndarray], tuple[Motion, dict | None]],
+) -> tuple[Motion, dict | None]:  # fmt: skip
+    """One person's fit before a camera that moves along world (F, 4, 4), with cam_K (3, 3) or (F, 3, 3).
+
+    fit: (keypoints with cam_K, T_world_cam) to a motion and a trace. smooth: steady the camera; False leaves what is seen as
+    it is filmed. From turning the camera alone first, since how far the points are is not known yet; then from its path.
+    """
+    times = np.asarray(keypoints.times(), float)
+    seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
+    if not seen.any():
+        return fit(dataclasses.replace(keypoints, cam_K=cam_K), world)
+    places = camera.fill_gaps(np.where(seen[:, None], world[:, :3, 3], np.nan))
+    stays = np.ptp(places, axis=0).max() < STAYS
+    path = steady_path(world, seen, times, np.inf if stays else 0.0, smooth)
+    if path.ndim == 3:
+        path[:, :3, 3] = places
+    depth = np.ones(keypoints.confidence.shape[1:])
+    motion, trace = fit(as_seen_from(path, keypoints, cam_K, world, depth), path)
+    motion = as_filmed(motion, path, keypoints, cam_K, world)
+    if smooth and path.ndim == 3:
+        pelvis = np.maximum(motion.joints[:, :1, 2], 0.3)
+        depth = np.where(np.isfinite(motion.keypoints_3d[..., 2]), motion.keypoints_3d[..., 2], pelvis)
+        depth = np.clip(depth, 0.5 * pelvis, 2 * pelvis)
+        distance = float(np.median(pelvis[seen]))
+        path = steady_path(world, seen, times, distance, smooth)
+        if path.ndim == 2 or np.linalg.norm(path[:, :3, 3] - places, axis=-1).max() > NEAR * distance:
+            motion, trace = fit(as_seen_from(path, keypoints, cam_K, world, depth), path)
+            motion = as_filmed(motion, path, keypoints, cam_K, world)
+    return motion, trace and _trace_as_filmed(trace, motion, path, world)
+
+
+def steady_path(world: np.ndarray, seen: np.ndarray, times: np.ndarray, distance: float, smooth: bool) -> np.ndarray:
+    """The steadier camera (4, 4) or (F, 4, 4) for world (F, 4, 4), the real one's path.
+
+    seen: (F) bool, where somebody is; distance: m to them (0: never stand still); smooth: False follows the real path wherever somebody is seen.
+    """
+    turns, places = _quaternions(world), world[:, :3, 3]
+    known = turns[seen]
+    mean = known.mean(0) / max(np.linalg.norm(known.mean(0)), 1e-9)
+    turned = 2 * np.arccos(np.clip(known @ mean, 0, 1)).max()
+    middle = (places[seen].min(0) + places[seen].max(0)) / 2
+    moved = np.linalg.norm(places[seen] - middle, axis=-1).max()
+    if smooth and turned < STILL_TURN and moved < STILL_MOVE * distance:
+        return _pose(mean[None], middle[None])[0]
+    path = np.concatenate([turns, places], -1)[seen]
+    if smooth:
+        path = camera.smooth_in_time(path, np.ones(len(path)), times[seen], SMOOTH)
+    whole = np.full((len(world), 7), np.nan)
+    whole[seen] = path
+    whole = camera.fill_gaps(whole)
+    return _pose(whole[:, :4], whole[:, 4:])
+
+
+def as_seen_from(
+    path: np.ndarray, keypoints: Keypoints, cam_K: np.ndarray, world: np.ndarray, depth: np.ndarray
+) -> Keypoints:
+    """One person's keypoints as the camera `path` ((4, 4) or (F, 4, 4)) would see them; its lens is the real one's mean.
+
+    depth: (F, K) m, the points' distance along the real camera's axis.
+    """
+    frames = keypoints.frames
+    points = keypoints.keypoints[0].astype(float)
+    rays = camera.to_rays(points, cam_K)
+    at = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) * depth[..., None]
+    relative = np.linalg.inv(np.broadcast_to(path, (frames, 4, 4))) @ world
+    there = np.einsum("fab,fkb->fka", relative[:, :3, :3], at) + relative[:, None, :3, 3]
+    visible = there[..., 2] > EDGE * depth
+    K = np.median(np.broadcast_to(cam_K, (frames, 3, 3)), axis=0)
+    pixels = camera.project(there, K)
+    return dataclasses.replace(
+        keypoints, keypoints=np.where(visible[..., None], pixels, 0)[None], confidence=keypoints.confidence * visible, cam_K=K,
+    )  # fmt: skip
+
+
+def as_filmed(motion: Motion, path: np.ndarray, keypoints: Keypoints, cam_K: np.ndarray, world: np.ndarray) -> Motion:
+    """A motion found before the camera `path` in the frame of the real one, whose keypoints these are."""
+    back = np.linalg.inv(world) @ np.broadcast_to(path, world.shape)
+    turn, move = back[:, :3, :3], back[:, None, :3, 3]
+    moved = lambda points: np.einsum("fab,fkb->fka", turn, points) + move  # noqa: E731
+    rest = motion.joints[:, 0] - motion.trans
+    joints, landmarks = moved(motion.joints), moved(motion.keypoints_3d)
+    poses = motion.poses.copy()
+    poses[:, :3] = (Rotation.from_matrix(turn) * Rotation.from_rotvec(poses[:, :3])).as_rotvec()
+    points, confidence = keypoints.keypoints[0], keypoints.confidence[0]
+    told = np.isfinite(landmarks).all(-1)
+    error = reprojection_px(np.nan_to_num(landmarks), points, confidence * told, cam_K)
+    return dataclasses.replace(
+        motion, poses=poses, joints=joints, trans=joints[:, 0] - rest, keypoints_3d=landmarks, T_world_cam=world, cam_K=cam_K,
+        keypoints=points, confidence=confidence, reprojection_px=error,
+    )  # fmt: skip
+
+
+def _trace_as_filmed(trace: dict, motion: Motion, path: np.ndarray, world: np.ndarray) -> dict:
+    """Every step's poses (S, F, 72) and trans (S, F, 3) in the real camera's frame."""
+    back = np.linalg.inv(world) @ np.broadcast_to(path, world.shape)
+    rest = motion.joints[:, 0] - motion.trans
+    poses, trans = trace["poses"].astype(float), trace["trans"] + rest
+    trans = np.einsum("fab,sfb->sfa", back[:, :3, :3], trans) + back[:, :3, 3] - rest
+    turn = Rotation.from_matrix(back[:, :3, :3])
+    for step in poses:
+        step[:, :3] = (turn * Rotation.from_rotvec(step[:, :3])).as_rotvec()
+    return trace | {"poses": poses.astype(np.float32), "trans": trans.astype(np.float32)}
+
+
+def _quaternions(world: np.ndarray) -> np.ndarray:
+    """(F, 4) of the cameras' turns, none farther from the one before than its opposite."""
+    q = Rotation.from_matrix(world[:, :3, :3]).as_quat()
+    turned = np.cumprod(np.where((q[1:] * q[:-1]).sum(-1) < 0, -1, 1))
+    return q * np.concatenate([[1], turned])[:, None]
+
+
+def _pose(turns: np.ndarray, places: np.ndarray) -> np.ndarray:
+    out = np.tile(np.eye(4), (len(turns), 1, 1))
+    out[:, :3, :3] = Rotation.from_quat(turns).as_matrix()
+    out[:, :3, 3] = places
+    return out

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Known cameras that shake, pan away and stand nearly still: the person moves as in the world, not as in the picture."""
+
+import dataclasses
+
+import pytest
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
+
+from scipy.spatial.transform import Rotation  # noqa: E402
+
+from bridge.body.files import load_body  # noqa: E402
+from bridge.body.smpl import BodyModel  # noqa: E402
+from bridge.keypoints.formats import LAYOUTS  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
+
+FRAMES, SIZE = 60, (1280, 720)
+K = np.array([[1000.0, 0, 639.5], [0, 1000, 359.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """Landmarks (17, 3) and joints (24, 3) of somebody who stands at the world's origin, arms half down."""
+    body = BodyModel(load_body(), "cpu")
+    rotations = torch.eye(3).repeat(1, 24, 1, 1)
+    for joint, angle in ((16, -1.0), (17, 1.0)):
+        rotations[:, joint] = torch.as_tensor(Rotation.from_rotvec([0, 0, angle]).as_matrix())
+    up = Rotation.from_euler("x", 90, degrees=True).as_matrix()
+    posed = body.shaped(torch.zeros(10), "coco17").posed(rotations)
+    points = posed.points[0].numpy()[np.maximum(LAYOUTS["coco17"].internal, 0)] @ up.T
+    joints = posed.joints[0].numpy() @ up.T
+    floor = np.array([0, 0, joints[:, 2].min() - 0.03])
+    return points - floor, joints - floor
+
+
+def looking(place, target):
+    z = (target - place) / np.linalg.norm(target - place)
+    x = np.cross(z, [0.0, 0, 1])
+    x /= np.linalg.norm(x)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = np.stack([x, np.cross(z, x), z], 1), place
+    return T
+
+
+def orbit(degrees):
+    angles = np.radians(-90 + np.linspace(0, degrees, FRAMES))
+    return np.array([looking(np.array([5 * np.cos(a), 5 * np.sin(a), 1.6]), np.array([0, 0, 0.9])) for a in angles])
+
+
+def shaken(path, degrees, metres):
+    rng, t = np.random.default_rng(3), np.arange(FRAMES) / 30
+    waves = sum(rng.normal(size=(6, 1)) * np.sin(2 * np.pi * f * t + rng.uniform(0, 6, (6, 1))) for f in (2.3, 3.1, 4.7, 6.1)) / 1.4
+    out = path.copy()
+    out[:, :3, :3] = path[:, :3, :3] @ Rotation.from_rotvec(np.radians(degrees) * waves[:3].T).as_matrix()
+    out[:, :3, 3] += metres * waves[3:].T
+    return out
+
+
+def filmed(points, path, **more):
+    inside = np.linalg.inv(path)
+    seen = np.einsum("fab,kb->fka", inside[:, :3, :3], points) + inside[:, None, :3, 3]
+    pixels = seen[..., :2] / seen[..., 2:] * 1000 + K[:2, 2]
+    shown = (seen[..., 2] > 0) & (pixels > 0).all(-1) & (pixels < SIZE).all(-1)
+    return Keypoints(np.where(shown[..., None], pixels, 0)[None], 0.9 * shown[None], "coco17", SIZE, **{"fps": 30.0, "cam_K": K} | more)
+
+
+def in_world(motion):
+    T = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))
+    return np.einsum("fab,fkb->fka", T[:, :3, :3], motion.joints) + T[:, None, :3, 3]
+
+
+@pytest.mark.parametrize("path", [shaken(orbit(30), 1.0, 0.02), shaken(orbit(0), 1.0, 0.02), orbit(70)], ids=["handheld", "held", "orbit"])
+def test_a_cameras_motion_is_not_the_persons(standing, path):
+    points, joints = standing
+    motion, _ = fit(filmed(points, path), FitOptions(T_world_cam=path))
+    world = in_world(motion)
+    assert np.array_equal(motion.T_world_cam, path) and np.array_equal(motion.cam_K, K)
+    assert np.linalg.norm(np.diff(world, axis=0), axis=-1).mean() < 0.003  # 0.02 and more before
+    assert np.linalg.norm(world - joints, axis=-1).mean() < 0.12
+    assert np.median(motion.reprojection_px) < 6
+    told = motion.keypoints_3d @ K.T
+    error = np.linalg.norm(told[..., :2] / told[..., 2:] - motion.keypoints, axis=-1)
+    assert np.nanmean(error) == pytest.approx(np.nanmean(motion.reprojection_px), rel=0.05)
+
+
+def test_who_is_not_seen_stays_in_the_world(standing):
+    points, joints = standing
+    path = orbit(0)
+    turn = Rotation.from_euler("z", (np.clip(np.arange(FRAMES) - 20, 0, None) * 1.5)[:, None], degrees=True).as_matrix()
+    path[:, :3, :3] = turn @ path[:, :3, :3]
+    keypoints = filmed(points, path)
+    assert (keypoints.confidence[0, -10:] == 0).all()
+    for mode in ("video", "paper"):
+        world = in_world(fit(keypoints, FitOptions(T_world_cam=path, mode=mode))[0])
+        away = np.linalg.norm((world[-10:] - joints).mean(1), axis=-1)
+        assert away.max() < 0.6, mode  # 2 m before
+
+
+def test_papers_frames_stay_as_they_are_seen(standing):
+    points, _ = standing
+    path = shaken(orbit(30), 1.0, 0.02)
+    keypoints = filmed(points, path)
+    moving, trace = fit(keypoints, FitOptions(T_world_cam=path, mode="paper", trace=True))
+    still, other = fit(keypoints, FitOptions(T_world_cam=path[0], mode="paper", trace=True))
+    assert moving.poses == pytest.approx(still.poses, abs=1e-3) and moving.trans == pytest.approx(still.trans, abs=1e-2)
+    assert trace["poses"] == pytest.approx(other["poses"], abs=1e-3)
+    assert moving.reprojection_px == pytest.approx(still.reprojection_px, abs=0.1)
+
+
+def test_a_moving_camera_of_unknown_lens(standing):
+    points, _ = standing
+    path = shaken(orbit(30), 0.3, 0.005)
+    motion, _ = fit(dataclasses.replace(filmed(points, path), cam_K=None), FitOptions(T_world_cam=path))
+    assert motion.focal_source == "estimated" and np.array_equal(motion.T_world_cam, path)
+    assert np.linalg.norm(np.diff(in_world(motion), axis=0), axis=-1).mean() < 0.02  # its lens is guessed
