@@ -137,7 +137,8 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            if options.T_world_cam is not None and options.betas is None:  # a second solve's camera was believed by the first
+            moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
+            if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
                 disagreement = _against_body(motion)
                 if disagreement:
                     task.warning(disagreement)

@@ -11,6 +11,7 @@ from gpu_extras.batch import batch_for_shader
 
 from .properties import COLOURS
 from .scene import lens
+from .scene.camera import part_of_frame
 
 _COCO = (
     (0, 1),
@@ -207,10 +208,12 @@ def _through_camera(context, w, h):
     if any(point is None for point in flat):
         return None
     left, right = min(p.x for p in flat), max(p.x for p in flat)
-    middle = (min(p.y for p in flat) + max(p.y for p in flat)) / 2
-    # The footage is as wide as the camera's frame, and centred.
-    scale = (right - left) / w
-    return lambda x, y: (left + (x + 0.5) * scale, middle - (y + 0.5 - h / 2) * scale)
+    low, high = min(p.y for p in flat), max(p.y for p in flat)
+    shown = next(iter(camera.data.background_images), None)
+    part = part_of_frame((w, h), context.scene.render, shown.frame_method) if shown else (1.0, (right - left) / max(high - low, 1e-6) * h / w)
+    across, up = (right - left) * part[0] / w, (high - low) * part[1] / h
+    middle = (left + right) / 2, (low + high) / 2
+    return lambda x, y: (middle[0] + (x + 0.5 - w / 2) * across, middle[1] - (y + 0.5 - h / 2) * up)
 
 
 # -- drawing

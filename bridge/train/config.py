@@ -94,9 +94,12 @@ PLANS = {
     # iteration of the first). Ours are the widened poses, the cameras and detectors of the
     # second phase, batches of half the size and no dropout: networks this small are far from learning too much. What its
     # second phase gave (run 41) is more accurate than before, but does not come closer to points that are exact.
-    # paper_blind: the same without gradients, to tell what they are worth.
+    # paper_blind: the steps of what ships (--init) without gradients, to tell what they are worth.
     "paper": Plan("paper", "paper", PAPER, width=512, dropout=0.0),
-    "paper_blind": Plan("paper_blind", "paper", PAPER, width=512, dropout=0.0, blind=True),
+    "paper_blind": Plan(
+        "paper_blind", "paper", (Phase(4000, 256, 1, 3, 5e-4, 1e-6, check_every=500, updates=True, footage=True),),
+        width=1024, dropout=0.0, blind=True,
+    ),
     # For a GPU (`--device cuda`). The paper's at its published width, all four networks on footage's 2D: what ships. Video's
     # from what ships (--init), with further blocks: tried for a few iterations only.
     "paper_large": Plan(

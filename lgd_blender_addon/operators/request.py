@@ -165,22 +165,55 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
     wanted = settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA")
     if wanted and own is None:
         raise LgdError("bad_input", "The scene has no camera.", "Add one, or set Camera to New.")
+    if wanted and own.type != "CAMERA":
+        raise LgdError("bad_input", f"The scene's camera {own.name} is no camera.", "Make a camera the scene's, or set Camera to New.")
     clip = lens.clip_of(found)
     bent, note = lens.distortion_of(clip) if clip is not None else ({}, "")
     notes = (note,) if note else ()
     solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
+        notes += solver_notes(context, camera, found)
         data = _seen_by(context, camera, found)
+        moving = data["T_world_cam"].ndim == 3
+        if moving and settings.timing == "REAL" and camera.lgd.role != "CAMERA":
+            notes += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes)
+    if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
+        notes += (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
     if not bent:
         return CameraRequest(notes=notes)
     if not settings.focal:
         px = clip.tracking.camera.focal_length_pixels
         notes = (*notes, f"The lens of the clip {clip.name} is taken as told: {px:.0f} px, with its distortion.")
     return CameraRequest("", _camera_file({"cam_K": bent["distortion_K"], **bent}), True, notes)
+
+
+def solver_notes(context, camera, found: places.Footage) -> tuple[str, ...]:
+    """What is to be told of a camera that follows a clip's solve. Raises LgdError where there is nothing to follow."""
+    notes = []
+    for constraint in camera.constraints:
+        if constraint.type != "CAMERA_SOLVER" or constraint.mute or not constraint.influence:
+            continue
+        clip = context.scene.active_clip if constraint.use_active_clip else constraint.clip
+        if clip is None:
+            raise LgdError("bad_input", f"The Camera Solver of {camera.name} has no clip.", "Choose the solved clip in its constraint.")
+        solve = clip.tracking.reconstruction
+        if not solve.is_valid or not len(solve.cameras):
+            raise LgdError(
+                "bad_input", f"{camera.name} follows the camera of {clip.name}, which is not solved.",
+                "Press Solve Camera Motion in the movie clip editor, or set Camera to New.",
+            )  # fmt: skip
+        if not lens.shows(clip, found.path):
+            notes.append(f"{camera.name} follows the camera of {clip.name}, which is other footage.")
+            continue
+        solved = [clip.frame_start - 1 + entry.frame for entry in solve.cameras]
+        shown = np.flatnonzero(found.table >= 0) + found.start
+        if shown[0] < min(solved) or shown[-1] > max(solved):
+            notes.append(f"The camera of {clip.name} is solved from frame {min(solved)} to {max(solved)} alone: outside of these it stands still.")
+    return tuple(notes)
 
 
 def _camera_file(data: dict) -> str:
@@ -202,7 +235,11 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
     behind = None
     if found.place == "CAMERA" and camera == context.scene.camera:
         behind = next((b for b in camera.data.background_images if found.block in (getattr(b.image, "name", ""), getattr(b.clip, "name", ""))), None)
-    return camera_for_solver(context.scene, camera, size, times[first], behind)
+    if behind is not None and behind.frame_method == "STRETCH" and behind.source == "MOVIE_CLIP":
+        behind = None  # Blender's default, and no lens's: the solve's pixels are the clip's
+    clip = lens.clip_of(found)
+    aspect = clip.tracking.camera.pixel_aspect if clip is not None else 1.0
+    return camera_for_solver(context.scene, camera, size, times[first], behind, aspect)
 
 
 def chosen_people(context) -> tuple[int, ...]:

@@ -165,10 +165,11 @@ def _wider(size, render) -> float:
     return size[0] / size[1] / (render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y))
 
 
-def camera_for_solver(scene, camera, size, frames, background=None) -> dict:
+def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) -> dict:
     """T_world_cam and cam_K of a scene's camera over Blender's frames (F,), for a picture of size (w, h) px.
 
-    background: the one that shows the picture behind the camera, by which it lies in the camera's frame; None: it fills it.
+    background: the one that shows the picture behind the camera, by which it lies in the camera's frame; None: it fills it,
+    with pixels `aspect` times as wide as high.
 
     A still camera gives (4, 4) and (3, 3), a moving or zooming one (F, 4, 4) and (F, 3, 3). The scene's frame is put
     back afterwards.
@@ -188,7 +189,7 @@ def camera_for_solver(scene, camera, size, frames, background=None) -> dict:
             graph = bpy.context.evaluated_depsgraph_get()
             evaluated = camera.evaluated_get(graph)
             places.append(np.array(evaluated.matrix_world))
-            lenses.append(_intrinsics(evaluated, graph, size, scene.render, background))
+            lenses.append(_intrinsics(evaluated, graph, size, scene.render, background, aspect))
     finally:
         if moving:
             scene.frame_set(before, subframe=sub)
@@ -206,7 +207,7 @@ def _may_move(item) -> bool:
     return False
 
 
-def _part_of_frame(size, render, method: str) -> tuple[float, float]:
+def part_of_frame(size, render, method: str) -> tuple[float, float]:
     """The picture's width and height in those of the camera's frame, as Blender lays it there."""
     wider = _wider(size, render)
     if method == "STRETCH":
@@ -214,17 +215,17 @@ def _part_of_frame(size, render, method: str) -> tuple[float, float]:
     return (1.0, 1 / wider) if (wider >= 1) == (method == "FIT") else (wider, 1.0)
 
 
-def _intrinsics(camera, graph, size, render, background) -> np.ndarray:
+def _intrinsics(camera, graph, size, render, background, aspect) -> np.ndarray:
     w, h = size
     if background is None:
-        P = np.array(camera.calc_matrix_camera(graph, x=int(w), y=int(h)))
+        P = np.array(camera.calc_matrix_camera(graph, x=int(w), y=int(h), scale_x=aspect))
     else:
         P = np.array(
             camera.calc_matrix_camera(
                 graph, x=render.resolution_x, y=render.resolution_y, scale_x=render.pixel_aspect_x, scale_y=render.pixel_aspect_y
             )
         )
-        width, height = _part_of_frame(size, render, background.frame_method)
+        width, height = part_of_frame(size, render, background.frame_method)
         P[0] /= width
         P[1] /= height
     return np.array([

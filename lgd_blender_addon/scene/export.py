@@ -11,6 +11,7 @@ from .._bridge import LgdError
 from . import mesh, result
 from .armature import bone_names, rest_pelvis
 from .axes import camera_frame, rig_to_world, world_to_camera
+from .camera import camera_for_solver
 from .keyframes import curves, find_curve, keys_of, read_pose
 from .motion import Motion, load_motion
 
@@ -121,17 +122,21 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
 
 
 def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored) -> dict:
+    size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
     T = stored.T_world_cam if stored is not None else None
-    if T is None or T.ndim == 3 and len(T) != len(frames):
+    K = stored.cam_K if stored is not None else np.diag([np.hypot(*size), np.hypot(*size), 1.0])
+    many = [a for a in (T, K) if a is not None and a.ndim == 3]
+    if T is None or many and len(many[0]) != len(frames):
         camera = result.camera_of(scene, rig) or scene.camera
         if camera is None:
             raise LgdError(
                 "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."
             )
-        T = camera_frame(np.array(camera.matrix_world))
+        if many:  # keys were added or taken out: the camera as it is at those that are
+            T, K = camera_for_solver(scene, camera, size, frames).values()
+        else:
+            T = camera_frame(np.array(camera.matrix_world))
     poses, trans = world_to_camera(poses, trans, pelvis, T)
-    size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
-    K = stored.cam_K if stored is not None else np.diag([np.hypot(*size), np.hypot(*size), 1.0])
     data = {
         "poses": poses.astype(np.float32), "trans": trans.astype(np.float32), "betas": betas.astype(np.float32),
         "gender": str(skin.get("smpl_gender", "neutral")), "body_model": str(skin.get("lgd_body", "")),

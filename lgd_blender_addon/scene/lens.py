@@ -14,10 +14,11 @@ def clip_of(found: places.Footage):
     """The movie clip that shows a footage: the one it was read from, else one of the same file whose lens is told; or None."""
     if found.place in ("CLIP", "CAMERA") and found.block in bpy.data.movieclips:
         return bpy.data.movieclips[found.block]
-    return next((clip for clip in bpy.data.movieclips if _coefficients(clip.tracking.camera).any() and _shows(clip, found.path)), None)
+    return next((clip for clip in bpy.data.movieclips if _coefficients(clip.tracking.camera).any() and shows(clip, found.path)), None)
 
 
-def _shows(clip, path: str) -> bool:
+def shows(clip, path: str) -> bool:
+    """Whether a movie clip is the footage at `path`."""
     try:
         return places.from_clip(clip).path == path
     except LgdError:  # its file is gone

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A clip's lens distortion: as Blender's own camera solver understands it, on its way to the worker, and behind the camera."""
 
+from dataclasses import replace
+
 import bpy
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from mathutils import Euler
 from movies import make_frames
 
 from lgd_blender_addon import overlay
+from lgd_blender_addon.operators.request import find_footage, solver_notes
 from lgd_blender_addon.scene import lens
 
 MODELS = {
@@ -40,12 +43,12 @@ def projected(points, told):
     return np.stack(bent, -1) * K[[0, 1], [0, 1]] + K[:2, 2]
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_blenders_solver_agrees(tmp_path, model):
-    """Tracks bent as the worker will straighten them let Blender's solver reproject with no error."""
-    clip = clip_of(tmp_path, model, MODELS[model], middle=(4.0, -3.0))
+def solve(clip):
+    """Blender's own solve of a camera that moves, from tracks that are bent as the worker will straighten them."""
     (w, h), (told, note) = clip.size, lens.distortion_of(clip)
     assert not note
+    focal = clip.tracking.camera.focal_length_pixels
+    told = told or {"distortion": np.zeros(8), "distortion_K": np.array([[focal, 0, w / 2 - 0.5], [0, focal, h / 2 - 0.5], [0, 0, 1]])}
     points = np.random.default_rng(0).uniform([-3, -1, 4], [3, 1, 9], (80, 3))
     seen = {}
     for frame in range(FRAMES):
@@ -67,7 +70,38 @@ def test_blenders_solver_agrees(tmp_path, model):
     region = next(r for r in area.regions if r.type == "WINDOW")
     with bpy.context.temp_override(window=window, area=area, region=region):
         bpy.ops.clip.solve_camera()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_blenders_solver_agrees(tmp_path, model):
+    """With the lens as it is told to the worker Blender's solver reprojects with no error."""
+    clip = clip_of(tmp_path, model, MODELS[model], middle=(4.0, -3.0))
+    solve(clip)
     assert clip.tracking.reconstruction.is_valid and clip.tracking.reconstruction.average_error < 1e-3
+
+
+@pytest.mark.parametrize("start", [1, 11])
+def test_a_solved_camera_is_followed_where_it_is_solved(script, tmp_path, start):
+    clip = clip_of(tmp_path, "POLYNOMIAL", {}, middle=(0.0, 0.0))
+    solve(clip)
+    clip.frame_start = start
+    scene = bpy.context.scene
+    scene.lgd.place, scene.lgd.clip = "CLIP", clip.name
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    manager = bpy.context.window_manager
+    assert "is solved, but not used" in manager.lgd.warnings
+    camera, _ = solver_camera(scene, clip)
+    scene.lgd.camera = "SCENE"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert not manager.lgd.warnings
+    with np.load(script.asked[-1][1]["camera"]) as file:
+        assert file["T_world_cam"].shape == (FRAMES, 4, 4)
+    found = find_footage(bpy.context)
+    assert "solved from frame" in " ".join(solver_notes(bpy.context, camera, replace(found, start=start + 5)))
+    assert "other footage" in " ".join(solver_notes(bpy.context, camera, replace(found, path=str(tmp_path))))
+    scene.lgd.timing = "REAL"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert "do not follow" in manager.lgd.warnings
 
 
 def test_lenses_that_are_not_read_are_told(tmp_path):
@@ -144,3 +178,48 @@ def test_skeletons_lie_on_the_straightened_picture(addon, tmp_path, monkeypatch,
     assert place(130.0, 50.0) == pytest.approx((2 * x + 5, 100 - 2 * y))
     assert pick(2 * x + 5, 100 - 2 * y) == pytest.approx((130.0, 50.0), abs=1e-3)
     assert (abs(x - 130) > 1) == straight
+
+
+def solver_camera(scene, clip):
+    camera = bpy.data.objects.new("Solved", bpy.data.cameras.new("Solved"))
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+    constraint = camera.constraints.new("CAMERA_SOLVER")
+    constraint.use_active_clip, constraint.clip = False, clip
+    return camera, constraint
+
+
+def test_a_solver_camera_without_a_solve_is_refused(script, tmp_path):
+    clip = clip_of(tmp_path, "POLYNOMIAL", {})
+    settings = bpy.context.scene.lgd
+    settings.place, settings.clip, settings.camera = "CLIP", clip.name, "SCENE"
+    camera, constraint = solver_camera(bpy.context.scene, clip)
+    with pytest.raises(RuntimeError, match="not solved"):
+        bpy.ops.lgd.fit()
+    constraint.clip = None
+    with pytest.raises(RuntimeError, match="has no clip"):
+        bpy.ops.lgd.fit()
+    constraint.mute = True
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+
+
+def test_an_empty_is_no_camera(script):
+    empty = bpy.data.objects.new("Empty", None)
+    bpy.context.scene.collection.objects.link(empty)
+    bpy.context.scene.camera, bpy.context.scene.lgd.camera = empty, "SCENE"
+    with pytest.raises(RuntimeError, match="is no camera"):
+        bpy.ops.lgd.fit()
+
+
+def test_a_clips_pixel_aspect_is_its_lenss(script, tmp_path):
+    clip = clip_of(tmp_path, "POLYNOMIAL", {})
+    clip.tracking.camera.pixel_aspect = 2.0
+    scene = bpy.context.scene
+    camera, constraint = solver_camera(scene, clip)
+    camera.constraints.remove(constraint)
+    scene.lgd.place, scene.lgd.clip, scene.lgd.camera = "CLIP", clip.name, "SCENE"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    with np.load(script.asked[-1][1]["camera"]) as file:
+        K = file["cam_K"]
+    assert K[1, 1] == pytest.approx(2 * K[0, 0], rel=1e-4) and K[0, 2] == pytest.approx((clip.size[0] - 1) / 2, abs=1e-3)
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.render.pixel_aspect_x == 2.0

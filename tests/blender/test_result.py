@@ -11,7 +11,7 @@ from mathutils import Vector
 from models import forward, write_motion
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import axes, footage, keyframes, mesh, result
+from lgd_blender_addon.scene import axes, export, footage, keyframes, mesh, result
 from lgd_blender_addon.scene.body import JOINTS
 from lgd_blender_addon.scene.motion import load_motion
 
@@ -206,6 +206,13 @@ def test_moving_camera(tmp_path, default_body):
             np.abs(pixels(scene, built.camera, world) - (project[k, :2, :2] / project[k, :2, 2:])).max()
             < 0.05
         )
+    for curve in keyframes.curves(built.rig):
+        for key in [k for k in curve.keyframe_points if k.co.x == 21]:
+            curve.keyframe_points.remove(key)
+    assert export.write_motion(scene, built.rig, str(tmp_path / "edited.npz")) == 39
+    left = np.arange(40) != 10
+    with np.load(tmp_path / "edited.npz") as file:
+        assert np.abs(file["T_world_cam"] - T[left]).max() < 1e-4 and np.abs(file["cam_K"] - K[left]).max() < 0.05
 
 
 def test_scene_camera_for_the_solver(take):
