@@ -107,14 +107,16 @@ def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence:
     near = np.log(np.maximum(path[:, 2], 0.1))  # a few points close together place a body anywhere along their ray
     log_depth = np.log(np.where(good, free[:, 2], 1.0)).clip(near - FARTHEST, near + FARTHEST)
     log_depth = fill_gaps(np.where(good, log_depth, np.nan)[:, None])
-    # Within a gap the line across it counts, not the slope of the two or three frames at its edge.
-    across_gaps = np.where(good, weight, weight.max())
-    distance = np.exp(smooth_in_time(log_depth, across_gaps, times, DEPTH_SMOOTHING))
+    first, last = np.flatnonzero(good)[[0, -1]]
+    at = np.arange(len(good))
+    ends = (at < first) | (at > last)  # there the slope of the frames at the edge would lead away
+    distance = np.exp(smooth_in_time(log_depth, np.where(ends, weight.max(), weight), times, DEPTH_SMOOTHING))
     depth = np.maximum(distance[:, None] + relative[..., 2:], 0.1)
     w = (confidence / depth[..., 0] ** 2)[..., None]
     wanted = ((rays * depth - relative[..., :2]) * w).sum(1) / np.maximum(w.sum(1), 1e-12)
     across = fill_gaps(np.where(good[:, None], wanted / distance, np.nan))
-    across = smooth_in_time(across, across_gaps, times, PLACE_SMOOTHING)
+    # Within a gap the line across it counts, not the slope of the two or three frames at its edge.
+    across = smooth_in_time(across, np.where(good, weight, weight.max()), times, PLACE_SMOOTHING)
     return np.concatenate((across * distance, distance), -1)
 
 
