@@ -11,7 +11,7 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.tracks import Keypoints
-from bridge.lgd import fitter, solve_video
+from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import to_rate, without_pauses
@@ -244,11 +244,16 @@ def test_one_frame_keeps_the_footages_rate():
     assert fit(keypoints, FitOptions(focal=FOCAL))[0].mocap_framerate == 24
 
 
-def test_damaged_weights_are_a_sentence(tmp_path):
+def test_damaged_weights_are_a_sentence(tmp_path, monkeypatch):
     for content in (b"", b"text", b"PK\x03\x04 half a zip"):
         (tmp_path / "video.pt").write_bytes(content)
-        with pytest.raises(LgdError, match="damaged") as caught:
+        with pytest.raises(LgdError, match="holds no weights of video mode") as caught:
             load_network("video", path=tmp_path / "video.pt")
+        assert caught.value.exit_code == 2, "the user's own file"
+        with monkeypatch.context() as shipped:
+            shipped.setattr(checkpoint, "FOLDER", tmp_path)
+            with pytest.raises(LgdError, match="damaged") as caught:
+                load_network("video")
         assert caught.value.exit_code == 4
 
 
