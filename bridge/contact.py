@@ -100,8 +100,8 @@ def stand_on_ground(
     """The path's depth corrected so that the lower foot stands on the ground, where the camera's angle lets it tell.
 
     pelvis: (F, 3) m, camera frame; soles: (F, 4, 3) m about it; up: (3), or (F, 3) of a moving camera; ground: height along
-    `up` from the camera, one or (F), or None to find it; seen: (F) bool. A body moved along its ray by a share d of its distance keeps its image and changes
-    its height by d (up . pelvis): that is d's leverage. Least squares over d in time: depth is believed to 3 %, a
+    `up` from the camera, one or (F), or None to find it; seen: (F) bool. A body moved along its ray by a share d of its distance
+    keeps its image and changes its height by d (up . pelvis): that is d's leverage. Least squares over d in time: depth is believed to 3 %, a
     standing foot to 3 cm (robust: a foot in the air drops out), d changes by 0.3 % a frame at 30 fps; a tenth of the
     frames count as independent.
     """
@@ -145,8 +145,9 @@ def anchor_root(
 
     root: (F, 3) m as seen, a static camera's or the world's axes; feet: (F, 4, 3) m about the root, same axes; contact:
     (F, 4) in [0, 1]; doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at
-    rest may move by; depth: (3) or (F, 3) the camera's axis. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip. A foot
-    that is seen to move across the image is not at rest, whatever its contact says: what is uncertain is depth.
+    rest may move by; depth: (3) or (F, 3) the camera's axis. Least squares, one tridiagonal system an axis: (path - seen) /
+    doubt against foot motion / slip. A foot that is seen to move across the image is not at rest, whatever its contact says:
+    what is uncertain is depth.
     """
     frames = len(root)
     if frames < 3:

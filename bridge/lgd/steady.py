@@ -16,12 +16,14 @@ from .. import camera
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from .assemble import reprojection_px
+from .observation import SEEN
+from .solve_video import FEW
 
 SMOOTH = 0.5  # s: what the steadier camera's path is averaged over
 STILL_TURN, STILL_MOVE = 0.35, 0.08  # rad, and of the person's distance: a camera that moves less is seen as from one that stands
 NEAR = 1e-3  # of the distance: nearer paths see the same
 STAYS = 2e-3  # m: a camera that moves less does not move
-SEEN, FEW = 0.05, 4  # confidence; points: where fewer are seen, nobody is
+FAR = 1e3  # m: what is this far away is moved by a camera's turns alone
 EDGE = 0.15  # of the distance in front of the steadier camera, below which it sees nothing
 
 
@@ -43,7 +45,7 @@ def fit_steadied(
     path = steady_path(world, seen, times, np.inf if stays else 0.0, smooth)
     if path.ndim == 3:
         path[:, :3, 3] = places
-    depth = np.ones(keypoints.confidence.shape[1:])
+    depth = np.full(keypoints.confidence.shape[1:], FAR)
     motion, trace = fit(as_seen_from(path, keypoints, cam_K, world, depth), path)
     motion = as_filmed(motion, path, keypoints, cam_K, world)
     if smooth and path.ndim == 3:
@@ -61,7 +63,8 @@ def fit_steadied(
 def steady_path(world: np.ndarray, seen: np.ndarray, times: np.ndarray, distance: float, smooth: bool) -> np.ndarray:
     """The steadier camera (4, 4) or (F, 4, 4) for world (F, 4, 4), the real one's path.
 
-    seen: (F) bool, where somebody is; distance: m to them (0: never stand still); smooth: False follows the real path wherever somebody is seen.
+    seen: (F) bool, where somebody is; distance: m to them (0: never stand still); smooth: False follows the real path wherever
+    somebody is seen.
     """
     turns, places = _quaternions(world), world[:, :3, 3]
     known = turns[seen]
@@ -83,7 +86,7 @@ def steady_path(world: np.ndarray, seen: np.ndarray, times: np.ndarray, distance
 def as_seen_from(
     path: np.ndarray, keypoints: Keypoints, cam_K: np.ndarray, world: np.ndarray, depth: np.ndarray
 ) -> Keypoints:
-    """One person's keypoints as the camera `path` ((4, 4) or (F, 4, 4)) would see them; its lens is the real one's mean.
+    """One person's keypoints as the camera `path` ((4, 4) or (F, 4, 4)) would see them; its lens is the real one's median.
 
     depth: (F, K) m, the points' distance along the real camera's axis.
     """

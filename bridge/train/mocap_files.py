@@ -220,7 +220,7 @@ def _bvh(path: Path, body: BodyModel) -> Take:
 def _motion_rows(path: Path) -> int:
     """How many frames a BVH file truly holds."""
     lines = path.read_text(errors="replace").splitlines()
-    head = next(i for i, line in enumerate(lines) if line.strip().lower().startswith("frame time"))
+    head = next((i for i, line in enumerate(lines) if line.strip().lower().startswith("frame time")), -1)
     return sum(1 for line in lines[head + 1 :] if line.strip())
 
 
