@@ -169,20 +169,22 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         raise LgdError("bad_input", f"The scene's camera {own.name} is no camera.", "Make a camera the scene's, or set Camera to New.")
     clip = lens.clip_of(found)
     bent, note = lens.distortion_of(clip) if clip is not None else ({}, "")
-    notes = (note,) if note else ()
+    notes, unused = (note,) if note else (), ()
+    if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
+        unused = (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
     solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
-        notes += solver_notes(context, camera, found)
+        told = solver_notes(context, camera, found)
         data = _seen_by(context, camera, found)
-        moving = data["T_world_cam"].ndim == 3
-        if moving and settings.timing == "REAL" and camera.lgd.role != "CAMERA":
-            notes += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
-        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes)
-    if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
-        notes += (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
+        if camera in solved:
+            told += unused
+        elif data["T_world_cam"].ndim == 3 and settings.timing == "REAL":
+            told += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
+        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
+    notes += unused
     if not bent:
         return CameraRequest(notes=notes)
     if not settings.focal:

@@ -188,7 +188,8 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
         camera = scene_result.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
-            clip = bpy.data.movieclips.get(rig.lgd.block)
+            # A camera of ours takes pixels as square; one that was solved in Blender takes them as its clip tells.
+            clip = None if camera is None or camera.lgd.role == "CAMERA" else bpy.data.movieclips.get(rig.lgd.block)
             render.pixel_aspect_x, render.pixel_aspect_y = clip.tracking.camera.pixel_aspect if clip is not None else 1.0, 1.0
             if camera is not None and camera.type == "CAMERA":
                 for background in camera.data.background_images:
