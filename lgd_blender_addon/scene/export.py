@@ -133,7 +133,8 @@ def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times,
                 "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."
             )
         if many:  # keys were added or taken out: the camera as it is at those that are
-            T, K = camera_for_solver(scene, camera, size, frames).values()
+            found = camera_for_solver(scene, camera, size, frames)
+            T, K = found["T_world_cam"], found["cam_K"]
         else:
             T = camera_frame(np.array(camera.matrix_world))
     poses, trans = world_to_camera(poses, trans, pelvis, T)

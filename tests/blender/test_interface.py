@@ -2,9 +2,13 @@
 """What the interface says: a tooltip on everything that is shown, and a reason on every grey button."""
 
 import sys
+from types import SimpleNamespace
 
 import bpy
 import pytest
+from mathutils import Vector
+
+from lgd_blender_addon import overlay
 
 HIDDEN = {"rna_type", "filepath", "check_existing", "filter_glob", "name", "directory", "files"}
 
@@ -83,3 +87,26 @@ def test_boxes_go_one_by_one(addon):
         boxes.add().x = x
     assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in boxes] == [0, 2]
     assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(boxes)
+
+
+@pytest.mark.parametrize(
+    "size, method, low, high",
+    [
+        ((1080, 1920), "FIT", (165.625, 158), (226.375, 50)),
+        ((1080, 1920), "CROP", (100, 274.667), (292, -66.667)),
+        ((2048, 858), "FIT", (100, 144.219), (292, 63.781)),
+        ((1000, 1000), "STRETCH", (100, 158), (292, 50)),
+    ],
+)
+def test_skeletons_lie_where_the_camera_shows_the_footage(addon, monkeypatch, size, method, low, high):
+    """The frame is 192 x 108 px of the region, from (100, 50) on."""
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
+    scene.camera.data.background_images.new().frame_method = method
+    flat = lambda region, view, corner: Vector((100 + (corner.x + 0.5) * 192, 50 + (corner.y + 0.28125) / 0.5625 * 108))  # noqa: E731
+    monkeypatch.setattr(overlay, "location_3d_to_region_2d", flat)
+    context = SimpleNamespace(region_data=SimpleNamespace(view_perspective="CAMERA"), scene=scene, region=None)
+    place = overlay._through_camera(context, *size)
+    assert place(-0.5, -0.5) == pytest.approx(low, abs=0.01)
+    assert place(size[0] - 0.5, size[1] - 0.5) == pytest.approx(high, abs=0.01)

@@ -151,6 +151,12 @@ def test_unknown_rows_are_refused():
     assert fault.value.code == "bad_input"
 
 
+def test_a_folder_for_the_figures_is_refused_before_anything_is_measured(tmp_path):
+    with pytest.raises(LgdError, match="is a folder"):
+        main(["--json", str(tmp_path)])
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
 def test_floors_judge_what_was_measured():
     figures = {"pa": 27.0, "mpjpe": 50.0, "acc": 5.0}
     table = {

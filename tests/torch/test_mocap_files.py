@@ -178,11 +178,25 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, body):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     np.savez(tmp_path / "odd.npz", poses=np.zeros((4, 60)), trans=np.zeros((4, 3)), mocap_framerate=30.0)
     np.savez(tmp_path / "nan.npz", poses=np.full((4, 72), np.nan), trans=np.zeros((4, 3)), mocap_framerate=30.0)
+    (tmp_path / "nothing.npz").write_bytes(b"")
+    np.savez_compressed(tmp_path / "flipped.npz", poses=np.random.rand(400, 72), trans=np.zeros((400, 3)), mocap_framerate=30.0)
+    flipped = bytearray((tmp_path / "flipped.npz").read_bytes())
+    flipped[len(flipped) // 2 : len(flipped) // 2 + 40] = b"\xff" * 40
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    np.savez(tmp_path / "rates.npz", poses=np.zeros((4, 72)), trans=np.zeros((4, 3)), mocap_framerate=[30.0, 60.0])
     (tmp_path / "empty.bvh").write_text("HIERARCHY\n")
+    rest = body.joint_template.double().numpy()[:22] * 100
+    write_bvh(tmp_path / "cut.bvh", rest, np.tile(np.eye(3), (9, 22, 1, 1)), np.zeros((9, 3)), 30)
+    lines = (tmp_path / "cut.bvh").read_text().rstrip("\n").split("\n")
+    (tmp_path / "cut.bvh").write_text("\n".join(lines[:-3]) + "\n")
     (tmp_path / "text.smpl").write_text("no")
     said: list[str] = []
     with pytest.raises(LgdError, match="No motion capture"):
         read_folder(tmp_path, body, said.append)
-    assert len(said) == 6 and all("cannot be trained on" in line for line in said)
+    assert len(said) == 10 and all("cannot be trained on" in line for line in said)
+    assert any("cut.bvh" in line and "after 6 of its 9 frames" in line for line in said)
     np.savez(tmp_path / "good.npz", poses=np.zeros((4, 72)), trans=np.zeros((4, 3)), mocap_framerate=30.0)
-    assert len(read_folder(tmp_path, body, said.append).quats) == 4
+    (tmp_path / "03").mkdir()  # as a subject of the shared data, by whose names it is chosen what validates
+    np.savez(tmp_path / "03" / "good.npz", poses=np.zeros((4, 72)), trans=np.zeros((4, 3)), mocap_framerate=30.0)
+    mocap = read_folder(tmp_path, body, said.append)
+    assert len(mocap.quats) == 8 and "03" not in mocap.subject

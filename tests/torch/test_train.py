@@ -172,10 +172,42 @@ def test_a_run_of_another_width_is_not_resumed(folder, tmp_path):
         loop.Run(small, tmp_path / "run", True, None, [folder])
 
 
+def test_what_is_no_run_of_this_plan_is_not_resumed(folder, tmp_path):
+    tiny = config.PLANS["tiny"]
+    loop.Run(tiny, tmp_path / "run", False, None, [folder]).save()
+    loop.Run(tiny, tmp_path / "run", True, None, [folder])
+    with pytest.raises(LgdError, match="another plan"):
+        loop.Run(replace(tiny, name="other"), tmp_path / "run", True, None, [folder])
+    whole = (tmp_path / "run" / "last.pt").read_bytes()
+    for torn in (b"", whole[: len(whole) // 3]):
+        (tmp_path / "run" / "last.pt").write_bytes(torn)
+        with pytest.raises(LgdError, match="is damaged"):
+            loop.Run(tiny, tmp_path / "run", True, None, [folder])
+
+
+def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
+    run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
+    run.save()
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+
+    def full(saved, path):
+        path.write_bytes(b"half")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos")
+
+    monkeypatch.setattr(torch, "save", full)
+    for write in (run.save, lambda: run.export(tmp_path / "out.pt", {})):
+        with pytest.raises(LgdError, match="cannot be written") as caught:
+            write()
+        assert caught.value.exit_code == 2
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before and not list(tmp_path.rglob("*.part"))
+
+
 @pytest.mark.parametrize(
     "arguments, told",
     [
         (["--export", "out.pt", "--out", "nowhere"], "no run in nowhere"),
+        (["--mode", "paper"], "The plan tiny trains video mode"),
+        (["--out", "text.pt"], "text.pt is a file"),
         (["--init", "none.pt"], "none.pt is no file of exported weights"),
         (["--init", "text.pt"], "text.pt is no file of exported weights"),
     ],
