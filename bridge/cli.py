@@ -109,6 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
     _shared(fit)
     fit.add_argument("--size", type=_size, metavar="W,H", help="the picture's width and height in pixels, for keypoint files that do not hold it")
     fit.add_argument("--mode", choices=("paper", "video"), help="default: video where its weights are here")
+    fit.add_argument("--weights", metavar="FILE", help="weights of your own training (its best.pt) instead of those that ship")
     fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length in pixels (not mm), where it is known")
     fit.add_argument("--camera", metavar="FILE", help=".npz with T_world_cam, cam_K, or both, and perhaps distortion (OpenCV's 4, 5 or 8 values)")
     fit.add_argument("--body", metavar="FILE", help="an SMPL body instead of the default one")

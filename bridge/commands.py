@@ -103,8 +103,9 @@ def _keep(file: Path, person: int) -> dict:
 def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     """`bridge fit`: write the motion files (and traces) and print their figures."""
     from . import handlers
+    from .inputs import chosen_mode
 
-    read = options.input, options.camera, options.body
+    read = options.input, options.camera, options.body, options.weights
     several = options.person == "all"
     target = output_file(options.output, *read, numbered=several)
     trace = output_file(options.trace, *read, target, numbered=several) if options.trace else None
@@ -127,8 +128,8 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
         if options.size:
             raise LgdError("bad_input", "--size is for keypoint files; footage has its own.", "Leave --size out.")
         request |= _source(options)
-    request |= {key: getattr(options, key) for key in ("mode", "focal", "camera", "body", "steps")}
-    if trace is not None and handlers.chosen_mode(request) != "paper":
+    request |= {key: getattr(options, key) for key in ("mode", "weights", "focal", "camera", "body", "steps")}
+    if trace is not None and chosen_mode(options.mode, options.weights) != "paper":
         raise LgdError("bad_input", "The video mode keeps no trace.", "Leave out --trace, or use --mode paper.")
     with _Beside(target) as folder:
         task = Console(request)

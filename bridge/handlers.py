@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
-from .inputs import body_file, chosen_people, existing, read_camera
+from .inputs import body_file, chosen_mode, chosen_people, existing, read_camera
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 FOCAL = (0.15, 100.0)
 HELD = 2  # frames that Blender may count at a video's end beyond its last picture
 UNSEEN = 0.05  # of the frames: from there on it is said
-MODES = ("video", "paper")  # the default is the first whose weights are here
 
 
 def _guarded(function: Callable[[dict, Task], dict]) -> Handler:
@@ -96,7 +95,7 @@ def fit(request: dict, task: Task) -> dict:
     body = _checked(request)
     if request.get("source"):
         with clock("detect"):
-            keypoints = _detect(request, task, lambda: chosen_mode(request))
+            keypoints = _detect(request, task, lambda: _mode(request))
         written = out / "keypoints.npz"
         keypoints.save(written)
     else:
@@ -178,26 +177,15 @@ def _checked(request: dict) -> Path | None:
         load_body(body)
     if request.get("camera"):
         read_camera(request["camera"])
+    if request.get("weights"):
+        from .lgd.checkpoint import load_network
+
+        load_network(_mode(request), path=Path(request["weights"]))
     if request.get("device", "auto") not in ("auto", "cpu"):
         from .lgd.fitter import pick_device  # takes torch, which the detector would not wait for
 
         pick_device(request["device"])
     return body
-
-
-def chosen_mode(request: dict) -> str:
-    """The mode asked for, or the best whose weights are here; raises LgdError where there are none."""
-    from .lgd.checkpoint import available_weights
-
-    weights = available_weights()
-    mode = request.get("mode") or next((mode for mode in MODES if mode in weights), None)
-    if mode is None:
-        raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
-    if mode not in weights:
-        raise LgdError(
-            "setup_incomplete", f"The weights of {mode} mode are missing.", "Choose the other mode."
-        )
-    return mode
 
 
 def describe_keypoints(keypoints: Keypoints) -> dict:
@@ -338,7 +326,8 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
             f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
         )  # fmt: skip
     options = FitOptions(
-        mode=chosen_mode(request),
+        mode=_mode(request),
+        weights=Path(request["weights"]) if request.get("weights") else None,
         focal=focal,
         T_world_cam=world,
         steps=request.get("steps"),
@@ -349,6 +338,10 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
         trace=bool(request.get("trace")),
     )
     return options, keypoints
+
+
+def _mode(request: dict) -> str:
+    return chosen_mode(request.get("mode"), request.get("weights"))
 
 
 def _places_of(request: dict, keypoints: Keypoints):

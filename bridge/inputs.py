@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a request names, checked: files, the body, the camera, the people to fit."""
+"""What a request names, checked: files, the body, the mode, the camera, the people to fit."""
 
 from __future__ import annotations
 
@@ -35,6 +35,27 @@ def body_file(path: str | None) -> Path | None:
     from .body.files import convert_official
 
     return convert_official(file, user_folder() / "bodies")
+
+
+def chosen_mode(mode: str | None, weights: str | None) -> str:
+    """The mode asked for, else that of the user's own weights, else the first whose weights ship.
+
+    Raises LgdError: setup_incomplete where none are here, bad_input for weights of another mode or none.
+    """
+    from .lgd.checkpoint import available_weights, mode_of
+
+    if weights:
+        own = mode_of(existing(weights, "bad_input", "The file of weights"))
+        if mode not in (None, own):
+            raise LgdError("bad_input", f"{weights} holds weights of {own} mode, not of {mode} mode.", "Name others, or choose that mode.")
+        return own
+    here = available_weights()
+    if not here:
+        raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
+    mode = mode or next(iter(here))
+    if mode not in here:
+        raise LgdError("setup_incomplete", f"The weights of {mode} mode are missing.", "Choose the other mode.")
+    return mode
 
 
 def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[int]:

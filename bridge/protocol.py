@@ -31,6 +31,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "image_size?": _LIST,  # of the picture, where a keypoint file does not tell it
         "person?": (int, str),
         "mode?": _NAME,
+        "weights?": _NAME,  # the user's own, in the place of those that ship
         "focal?": (*_NUMBER, type(None)),
         "camera?": _NAME,
         "body?": _NAME,

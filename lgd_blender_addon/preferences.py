@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The add-on's preferences: the worker's Python, its set-up, device, body and detector files, licence notes."""
+"""The add-on's preferences: the worker's Python, its set-up, device, body, detector and weights files, licence notes."""
 
 import os
 from pathlib import Path
@@ -31,6 +31,8 @@ DEFAULTS = {
     "body_female": "",
     "body_male": "",
     "detector_file": "",
+    "weights_video": "",
+    "weights_paper": "",
 }
 
 
@@ -127,6 +129,16 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         description="A detector in ONNX format that finds several people; empty: the default one, which follows one",
         subtype="FILE_PATH",
     )
+    weights_video: StringProperty(
+        name="Video",
+        description="Weights of your own training for Video mode (best.pt, as `bridge train` leaves it); empty: those that ship",
+        subtype="FILE_PATH",
+    )
+    weights_paper: StringProperty(
+        name="Paper",
+        description="Weights of your own training for Paper mode (best.pt, as `bridge train` leaves it); empty: those that ship",
+        subtype="FILE_PATH",
+    )
 
     def draw(self, context):
         """Blender draws the preferences by this."""
@@ -148,6 +160,9 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         layout.prop(self, "detector_file")
         column = layout.column(heading="Official SMPL files")
         for name in ("body_neutral", "body_female", "body_male"):
+            column.prop(self, name)
+        column = layout.column(heading="Own weights")
+        for name in ("weights_video", "weights_paper"):
             column.prop(self, name)
         notes = layout.column(align=True)
         notes.scale_y = 0.8
@@ -237,6 +252,12 @@ def body_files(context=None) -> dict[str, str]:
 def detector_file(context=None) -> str | None:
     """The detector's ONNX file, or None for the default detector."""
     path = get(context).detector_file
+    return bpy.path.abspath(path) if path else None
+
+
+def weights_file(mode: str, context=None) -> str | None:
+    """The user's own weights for a mode (video, paper), or None for those that ship."""
+    path = getattr(get(context), f"weights_{mode}")
     return bpy.path.abspath(path) if path else None
 
 

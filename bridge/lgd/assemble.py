@@ -13,7 +13,6 @@ from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..places import version
 from ..rotations import log_so3
-from .checkpoint import weights_name
 from .resample import RATE, mean_rate
 
 
@@ -89,7 +88,9 @@ def _anchored(pelvis: np.ndarray, soles: np.ndarray, contacts: np.ndarray, world
     return np.einsum("fba,fb->fa", turn, held - place)
 
 
-def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, model: BodyModel, data: dict, found: Found, slow: bool) -> Motion:
+def assemble(
+    keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool
+) -> Motion:  # fmt: skip
     """Kinematics, world, contacts and all the fields of a Motion."""
     times = np.asarray(keypoints.times(), float)
     betas = found.betas.to(model.device)
@@ -129,7 +130,7 @@ def assemble(keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, mo
         joint_confidence=found.joint_confidence, contacts=contacts, keypoints=keypoints.keypoints[0],
         confidence=keypoints.confidence[0], layout=keypoints.layout, image_size=np.asarray(keypoints.image_size),
         person_id=int(keypoints.person_ids[0]) if keypoints.person_ids is not None else 0,
-        keypoints_3d=_layout_points(landmarks, keypoints.layout), mode=mode, weights=weights_name(mode),
+        keypoints_3d=_layout_points(landmarks, keypoints.layout), mode=mode, weights=weights,
         bridge_version=version(),
     )  # fmt: skip
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The weights that ship: found beside this file, loaded without pickled code, named by their content."""
+"""Weights: those that ship, found beside this file, and the user's own; loaded without pickled code, named by their content."""
 
 import hashlib
 from functools import lru_cache
@@ -8,7 +8,8 @@ from pathlib import Path
 from ..errors import LgdError
 
 FOLDER = Path(__file__).with_name("weights")
-MODES = ("video", "paper")
+MODES = ("video", "paper")  # the first whose weights are here is the default
+NAME = "Name what `bridge train` exported: best.pt in its folder."
 
 
 @lru_cache
@@ -26,12 +27,27 @@ def available_weights() -> dict[str, dict[str, str]]:
     return found
 
 
-def weights_name(mode: str) -> str:
-    """Name and hash of a mode's weights, as results carry it. Raises LgdError "setup_incomplete"."""
+def weights_name(mode: str, path: Path | None = None) -> str:
+    """Name and hash of a mode's weights, or of the user's own file of them, as results carry it. Raises LgdError "setup_incomplete"."""
+    if path is not None:
+        return f"{path.stem}-{_digest(path, path.stat().st_mtime)}"
     entry = available_weights().get(mode)
     if entry is None:
         raise LgdError("setup_incomplete", f"The weights of {mode} mode are missing.", "Install the add-on again.")
     return f"{entry['name']}-{entry['hash']}"
+
+
+def mode_of(path: Path) -> str:
+    """The mode that a file of the user's own weights is for. Raises LgdError "bad_input"."""
+    import torch
+
+    try:
+        mode = torch.load(path, weights_only=True, map_location="cpu", mmap=True)["mode"]
+    except Exception as fault:  # noqa: BLE001 (whatever the readers of zips and of what is in them raise)
+        raise LgdError("bad_input", f"{path} holds no weights.", NAME) from fault
+    if mode not in MODES:
+        raise LgdError("bad_input", f"{path} holds weights of a mode {mode}, which this version does not know.", NAME)
+    return mode
 
 
 def load_network(mode: str, device="cpu", path: Path | None = None, family: str | None = None):
@@ -51,7 +67,7 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
         "setup_incomplete" if own else "bad_input",
         f"The weights of {mode} mode are damaged or of another version than the add-on." if own
         else f"{path} holds no weights of {mode} mode that this version reads.",
-        "Install the add-on again." if own else "Name what `bridge train` exported for that mode.",
+        "Install the add-on again." if own else NAME,
     )  # fmt: skip
     try:
         saved = torch.load(path or FOLDER / f"{mode}.pt", weights_only=True, map_location="cpu")

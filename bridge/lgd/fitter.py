@@ -23,7 +23,7 @@ from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble
-from .checkpoint import load_network
+from .checkpoint import load_network, weights_name
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
 from .resample import SLOW, mean_rate, to_rate, without_pauses
@@ -42,12 +42,13 @@ Stop = Callable[[], bool]
 class FitOptions:
     """All a fit depends on beside its keypoints.
 
-    focal: px, or None; T_world_cam: (4, 4) or (F, 4, 4) of a known camera; steps: learned steps, or None for the
+    weights: a file of the user's own, or None for the mode's; focal: px, or None; T_world_cam: (4, 4) or (F, 4, 4) of a known camera; steps: learned steps, or None for the
     mode's own; device: auto, cpu, cuda, mps; betas: (10) to keep; body: an SMPL file, or None; trace: keep every
     step (paper mode).
     """
 
     mode: str = "video"
+    weights: Path | None = None
     focal: float | None = None
     T_world_cam: np.ndarray | None = None
     steps: int | None = None
@@ -113,11 +114,12 @@ def _fit(
     else:
         steps = 3 if options.steps is None else options.steps
         found, per_frame, trace = solve_paper(
-            _network("paper", str(device)), keypoints, model, cam_K, source, options.betas, steps, options.trace,
+            _network("paper", str(device), options.weights), keypoints, model, cam_K, source, options.betas, steps, options.trace,
             progress, stop,
         )  # fmt: skip
     progress("place", 0, 1)
-    motion = assemble(keypoints, options.T_world_cam, options.mode, model, data, found, slow)
+    weights = weights_name(options.mode, options.weights)
+    motion = assemble(keypoints, options.T_world_cam, options.mode, weights, model, data, found, slow)
     motion.betas_per_frame = per_frame
     return motion, trace
 
@@ -160,9 +162,13 @@ def _body(path: str | None, device: str) -> tuple[BodyModel, dict]:
     return BodyModel(data, device), data
 
 
+def _network(mode: str, device: str, weights: Path | None, family: str | None = None):
+    return _kept_network(mode, device, weights, family, weights and weights.stat().st_mtime)
+
+
 @lru_cache(maxsize=8)
-def _network(mode: str, device: str, family: str | None = None):
-    return load_network(mode, device, family=family)
+def _kept_network(mode: str, device: str, weights: Path | None, family: str | None, written: float | None):
+    return load_network(mode, device, weights, family)
 
 
 def _stopper(should_stop: Stop | None) -> Callable[[], None]:
@@ -196,7 +202,7 @@ def _solve_video(
     points, confidence, _ = repair_swaps(points, confidence)
     confidence = reject_outliers(points, confidence)
     times = np.asarray(keypoints.times(), float)
-    solver = VideoSolver(_network("video", str(device), FAMILY[keypoints.layout]), model, keypoints.layout)
+    solver = VideoSolver(_network("video", str(device), options.weights, FAMILY[keypoints.layout]), model, keypoints.layout)
     rays = camera.to_rays(points, cam_K)
     clock = without_pauses(times)
     grid, grid_rays, grid_confidence = to_rate(rays, confidence, clock)

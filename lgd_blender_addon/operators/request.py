@@ -271,6 +271,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     request = {
         "person": people[0] if len(people) == 1 else "all",
         "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
+        "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
         "camera": camera.file,
         "body": body,

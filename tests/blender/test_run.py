@@ -312,6 +312,18 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     assert "descent" in rig.animation_data.action.name
 
 
+def test_weights_of_ones_own_belong_to_their_mode(script, monkeypatch):
+    from lgd_blender_addon import preferences
+
+    monkeypatch.setitem(preferences.DEFAULTS, "weights_video", "/mine/best.pt")
+    told = []
+    for mode in ("AUTO", "VIDEO", "PAPER"):
+        bpy.context.scene.lgd.mode = mode
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+        told.append(script.asked[-1][1].get("weights"))
+    assert told == ["/mine/best.pt", "/mine/best.pt", None]
+
+
 def test_official_body_with_correctives(script):
     script.body = synthetic_body()
     bpy.ops.lgd.fit()

@@ -82,6 +82,30 @@ def test_fit_and_the_command_line_agree(session, standing, tmp_path):
 
 
 @needs_weights
+def test_weights_of_ones_own(session, standing, tmp_path):
+    """They take the place of those that ship, name themselves in the result, and are read anew when they have changed."""
+    import torch
+
+    from bridge.lgd.checkpoint import FOLDER
+
+    saved, own, seen = torch.load(FOLDER / "video.pt", weights_only=True), tmp_path / "mine.pt", {}
+    matrices = {name: w for name, w in saved["weights"].items() if w.is_floating_point()}
+    for part in (1.0, 0.9):
+        saved["weights"] |= {name: part * w for name, w in matrices.items()}
+        torch.save(saved, own)
+        job = session.start("fit", {"keypoints": str(standing), "weights": str(own), "focal": FOCAL, "device": "cpu"})
+        finish(session, job)
+        assert job.state is State.DONE, job.error
+        motion = Motion.load(job.result["motions"][0])
+        assert motion.mode == "video" and motion.weights.startswith("mine-")
+        seen[motion.weights] = motion.poses
+    job = session.start("fit", {"keypoints": str(standing), "focal": FOCAL, "device": "cpu"})
+    finish(session, job)
+    first, second = seen.values()
+    assert np.array_equal(first, Motion.load(job.result["motions"][0]).poses) and not np.allclose(first, second, atol=0.01)
+
+
+@needs_weights
 def test_a_trace_of_the_descent(session, standing):
     if "paper" not in available_weights():
         pytest.skip("the paper mode's weights are not there")

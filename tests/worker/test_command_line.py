@@ -176,6 +176,7 @@ def test_detect_refuses_what_it_would_not_use(bridge, tmp_path):
         ["--frames", "8:9"],
         ["--body", "none.pkl"],
         ["--camera", "none.npz"],
+        ["--weights", "none.pt"],
     ],
     ids=" ".join,
 )
@@ -192,6 +193,8 @@ def test_bad_options_of_fit(bridge, tmp_path, options):
         (["--camera", "camera.npz"], "T_world_cam"),
         (["--trace", "trace.npz", "--mode", "video"], "--mode paper"),
         (["--steps", "9"], "0 to 8"),
+        (["--weights", "body.npz"], "holds no weights"),
+        (["--weights", str(ROOT / "bridge/lgd/weights/paper.pt"), "--mode", "video"], "not of video mode"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
