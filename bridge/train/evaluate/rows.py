@@ -67,7 +67,7 @@ class Networks:
         """Within it `fit` uses these networks."""
         nets = self.blind if blind else self.plain
         before = fitter._network
-        fitter._network = lambda mode, device, family=None: nets[mode, family]
+        fitter._network = lambda mode, device, weights=None, family=None: nets[mode, family]
         try:
             yield
         finally:
