@@ -2,12 +2,13 @@
 """Reads official SMPL files without chumpy or scipy, and without running anything that lies in them.
 
 The files are Python pickles. This unpickler knows a short list of names, all of them plain data; every other name is
-refused, so a file cannot start a program. chumpy arrays and scipy's sparse matrices become stand-ins that keep their
-state, from which the numbers are taken.
+refused, so a file cannot start a program. numpy's types, chumpy's arrays and scipy's sparse matrices become stand-ins that
+keep their state, from which the numbers are taken: numpy's own trust what a pickle tells them down to addresses in memory.
 """
 
 import io
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -29,6 +30,43 @@ class Refused(Exception):
     """The file names something that is not plain data."""
 
 
+class _Kind:
+    """Stands for a numpy dtype: plain numbers, or objects where an array of them may be (numpy's own can be made to lie)."""
+
+    def __init__(self, code, *_):
+        if not isinstance(code, str) or not re.fullmatch(r"[fiub]\d{1,2}|O\d?", code):
+            raise Refused("numbers of an unknown type")
+        self.objects = code[0] == "O"
+        self.dtype = np.dtype(object if self.objects else code)
+
+    def __setstate__(self, state):
+        _, order, *parts = state
+        if order not in ("<", ">", "=", "|") or any(part is not None for part in parts[:3]):
+            raise Refused("numbers of an unknown type")
+        if not self.objects:
+            self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array:
+    """Stands for a numpy array while it is read; `values` is a real one, made from what a file may hold."""
+
+    def __setstate__(self, state):
+        _, shape, kind, by_columns, raw = state
+        shape = tuple(int(n) for n in shape)
+        if kind.objects:
+            self.values = np.empty(len(raw), object)
+            self.values[:] = raw
+        else:
+            self.values = np.frombuffer(raw.encode("latin1") if isinstance(raw, str) else raw, kind.dtype)
+        self.values = self.values.reshape(shape, order="F" if by_columns else "C")
+
+
+class _ArrayClass:
+    """What the file calls numpy.ndarray: a name to give to `_reconstruct`, nothing that can be called."""
+
+    __slots__ = ()
+
+
 class _Chumpy:
     """Stands for a chumpy array; keeps its pickled state."""
 
@@ -47,21 +85,19 @@ class _SparseRows(_Sparse):
 
 
 def _reconstruct(subtype, shape, kind):
-    if subtype is not np.ndarray:
+    if subtype is not _ARRAY:
         raise Refused("an array of an unknown class")
-    return np.ndarray.__new__(np.ndarray, shape, kind)
+    return _Array()
 
 
-def _scalar(dtype, data=b""):
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
-        raise Refused("a number of an unknown type")
-    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype)[0]
+def _scalar(kind, data=b""):
+    return _frombuffer(data.encode("latin1") if isinstance(data, str) else data, kind, (1,), "C")[0]
 
 
-def _frombuffer(buffer, dtype, shape, order):
-    if not isinstance(dtype, np.dtype) or dtype.hasobject:
+def _frombuffer(buffer, kind, shape, order):
+    if not isinstance(kind, _Kind) or kind.objects:
         raise Refused("an array of an unknown type")
-    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+    return np.frombuffer(buffer, kind.dtype).reshape(shape, order=order)
 
 
 def _reconstructor(cls, base, state):
@@ -76,9 +112,10 @@ def _encode(text, encoding="latin1"):
     return text.encode("latin1")
 
 
+_ARRAY = _ArrayClass()
 _PLAIN = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+    ("numpy", "ndarray"): _ARRAY,
+    ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _encode,
 }
 for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
@@ -175,7 +212,7 @@ def _numbers(value) -> np.ndarray:
         return _dense(value)
     if isinstance(value, _Chumpy):
         return _chumpy_value(value)
-    array = np.asarray(value)
+    array = np.asarray(value.values if isinstance(value, _Array) else value)
     if array.dtype == object:
         if array.size != 1:
             raise ValueError("an array of objects")

@@ -4,6 +4,7 @@
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -15,6 +16,7 @@ from bridge.body.files import convert_official, load_body
 from bridge.body.joints import PARENTS
 from bridge.errors import LgdError
 
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6890
 
 
@@ -193,6 +195,29 @@ def test_evil_pickle_is_refused(arrays, tmp_path, function, where):
         convert_official(source, tmp_path / "bodies")
     assert caught.value.code == "model_file" and "refused" in caught.value.text and caught.value.hint
     assert not mark.exists() and not (tmp_path / "bodies").exists()
+
+
+class _Kind:
+    """Pickles as numpy's dtype of objects, with flags that deny it."""
+
+    def __reduce__(self):
+        return np.dtype, ("O8", False, True), (3, "|", None, None, None, -1, -1, 0)
+
+
+ADDRESS = b"A" * 8  # where a program that believed it would look
+
+
+@pytest.mark.parametrize("evil", [
+    _Call(np.ndarray, (1,), np.dtype(object), ADDRESS),
+    _Call(np.core.numeric._frombuffer if np.__version__ < "2" else np._core.numeric._frombuffer, bytearray(ADDRESS), _Kind(), (1,), "C"),
+    _Call(np.ndarray, (1,), "f8", ADDRESS),
+    np.array(["text"]),
+], ids=["called", "denied", "numbers", "text"])  # fmt: skip
+def test_a_file_cannot_name_addresses(arrays, tmp_path, evil):
+    source = dump(tmp_path / "SMPL_NEUTRAL.pkl", arrays | {"f": evil}, False, 5)
+    read = "import sys; from pathlib import Path; from bridge.body.files import load_body; load_body(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", read, source], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "LgdError" in done.stderr.splitlines()[-1], (done.returncode, done.stderr)
 
 
 def test_references_outside_the_file_are_refused(tmp_path):
