@@ -1,19 +1,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of plain arrays, written whole or not at all (numpy only)."""
+"""Files of plain arrays: written whole or not at all, read without running anything (numpy only). Blender loads it too."""
 
 import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from .errors import LgdError
+
+class Unreadable(ValueError):
+    """A file that is missing, damaged, or holds something else than plain arrays."""
+
+
+def load_arrays(source: Path | str | IO[bytes]) -> dict[str, np.ndarray]:
+    """All arrays of an .npz by name. Raises Unreadable, whatever is wrong with it."""
+    try:
+        with np.load(source, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except MemoryError:
+        raise
+    except Exception as fault:  # noqa: BLE001 (numpy, zipfile and zlib raise a dozen kinds, of no common base)
+        raise Unreadable(str(fault)) from fault
 
 
 def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = False) -> None:
     """Write an .npz of plain arrays, whole or not at all. Raises LgdError (disk) where it cannot be written, TypeError for
     what only a pickle could hold."""
+    from .errors import LgdError  # here: Blender loads this file by itself, to read
+
     plain = {key: np.asarray(entry) for key, entry in arrays.items()}
     for key, array in plain.items():
         if array.dtype == object:

@@ -42,13 +42,15 @@ def chosen_mode(mode: str | None, weights: str | None) -> str:
 
     Raises LgdError: setup_incomplete where none are here, bad_input for weights of another mode or none.
     """
-    from .lgd.checkpoint import available_weights, mode_of
-
     if weights:
+        from .lgd.checkpoint import mode_of
+
         own = mode_of(existing(weights, "bad_input", "The file of weights"))
         if mode not in (None, own):
             raise LgdError("bad_input", f"{weights} holds weights of {own} mode, not of {mode} mode.", "Name others, or choose that mode.")
         return own
+    from .lgd.checkpoint import available_weights
+
     here = available_weights()
     if not here:
         raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
@@ -128,15 +130,15 @@ def read_camera(path: str) -> GivenCamera:
     """A camera's .npz; raises LgdError."""
     import numpy as np
 
+    from .arrays import Unreadable, load_arrays
+
     file = existing(path, "bad_input", "The camera's file")
     try:
-        with np.load(file, allow_pickle=False) as data:
-            names = [f.name for f in dataclasses.fields(GivenCamera) if f.name in data.files]
-            found = {name: np.asarray(data[name], np.float64) for name in names}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, NotImplementedError) as fault:
+        data = load_arrays(file)
+        names = [f.name for f in dataclasses.fields(GivenCamera) if f.name in data]
+        found = {name: np.asarray(data[name], np.float64) for name in names}
+    except (Unreadable, ValueError, TypeError) as fault:
         raise LgdError("bad_input", f"The camera's file {path} cannot be read.", CAMERA_HINT) from fault
-    except Exception as fault:  # zipfile.BadZipFile and zlib.error share no base
-        raise LgdError("bad_input", f"The camera's file {path} is damaged.", CAMERA_HINT) from fault
     if not {"T_world_cam", "cam_K"} & set(found):
         raise LgdError("bad_input", f"The camera's file {path} holds neither T_world_cam nor cam_K.", CAMERA_HINT)
     for name, array in found.items():

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The result of a fit and its file, motion.npz (numpy only)."""
 
-import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
-from .arrays import save_arrays
+from .arrays import Unreadable, load_arrays, save_arrays
 from .errors import LgdError
 
 
@@ -70,10 +69,10 @@ class Motion:
     def load(cls, path: Path | str) -> "Motion":
         """Read motion.npz. Raises LgdError "bad_input" where it is not one."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {f.name: file[f.name] for f in fields(cls) if f.name in file.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as fault:
+            found = load_arrays(path)
+        except Unreadable as fault:
             raise LgdError("bad_input", f"{Path(path).name} cannot be read as a motion.", "Fit it again.") from fault
+        values = {f.name: found[f.name] for f in fields(cls) if f.name in found}
         missing = [f.name for f in fields(cls) if f.name not in values and f.name != "betas_per_frame"]
         if missing:
             raise LgdError("bad_input", f"{Path(path).name} lacks {', '.join(missing)}.", "Fit it again.")

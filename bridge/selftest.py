@@ -20,6 +20,7 @@ from .faults import translate, translated
 # package to import: (distribution names, needed for everything)
 PACKAGES = {
     "numpy": (("numpy",), True),
+    "scipy": (("scipy",), True),
     "torch": (("torch",), True),
     "cv2": (("opencv-python", "opencv-contrib-python", "opencv-python-headless"), True),
     "mediapipe": (("mediapipe",), False),

@@ -223,4 +223,5 @@ def serve(jobs: dict[str, Handler], version: str) -> int:
     source, sink = claim_input(), claim_output()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in Blender's terminal is meant for Blender
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the session's own way to end a job that does not listen
     return Server(jobs, version, source, sink).run()

@@ -34,4 +34,5 @@ FOLDER = _find()
 protocol = _load("protocol")
 errors = _load("errors")
 counting = _load("counting")
+arrays = _load("arrays")
 LgdError = errors.LgdError

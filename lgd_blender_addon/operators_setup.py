@@ -60,7 +60,7 @@ def _tick() -> float | None:
 
 def _watch() -> None:
     if not bpy.app.background and not bpy.app.timers.is_registered(_tick):
-        bpy.app.timers.register(_tick, first_interval=TICK)
+        bpy.app.timers.register(_tick, first_interval=TICK, persistent=True)
 
 
 def _begin(operator, fresh: bool) -> set[str]:
@@ -86,8 +86,8 @@ def _begin(operator, fresh: bool) -> set[str]:
     except _bridge.LgdError as fault:
         operator.report({"ERROR"}, fault.sentence())
         return {"CANCELLED"}
-    preferences.configure_session().release()  # a running worker would hold the files
-    _setup = environment.Setup(plan, fresh).start()
+    ended = preferences.configure_session().release()  # a running worker would hold the files
+    _setup = environment.Setup(plan, fresh, after=ended).start()
     _watch()
     return {"FINISHED"}
 

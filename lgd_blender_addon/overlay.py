@@ -9,6 +9,7 @@ import numpy as np
 from bpy_extras.view3d_utils import location_3d_to_region_2d
 from gpu_extras.batch import batch_for_shader
 
+from ._bridge import arrays
 from .properties import COLOURS
 from .scene import lens
 from .scene.camera import part_of_frame
@@ -117,11 +118,11 @@ def add(event: dict) -> None:
 def load(path: str, footage, identities: list[int]) -> None:
     """Draw a whole keypoint file: whole tracks, in the order of the people's list, whose `person_ids` are given."""
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            points, confidence = file["keypoints"], file["confidence"]
-            layout, size = str(file["layout"]), tuple(int(v) for v in file["image_size"])
-            order = [file["person_ids"].tolist().index(identity) for identity in identities]
-    except (OSError, ValueError, KeyError):
+        file = arrays.load_arrays(Path(path))
+        points, confidence = file["keypoints"], file["confidence"]
+        layout, size = str(file["layout"]), tuple(int(v) for v in file["image_size"])
+        order = [file["person_ids"].tolist().index(identity) for identity in identities]
+    except (ValueError, KeyError):
         return
     if points.ndim == 3:
         points, confidence = points[None], confidence[None]
@@ -135,9 +136,8 @@ def load(path: str, footage, identities: list[int]) -> None:
 def times_of(path: str):
     """The times (F,) s of a keypoint file's frames; None where it has none."""
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            return file["frame_times"]
-    except (OSError, ValueError, KeyError):
+        return arrays.load_arrays(Path(path)).get("frame_times")
+    except arrays.Unreadable:
         return None
 
 

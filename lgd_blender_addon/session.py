@@ -35,7 +35,7 @@ class Session:
     def configure(
         self, python: str, bridge_dir: Path, user_dir: Path, env: dict[str, str] | None = None
     ) -> None:
-        """Say how to start the worker; bridge_dir holds `bridge/` (`_bridge.FOLDER`). A change ends an idle worker."""
+        """Say how to start the worker; bridge_dir holds `bridge/` (`_bridge.FOLDER`). A change ends the worker, a busy one after its job."""
         launch = Launch(str(python), Path(bridge_dir), Path(user_dir), dict(env or {}))
         if launch != self._launch:
             self._launch = launch
@@ -109,22 +109,24 @@ class Session:
         job.cancel()
         self._told.append((job, protocol.message("cancelled", job.id or 0)))
 
-    def release(self) -> None:
-        """End the worker, which frees its memory and the GPU's; its job is cancelled. The next job starts a new one."""
+    def release(self) -> Callable[[float], bool]:
+        """End the worker, which frees its memory and the GPU's; its job is cancelled. The next job starts a new one.
+
+        Returns what waits at most so many seconds for the worker's end, and says whether it has ended; for other threads.
+        """
         if self.busy and self.busy.id is not None:
             self.cancel(self.busy)
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        client, self._client = self._client, None
+        if client is None:
+            return lambda seconds: True
+        client.close()
+        return client.wait
 
     def shutdown(self, wait: float = 1.0) -> None:
         """Cancel everything and end the worker; waits at most so many seconds, the stop ladder goes on behind."""
         for job in list(self._jobs):
             self.cancel(job)
-        client = self._client
-        self.release()
-        if client is not None:
-            client.wait(wait)
+        self.release()(wait)
         self._told.clear()
 
     def _advance(self) -> None:
@@ -135,6 +137,8 @@ class Session:
             if self._client.state is WorkerState.ENDING:
                 return  # two workers would share the memory; the ladder is short
             self._client = None
+        if self._client is not None and self._client.launch != self._launch:
+            self.release()  # the settings were changed while the last job ran
         if self._client is None:
             self._client = Client(self._launch, self._timings)
         if self._client.free:

@@ -8,11 +8,11 @@ once by a restricted unpickler (`official.py`) and written as our own .npz by `c
 import hashlib
 import os
 import tempfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from bridge.arrays import Unreadable, load_arrays
 from bridge.body.joints import NAMES, PARENTS
 from bridge.errors import LgdError
 
@@ -36,12 +36,10 @@ def load_body(path: Path | None = None) -> dict:
     path = DEFAULT_BODY if path is None else Path(path)
     content = _read(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            ours = "format" in file.files
-            arrays = {name: file[name] for name in file.files} if ours else {}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        ours = False
-    if not ours:
+        arrays = load_arrays(path)
+    except Unreadable:
+        arrays = {}
+    if "format" not in arrays:
         return _expand(_compact_official(path, content))
     try:
         if int(arrays["format"].reshape(-1)[0]) != 1:

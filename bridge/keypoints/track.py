@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from bridge.keypoints.formats import Layout, get_layout
 
@@ -108,22 +109,8 @@ def _pair(cost: np.ndarray) -> list[tuple[int, int]]:
     """Cheapest one-to-one pairs of a cost matrix with inf for the forbidden."""
     if not cost.size:
         return []
-    try:
-        from scipy.optimize import linear_sum_assignment
-    except ImportError:
-        return _pair_greedily(cost)
     rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
-
-
-def _pair_greedily(cost: np.ndarray) -> list[tuple[int, int]]:
-    """The same without scipy: the cheapest pair first; as good but where people touch."""
-    pairs, rest = [], cost.copy()
-    while np.isfinite(rest).any():
-        r, c = (int(i) for i in np.unravel_index(np.argmin(rest), rest.shape))
-        pairs.append((r, c))
-        rest[r], rest[:, c] = np.inf, np.inf
-    return pairs
 
 
 def make_tracks(detections, times, layout: str, options: TrackOptions | None = None):

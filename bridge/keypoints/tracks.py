@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from bridge.arrays import save_arrays
+from bridge.arrays import Unreadable, load_arrays, save_arrays
 from bridge.errors import LgdError
 from bridge.keypoints.formats import Layout, get_layout
 
@@ -258,17 +257,8 @@ class Keypoints:
         if not path.is_file():
             raise _bad(f"The keypoint file {path} does not exist.", "Check the path.")
         try:
-            with np.load(path, allow_pickle=False) as file:
-                data = {name: file[name] for name in file.files}
-        except (
-            OSError,
-            ValueError,
-            EOFError,
-            KeyError,
-            zipfile.BadZipFile,
-            NotImplementedError,
-            AttributeError,
-        ):
+            data = load_arrays(path)
+        except Unreadable:
             raise _bad(f"The file {path.name} cannot be read as an .npz of plain arrays.") from None
         for name in ("keypoints", "confidence", "layout", "image_size"):
             if name not in data:

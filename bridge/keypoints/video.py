@@ -32,7 +32,7 @@ def _cv2():
             "setup_incomplete",
             f"OpenCV (opencv-python) cannot be imported: {error}.",
             "Repair the set-up.",
-            "repair_setup",
+            "lgd.setup_repair",
         ) from None
     return cv2
 

@@ -11,7 +11,6 @@ errors follow the pose and the view.
 import copy
 import functools
 import sys
-import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..arrays import save_arrays
+from ..arrays import Unreadable, load_arrays, save_arrays
 from ..body import joints as J
 from ..body.files import load_body
 from ..body.smpl import BodyModel, Posed
@@ -196,9 +195,9 @@ def read(files: list[Path]) -> dict[str, np.ndarray]:
     parts: list[dict[str, np.ndarray]] = []
     for file in files:
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                parts.append({name: stored[name] for name in Detections.FIELDS})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as fault:
+            stored = load_arrays(file)
+            parts.append({name: stored[name] for name in Detections.FIELDS})
+        except (Unreadable, KeyError) as fault:
             raise LgdError("bad_input", f"{file} is no recording of a detector.", "Make one with `bridge record`.") from fault
         if parts[-1]["rays"].shape[1:] != parts[0]["rays"].shape[1:]:
             raise LgdError("bad_input", f"The clips of {file} are not as long as those of {files[0]}.", "Leave one out.")

@@ -70,5 +70,7 @@ def load(path: str) -> Body:
     """The Body in a kept file; raises LgdError."""
     try:
         return read_body(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (ValueError, KeyError) as error:
+        if Path(path).parent == _folder():
+            Path(path).unlink(missing_ok=True)  # so that the next solve asks the worker for it again
         raise LgdError("model_file", f"The body's file cannot be read: {error}.", "Solve again.") from None

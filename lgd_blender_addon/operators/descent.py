@@ -9,7 +9,7 @@ import numpy as np
 from bpy.props import BoolProperty, FloatProperty, StringProperty
 from mathutils import Quaternion
 
-from .._bridge import LgdError
+from .._bridge import LgdError, arrays
 from ..scene import result as scene_result
 from ..scene.armature import bone_names
 from ..scene.axes import camera_to_rig
@@ -29,10 +29,9 @@ def steps_at(rig, frame: float, path: str = ""):
             "Solve in the mode Paper with Keep the Steps, then play again.",
         )
     try:
-        with np.load(file, allow_pickle=False) as data:
-            poses, trans = data["poses"].astype(float), data["trans"].astype(float)
-            errors = data["reprojection_px"].astype(float)
-    except (OSError, ValueError, KeyError):
+        data = arrays.load_arrays(file)
+        poses, trans, errors = (data[name].astype(float) for name in ("poses", "trans", "reprojection_px"))
+    except (ValueError, KeyError):
         raise LgdError("bad_input", f"{Path(file).name} holds no steps of the descent.") from None
     times = key_frames(rig)
     index = int(np.clip(np.abs(times - frame).argmin(), 0, poses.shape[1] - 1))

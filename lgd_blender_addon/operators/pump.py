@@ -135,7 +135,7 @@ def tick() -> float | None:
                 _end(_run)
     except Exception:  # noqa: BLE001 (a timer that raises is dropped by Blender, and the panel would hang)
         traceback.print_exc()
-        _drop()
+        cancel()
     ticks.append(time.perf_counter() - began)
     del ticks[:-5000]
     return INTERVAL if _run is not None else None
@@ -143,12 +143,23 @@ def tick() -> float | None:
 
 def _waits(run: Run) -> bool:
     """Whether a run's result is there, but cannot be taken in yet."""
-    return run.over and run.error is None and _rendering()
+    return run.over and run.error is None and (_rendering() or _dragging())
 
 
 def _rendering() -> bool:
     """Whether Blender reads its data in a thread of its own, which a result built meanwhile would crash."""
     return any(bpy.app.is_job_running(kind) for kind in ("RENDER", "OBJECT_BAKE"))
+
+
+# Blender's own tools that hold on to what they change until the mouse is let go. Not all that are modal: some add-ons' never end.
+DRAGS = ("TRANSFORM", "SCULPT", "PAINT", "MESH", "ARMATURE", "POSE", "CURVE", "CURVES", "UV", "GREASE_PENCIL", "GPENCIL",
+         "ACTION", "GRAPH", "NLA", "ANIM", "SEQUENCER", "MASK", "CLIP", "PARTICLE")  # fmt: skip
+
+
+def _dragging() -> bool:
+    """Whether the user is in the midst of a drag: a change of mode would take away what it moves."""
+    windows = bpy.context.window_manager.windows
+    return any(held.bl_idname.partition("_OT_")[0] in DRAGS for window in windows for held in window.modal_operators)
 
 
 ticks: list[float] = []
@@ -177,7 +188,7 @@ STAGES = {
     "repair": "Checking the keypoints",
     "fit": "Solving the motion",
     "place": "Placing the body",
-    "wait": "Waiting for the render",
+    "wait": "Waiting for Blender",
 }
 """What the worker's stages are called in the interface."""
 
@@ -348,7 +359,7 @@ def ensure_timer() -> None:
     global _idle_since
     _idle_since = None
     if not bpy.app.background and not bpy.app.timers.is_registered(_timer):
-        bpy.app.timers.register(_timer, first_interval=INTERVAL)
+        bpy.app.timers.register(_timer, first_interval=INTERVAL, persistent=True)
 
 
 @bpy.app.handlers.persistent
@@ -380,7 +391,9 @@ def results(run: Run):
         range(len(fitted["motions"]))
     )
     traces = fitted.get("traces") or [""] * len(numbers)
-    chosen = [row for row, number in enumerate(numbers) if number in plan.people] or [0]
+    chosen = [row for row, number in enumerate(numbers) if number in plan.people]
+    if not chosen:
+        raise LgdError("no_person", "None of the people who were chosen could be solved.", "Tick others, or look at the skeletons.")
     for row in chosen:
         yield (
             fitted["motions"][row],

@@ -13,6 +13,7 @@ from ..scene import correctives
 from ..scene import result as scene_result
 from ..scene.camera import fit_background
 from ..scene.motion import load_motion
+from ..scene.transaction import AllOrNothing
 from . import bodies, pump
 from .run import complain, present_rig
 
@@ -86,7 +87,8 @@ def apply(scene, run) -> list:
 def _apply(scene, run) -> list:
     body = bodies.load(run.body)
     camera = run.plan.options.camera
-    with scene_result._AllOrNothing():
+    onto = [o for o in bpy.data.objects if o.session_uid in run.plan.rigs.values() and o.type == "ARMATURE"]
+    with AllOrNothing([(rig, scene_result.skin_of(rig)) for rig in onto]):
         for file, trace, options in pump.results(run):
             options.camera = camera or options.camera
             built = scene_result.build(scene, load_motion(file), body, run.plan.footage, options)

@@ -149,6 +149,9 @@ class LGD_OT_new_shape(_Starts, bpy.types.Operator):
         if present_rig(context) is None:
             cls.poll_message_set("Select a rig that was solved")
             return False
+        settings = context.scene.lgd
+        if settings.keypoints and settings.place == "FILE" and not settings.path:
+            return not grey(cls, context)  # keypoints alone will do
         return super().poll(context)
 
     def execute(self, context):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .._bridge import arrays
+
 JOINTS = (
     "pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2", "left_ankle", "right_ankle",
     "spine3", "left_foot", "right_foot", "neck", "left_collar", "right_collar", "head", "left_shoulder",
@@ -82,9 +84,8 @@ def make_body(data: dict) -> Body:
 
 
 def read_body(path: str | Path) -> Body:
-    """The Body in an .npz file as the worker's describe_body writes it. Raises ValueError, OSError or KeyError."""
-    with np.load(Path(path), allow_pickle=False) as file:
-        return make_body({name: _plain(file[name]) for name in file.files})
+    """The Body in an .npz file as the worker's describe_body writes it. Raises ValueError or KeyError."""
+    return make_body({name: _plain(value) for name, value in arrays.load_arrays(Path(path)).items()})
 
 
 def _gender(text: str) -> str:

@@ -2,13 +2,12 @@
 """The result file motion.npz as Blender reads it, and its copy inside the .blend (numpy only)."""
 
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .._bridge import LgdError
+from .._bridge import LgdError, arrays
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,8 @@ def load_motion(source) -> Motion:
     """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
     label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
     try:
-        with np.load(
-            io.BytesIO(source) if isinstance(source, bytes) else Path(source), allow_pickle=False
-        ) as file:
-            data = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError):
+        data = arrays.load_arrays(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
+    except arrays.Unreadable:
         raise LgdError(
             "bad_input", f"{label} cannot be read as a motion.", "Choose a motion.npz."
         ) from None
@@ -70,20 +66,32 @@ def _checked(data: dict) -> Motion:
     times = np.asarray(data.get("frame_times", np.arange(frames) / rate), dtype=np.float64)
     if len(times) != frames or (np.diff(times) <= 0).any():
         raise ValueError("its frame times do not rise")
+    betas = np.asarray(data["betas"], dtype=np.float64).reshape(-1)[:10]
+    camera = np.asarray(data["cam_K"], dtype=np.float64)
+    world = np.asarray(data.get("T_world_cam", _level()), dtype=np.float64)
+    errors = np.asarray(data.get("reprojection_px", np.full(frames, np.nan)), dtype=np.float64)
+    confidence = np.asarray(data.get("joint_confidence", np.ones((frames, 24))), dtype=np.float64)
+    shapes = {"betas": (10,), "reprojection_px": (frames,), "joint_confidence": (frames, 24)}
+    for name, value in (("betas", betas), ("reprojection_px", errors), ("joint_confidence", confidence)):
+        if value.shape != shapes[name]:
+            raise ValueError(f"{name} has the shape {value.shape}")
+    for name, value, side in (("cam_K", camera, 3), ("T_world_cam", world, 4)):
+        if value.shape not in ((side, side), (frames, side, side)) or not np.isfinite(value).all():
+            raise ValueError(f"{name} is no ({side}, {side}) matrix, nor one for each frame")
     used = {"poses", "betas", "trans", "cam_K", "T_world_cam", "frame_times", "image_size", "gender", "body_model",
             "reprojection_px", "joint_confidence", "person_id", "mocap_framerate"}  # fmt: skip
     return Motion(
         poses,
-        np.asarray(data["betas"], dtype=np.float64).reshape(-1)[:10],
+        betas,
         trans,
-        np.asarray(data["cam_K"], dtype=np.float64),
-        np.asarray(data.get("T_world_cam", _level()), dtype=np.float64),
+        camera,
+        world,
         times,
         tuple(int(v) for v in np.asarray(data["image_size"]).reshape(-1)[:2]),
         str(np.ravel(data.get("gender", "neutral"))[0]),
         str(np.ravel(data.get("body_model", ""))[0]),
-        np.asarray(data.get("reprojection_px", np.full(frames, np.nan)), dtype=np.float64),
-        np.asarray(data.get("joint_confidence", np.ones((frames, 24))), dtype=np.float64),
+        errors,
+        confidence,
         int(data.get("person_id", 0)),
         rate,
         {name: value for name, value in data.items() if name not in used},

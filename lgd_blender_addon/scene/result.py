@@ -14,6 +14,7 @@ from .camera import build_camera, follow_footage, show_footage
 from .footage import Footage
 from .keyframes import Take, find_curve, keys_of, write_curve, write_pose
 from .motion import Motion, pack
+from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
 CONFIDENCE_PROPERTY = "lgd_confidence"
@@ -53,21 +54,6 @@ class Built:
     notes: list = field(default_factory=list)
 
 
-class _AllOrNothing:
-    """Removes every data-block that appeared since, where the block inside fails."""
-
-    KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "collections", "materials", "images")
-
-    def __enter__(self):
-        self.before = {kind: set(getattr(bpy.data, kind)) for kind in self.KINDS}
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if error is not None:
-            new = [b for k in self.KINDS for b in getattr(bpy.data, k) if b not in self.before[k]]
-            bpy.data.batch_remove(new)
-
-
 def build(
     scene, motion: Motion, body: Body, footage: Footage | None, options: Options | None = None
 ) -> Built:
@@ -88,31 +74,8 @@ def build(
         raise LgdError("bad_input", "The rig that was to be animated is gone.", "Solve onto a new rig.")
     if rig is not None and rig.animation_data is not None:
         rig.animation_data.use_tweak_mode = False  # of the NLA, in which a rig takes no other action
-    old = _Held(rig)
-    with _AllOrNothing():
-        try:
-            return _build(scene, motion, body, footage, options, rig)
-        except BaseException:
-            old.put_back()
-            raise
-
-
-class _Held:
-    """The actions of a rig and its mesh, to put back where a re-solve fails."""
-
-    def __init__(self, rig):
-        self.held = []
-        skin = skin_of(rig) if rig else None
-        for block in (rig, skin.data.shape_keys if skin else None):
-            data = block.animation_data if block else None
-            if data is not None:
-                self.held.append((data, data.action, getattr(data, "action_slot", None)))
-
-    def put_back(self):
-        for data, action, slot in self.held:
-            data.action = action
-            if slot is not None and action is not None:
-                data.action_slot = slot
+    with AllOrNothing([] if rig is None else [(rig, skin_of(rig))]):
+        return _build(scene, motion, body, footage, options, rig)
 
 
 def skin_of(rig):

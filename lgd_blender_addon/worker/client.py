@@ -60,6 +60,11 @@ class Client:
     # For Blender's thread
 
     @property
+    def launch(self) -> Launch:
+        """How the worker was started."""
+        return self._process.launch
+
+    @property
     def pid(self) -> int | None:
         """The worker's process id, once it runs."""
         return self._process.pid

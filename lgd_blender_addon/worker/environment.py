@@ -11,10 +11,12 @@ import enum
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,6 +52,7 @@ STEPS = {
 }  # share of time
 LOG_KEPT = 400  # lines in memory
 STOP_LADDER = 3.0  # s between terminate and kill
+STOP_WAIT = 10.0  # s that a worker has to end before its environment is removed
 
 
 class State(str, enum.Enum):
@@ -74,9 +77,10 @@ class Report(NamedTuple):
 class Setup:
     """One run of a plan, in a thread of its own; poll and cancel come from Blender's thread and never wait."""
 
-    def __init__(self, plan: Plan, fresh: bool = False):
+    def __init__(self, plan: Plan, fresh: bool = False, after: Callable[[float], bool] | None = None):
+        """fresh: from nothing (repair); after: waits so many seconds for the end of who uses the environment (the worker)."""
         self.plan = plan
-        self._fresh = fresh
+        self._fresh, self._after = fresh, after
         self._state = State.WAITING
         self._step, self._within, self._line = "", 0.0, ""
         self._done: list[str] = []
@@ -166,12 +170,15 @@ class Setup:
         folder = self.plan.folder
         past = status(folder)
         if self._fresh or past.get("plan") != self.plan.fingerprint():
-            for name in ("venv", "environment.json"):
-                path = folder / name
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            if self._after is not None:
+                self._after(STOP_WAIT)  # Windows keeps files that are in use
+            try:
+                (folder / "environment.json").unlink(missing_ok=True)  # first: what is half removed is not set up
+                if (folder / "venv").exists():
+                    shutil.rmtree(folder / "venv")
+            except OSError as fault:
+                text = f"The old environment in {folder} cannot be removed: {fault.strerror}."
+                raise LgdError("disk", text, "Close what uses it (another Blender, a terminal) and start the set-up again.") from fault
             past = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._done = [step for step in past.get("done", []) if step in STEPS]
@@ -336,13 +343,11 @@ class Setup:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        with contextlib.suppress(OSError):
-            process.terminate()
+        _signal(process, "SIGTERM")
         try:
             process.wait(STOP_LADDER)
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(OSError):
-                process.kill()
+            _signal(process, "SIGKILL")
 
     def _say(self, line: str) -> None:
         self._line = line
@@ -350,6 +355,15 @@ class Setup:
         del self._lines[:-LOG_KEPT]
         with contextlib.suppress(OSError), open(self.log_file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def _signal(process: subprocess.Popen, name: str) -> None:
+    """Signal a step and what it has started (venv starts ensurepip, which starts pip); on Windows, which has no groups, end it."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            process.terminate()
+        else:
+            os.killpg(process.pid, getattr(signal, name))
 
 
 def probe_system() -> tuple[str, str]:

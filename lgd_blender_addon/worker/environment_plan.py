@@ -32,7 +32,7 @@ class Plan:
     torch_requirement: str = TORCH
     packages: tuple[str, ...] = PACKAGES
     constraints: tuple[str, ...] = CONSTRAINTS
-    modules: tuple[str, ...] = ("torch", "numpy", "cv2", "mediapipe")
+    modules: tuple[str, ...] = ("torch", "numpy", "scipy", "cv2", "mediapipe")
     bridge: Path | None = None
 
     def fingerprint(self) -> str:

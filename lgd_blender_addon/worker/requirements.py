@@ -3,11 +3,8 @@
 
 PYTHONS = ((3, 11), (3, 12))  # mediapipe's pinned release has no wheels for later ones
 TORCH = "torch==2.13.0"
-PACKAGES = ("numpy==1.26.4", "opencv-python==4.11.0.86", "mediapipe==0.10.21", "onnxruntime==1.32.0")
+PACKAGES = ("numpy==1.26.4", "scipy==1.17.1", "opencv-python==4.11.0.86", "mediapipe==0.10.21", "onnxruntime==1.32.0")
 SMPLX = "smplx==0.1.28"
-SMPLX_LICENCE = (
-    "SMPL-X licence of the Max-Planck-Gesellschaft: non-commercial research; installing it accepts it"
-)
 
 # What the pinned packages bring along, as tested; a name that nothing needs is not installed.
 CONSTRAINTS = (
@@ -16,13 +13,14 @@ CONSTRAINTS = (
     "Jinja2==3.1.6", "kiwisolver==1.5.1", "MarkupSafe==3.0.4", "matplotlib==3.11.2", "ml_dtypes==0.5.4",
     "mpmath==1.3.0", "networkx==3.6.1", "opencv-contrib-python==4.11.0.86", "opt_einsum==3.4.0", "packaging==26.3",
     "pillow==13.0.0", "protobuf==4.25.9", "pycparser==3.12", "pyparsing==3.3.3", "python-dateutil==4.0.0",
-    "scipy==1.17.1", "sentencepiece==0.2.3", "sounddevice==0.5.6", "sympy==1.14.0", "typing_extensions==4.16.0",
+    "sentencepiece==0.2.3", "sounddevice==0.5.6", "sympy==1.14.0", "typing_extensions==4.16.0",
 )  # fmt: skip
 
 # module to import: (package, needed for everything, what it is for)
 MODULES = {
     "torch": ("torch", True, "the fit"),
     "numpy": ("numpy", True, "everything"),
+    "scipy": ("scipy", True, "the fit"),
     "cv2": ("opencv-python", True, "reading footage"),
     "mediapipe": ("mediapipe", True, "the default detector"),
     "onnxruntime": ("onnxruntime", False, "detectors in ONNX format"),

@@ -17,18 +17,19 @@ def rigs():
     return [o for o in bpy.data.objects if o.type == "ARMATURE"]
 
 
-def test_a_render_is_waited_for(script, monkeypatch):
+@pytest.mark.parametrize("busy", ["_rendering", "_dragging"])
+def test_a_render_or_a_drag_is_waited_for(script, monkeypatch, busy):
     from lgd_blender_addon.operators import pump
     from lgd_blender_addon.operators.request import plan_fit
 
-    rendering = True
-    monkeypatch.setattr(pump, "_rendering", lambda: rendering)
+    held = True
+    monkeypatch.setattr(pump, busy, lambda: held)
     run = pump.start(plan_fit(bpy.context, from_keypoints=False))
     for _ in range(20):
         pump.tick()
     assert run.over and pump.current() is run and not rigs()
-    assert bpy.context.window_manager.lgd.stage == "wait" and "render" in pump.line(bpy.context.window_manager.lgd)
-    rendering = False
+    assert bpy.context.window_manager.lgd.stage == "wait" and "Waiting" in pump.line(bpy.context.window_manager.lgd)
+    held = False
     pump.finish(run, 20)
     assert len(rigs()) == 1
 

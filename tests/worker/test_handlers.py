@@ -41,6 +41,7 @@ class Recorder:
 @dataclass(frozen=True)
 class Options:
     mode: str = "video"
+    weights: object = None
     focal: float | None = None
     T_world_cam: object = None
     steps: int | None = None
@@ -83,7 +84,7 @@ def calls(monkeypatch):
         return motion, {"error": np.ones(3), "names": ["a"]} if options.trace else None
 
     fitter = types.SimpleNamespace(fit=fit, FitOptions=Options, SLOW=15.0)
-    checkpoint = types.SimpleNamespace(available_weights=lambda: {"paper": {}, "video": {}})
+    checkpoint = types.SimpleNamespace(available_weights=lambda: {"video": {}, "paper": {}})
     for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
         monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)
         monkeypatch.setattr(bridge.lgd, name, module, raising=False)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from worker_desk import ROOT, Desk, alive, until
@@ -125,6 +126,31 @@ def test_release_frees_the_worker(desk):
     assert desk.session.worker_pid is None
     until(lambda: not alive(pid), 3.0)
     assert desk.over(desk.fit()).state is State.DONE
+
+
+def test_a_python_that_is_changed_during_a_job_has_the_next(desk):
+    desk.obedient()
+    job = desk.fit("patient")
+    desk.pump(lambda: len(desk.types(job)) > 2)
+    first = desk.session.worker_pid
+    other = desk.folder / "other" / Path(sys.executable).name
+    other.parent.mkdir()
+    other.symlink_to(sys.executable)
+    launch = desk.session._launch
+    desk.session.configure(str(other), launch.folder, launch.user_folder)
+    desk.session.cancel(job)
+    assert desk.over(desk.fit()).state is State.DONE
+    second = desk.session.worker_pid
+    assert second != first and Path(f"/proc/{second}/cmdline").read_bytes().startswith(str(other).encode())
+
+
+def test_terminate_ends_a_busy_worker(desk):
+    desk.obedient()
+    job = desk.fit("patient")
+    desk.pump(lambda: len(desk.types(job)) > 2)
+    os.kill(desk.session.worker_pid, signal.SIGTERM)
+    desk.over(job, 3.0)
+    assert job.error.code == "worker_died"
 
 
 def test_shutdown_during_a_job(desk):

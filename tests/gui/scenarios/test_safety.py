@@ -44,6 +44,28 @@ def steps():
     assert len(bpy.data.armatures) == 1 and show.summary
     assert len(w.workers()) == 1
 
+    # A result that is there in the midst of a drag in Edit Mode waits until the mouse is let go.
+    with w.over(view):
+        bpy.ops.object.select_all(action="DESELECT")
+        bpy.ops.mesh.primitive_cube_add()
+        bpy.ops.object.mode_set(mode="EDIT")
+        cube = bpy.context.object
+        assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
+        assert bpy.ops.transform.translate("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+    yield from w.until(lambda: pump.current().over, 120, "the result")
+    for _ in range(5):
+        w.point(view.x + 300, view.y + 300 + 5 * _)
+        yield 0.3
+    assert pump.current() is not None and bpy.context.window_manager.lgd.stage == "wait"
+    actions = len(bpy.data.actions)
+    w.shot("safety_drag")
+    w.point(view.x + 300, view.y + 300, "ESC", "PRESS")
+    w.point(view.x + 300, view.y + 300, "ESC", "RELEASE")
+    yield from w.until(lambda: pump.current() is None, 10, "the build")
+    assert len(bpy.data.actions) > actions and cube.mode == "EDIT", (cube.mode, list(bpy.data.actions))
+    with w.over(view):
+        bpy.ops.object.mode_set(mode="OBJECT")
+
     # Another file in the midst of a job: it is cancelled, the new file stays as it is.
     with w.over(view):
         assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
