@@ -33,8 +33,9 @@ def steps_at(rig, frame: float, path: str = ""):
         poses, trans, errors = (data[name].astype(float) for name in ("poses", "trans", "reprojection_px"))
     except (ValueError, KeyError):
         raise LgdError("bad_input", f"{Path(file).name} holds no steps of the descent.") from None
-    times = key_frames(rig)
-    index = int(np.clip(np.abs(times - frame).argmin(), 0, poses.shape[1] - 1))
+    keys = motion.extra.get("key_frames", key_frames(rig))
+    row = int(np.abs(keys - frame).argmin())
+    index = int(np.clip(motion.extra.get("key_order", np.arange(len(keys)))[row], 0, poses.shape[1] - 1))
     # The rest pelvis back in the rig's own Y-up frame.
     head = rig.data.bones[(bone_names(rig.data) or ["pelvis"])[0]].head_local
     T = (

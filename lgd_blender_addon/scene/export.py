@@ -10,7 +10,7 @@ import numpy as np
 from .._bridge import LgdError
 from . import mesh, result
 from .armature import bone_names, rest_pelvis
-from .axes import camera_frame, rig_to_world, world_to_camera
+from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 from .keyframes import curves, find_curve, keys_of, read_pose
 from .motion import Motion, load_motion
@@ -31,6 +31,16 @@ def stored_motion(rig) -> Motion | None:
     action = rig.animation_data.action if rig.animation_data else None
     data = action.get(result.STORED_PROPERTY) if action is not None else None
     return load_motion(bytes(data)) if data is not None else None
+
+
+def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
+    """The frame of a stored motion (F,) that lies at each Blender frame (F,), of keys that are still where the solve put them;
+    None where others are among them. A reversed strip's come in falling order."""
+    keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
+    if keys is None or order is None:  # of an older version
+        return None
+    index = np.searchsorted(keys, frames).clip(0, len(keys) - 1)
+    return order[index] if np.abs(keys[index] - frames).max() < 1e-3 else None
 
 
 def world_motion(scene, rig):
@@ -91,10 +101,10 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     skin = result.skin_of(rig)
     rate = scene.render.fps / scene.render.fps_base
     stored = stored_motion(rig)
-    # As many keys as solved frames: the footage's own times still hold.
+    rows = None if stored is None else solved_frames(stored, frames)
     times = (frames - frames[0]) / rate
-    if stored is not None and stored.frames == len(frames):
-        times = stored.frame_times
+    if rows is not None and (np.diff(rows) > 0).all():
+        times = stored.frame_times[rows]  # the footage's own
     fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
     gender = str(skin.get("smpl_gender", "neutral"))
     if form == AMASS:
@@ -107,7 +117,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     elif form == SMPL:
         data = {"poses": poses, "trans": trans, "betas": betas, "gender": gender, "mocap_framerate": fps}
     else:
-        data = _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored)
+        data = _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored, rows)
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
@@ -121,22 +131,18 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     return len(frames)
 
 
-def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored) -> dict:
+def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored, rows) -> dict:
     size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
-    T = stored.T_world_cam if stored is not None else None
-    K = stored.cam_K if stored is not None else np.diag([np.hypot(*size), np.hypot(*size), 1.0])
-    many = [a for a in (T, K) if a is not None and a.ndim == 3]
-    if T is None or many and len(many[0]) != len(frames):
+    if stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2):
+        T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))
+    else:  # nothing was solved, or keys were added or taken out: the camera as it is at those that are
         camera = result.camera_of(scene, rig) or scene.camera
         if camera is None:
             raise LgdError(
                 "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."
             )
-        if many:  # keys were added or taken out: the camera as it is at those that are
-            found = camera_for_solver(scene, camera, size, frames)
-            T, K = found["T_world_cam"], found["cam_K"]
-        else:
-            T = camera_frame(np.array(camera.matrix_world))
+        found = camera_for_solver(scene, camera, size, frames)
+        T, K = found["T_world_cam"], found["cam_K"]
     poses, trans = world_to_camera(poses, trans, pelvis, T)
     data = {
         "poses": poses.astype(np.float32), "trans": trans.astype(np.float32), "betas": betas.astype(np.float32),

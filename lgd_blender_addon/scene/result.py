@@ -124,7 +124,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     keys += _write_quality(take, rig, motion, order, times)
     take.finish(times[0], times[-1])
     action = take.actions[0]
-    action[STORED_PROPERTY] = pack(motion, first)
+    action[STORED_PROPERTY] = pack(motion, first, order, times)
     if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
         correctives.set_mode(skin, rig, options.correctives)
     camera = _camera(scene, motion, footage, options, order, times, frames, sources, collection)

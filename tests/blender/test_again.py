@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from models import forward
 
+from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.request import find_footage, target_rig
 from lgd_blender_addon.scene import armature, axes, keyframes, mesh, result
 from lgd_blender_addon.scene.motion import load_motion
@@ -213,3 +214,38 @@ def test_a_project_that_was_moved_keeps_its_rig(script, tmp_path):
     (tmp_path / "here" / "take.mp4").unlink()
     bpy.ops.lgd.fit()
     assert len(rigs()) == 1
+
+
+def test_of_two_people_solved_again_neither_changes_where_one_fails(script):
+    """The second one's rig is deleted while the job runs; the first one's keeps its action, its modes and its figures."""
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    script.people = 2
+    bpy.ops.lgd.detect()
+    for item in bpy.context.window_manager.lgd.people:
+        item.use = True
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    first, second = sorted(rigs(), key=lambda rig: rig.lgd.person)
+    first.pose.bones["left_knee"].rotation_mode = "XYZ"
+    first[result.ERROR_PROPERTY] = 7.0
+    held = first.animation_data.action
+    blocks = len(bpy.data.actions), len(bpy.data.objects)
+    run = pump.start(plan_fit(bpy.context, from_keypoints=True))
+    bpy.data.objects.remove(second)
+    with pytest.raises(LgdError, match="gone"):
+        pump.finish(run, 20)
+    assert first.animation_data.action == held and first.pose.bones["left_knee"].rotation_mode == "XYZ"
+    assert first[result.ERROR_PROPERTY] == 7.0 and (len(bpy.data.actions), len(bpy.data.objects)) == (blocks[0], blocks[1] - 1)
+
+
+def test_where_none_of_the_ticked_people_was_solved_nothing_is_built(script, monkeypatch):
+    script.people = 2
+    bpy.ops.lgd.detect()
+    for item in bpy.context.window_manager.lgd.people:
+        item.use = True
+    own = script.fit
+    monkeypatch.setattr(script, "fit", lambda request: {**own(request), "figures": [{"person": n} for n in (5, 6)]})
+    with pytest.raises(RuntimeError, match="None of the people"):
+        bpy.ops.lgd.fit_keypoints()
+    assert not rigs()

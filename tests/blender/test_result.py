@@ -2,6 +2,7 @@
 """A motion file becomes rig, keys and camera, and the body stands where the footage shows the person."""
 
 import time
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -11,6 +12,7 @@ from mathutils import Vector
 from models import forward, write_motion
 
 from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.operators.descent import steps_at
 from lgd_blender_addon.scene import axes, export, footage, keyframes, mesh, result
 from lgd_blender_addon.scene.body import JOINTS
 from lgd_blender_addon.scene.motion import load_motion
@@ -281,3 +283,46 @@ def test_bulk_keys_are_fast(tmp_path, default_body):
         f"\n{bpy.app.version_string}: 3,000 frames, {built.keys} keys: build {whole:.2f} s, keys alone {bulk:.3f} s, keyframe_insert {single:.1f} s (100 frames x 30)"
     )
     assert bulk < 2.0
+
+
+def test_a_reversed_strip_is_exported_with_each_frames_own_camera(tmp_path, default_body):
+    T = np.repeat(np.load(write_motion(tmp_path / "m.npz", default_body))["T_world_cam"][None], 40, 0)
+    T[:, 0, 3] += np.linspace(0, 1, 40)
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, T_world_cam=T))
+    scene = bpy.context.scene
+    footage = plain_footage(table=np.arange(40)[::-1])
+    built = result.build(scene, motion, default_body, footage, result.Options(show_footage=False))
+    export.write_motion(scene, built.rig, str(tmp_path / "out.npz"))
+    back = load_motion(tmp_path / "out.npz")
+    assert np.abs(back.trans - motion.trans[::-1]).max() < 1e-4 and np.abs(back.T_world_cam - T[::-1]).max() < 1e-4
+    assert np.allclose(np.diff(back.frame_times), scene.render.fps_base / scene.render.fps)
+    # The steps of the frame that is shown, not of the one that was solved as the first.
+    np.savez(tmp_path / "trace.npz", poses=motion.poses[None], trans=motion.trans[None], reprojection_px=np.arange(40.0)[None])
+    assert steps_at(built.rig, 11, str(tmp_path / "trace.npz"))[2] == [39]
+
+
+def test_what_was_never_solved_is_exported_by_the_scenes_camera(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body))
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y = motion.image_size
+    built = result.build(scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    del built.action[result.STORED_PROPERTY]
+    export.write_motion(scene, built.rig, str(tmp_path / "out.npz"))
+    back = load_motion(tmp_path / "out.npz")
+    assert np.abs(back.cam_K - motion.cam_K).max() < 0.05 and np.abs(back.T_world_cam - motion.T_world_cam).max() < 1e-4
+    assert np.abs(back.trans - motion.trans).max() < 1e-4
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", "short betas", "no numbers", "cut"])
+def test_files_that_are_no_motion_are_a_sentence(tmp_path, default_body, content):
+    file = Path(write_motion(tmp_path / "m.npz", default_body))
+    if content == "cut":
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        change = {"betas": np.zeros(5)} if content == "short betas" else {"T_world_cam": np.full((4, 4), np.nan)}
+        write_motion(file, default_body, **change)
+    with pytest.raises(LgdError) as caught:
+        load_motion(file)
+    assert caught.value.code == "bad_input" and caught.value.hint
