@@ -8,6 +8,7 @@ whose time has come at k / rate. Both programs load this file.
 import numpy as np
 
 NEAR = 9e-4  # s; so far times may lie from the places of a steady rate: some files count in 1/1000 or 1/600 s
+STEADY = 50  # pictures in a row that tell a steady rate
 
 
 def counts(times, rate: float) -> np.ndarray:
@@ -18,9 +19,12 @@ def counts(times, rate: float) -> np.ndarray:
     times = np.asarray(times, dtype=float)
     places = times * rate
     near = np.round(places)
-    if np.abs(times - near / rate).max(initial=0.0) < min(NEAR, 0.1 / rate):
-        return near.astype(int)  # steady, but for pictures left out; Blender rounds as the file does
-    return np.maximum(np.ceil((times - 3e-5) * rate - 1e-6), 0).astype(int)
+    # Steady, but for pictures left out: Blender rounds as the file does. By the pictures before alone (at the beginning, by the
+    # first), so that who reads a file from its beginning counts as those who have read it.
+    far = np.concatenate(([0], np.cumsum(np.abs(times - near / rate) >= min(NEAR, 0.1 / rate))))
+    last = np.minimum(np.maximum(np.arange(len(times)), STEADY - 1) + 1, len(times))
+    steady = far[last] == far[np.maximum(last - STEADY, 0)]
+    return np.where(steady, near, np.maximum(np.ceil((times - 3e-5) * rate - 1e-6), 0)).astype(int)
 
 
 def shown(times, rate: float, a: int, b: int) -> tuple[int, int]:

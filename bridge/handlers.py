@@ -299,6 +299,11 @@ def _read(request: dict, task: Task) -> Keypoints:
             if b - 1 > last + HELD:
                 task.warning(f"The keypoints end {b - 1 - last} frames before the range does: what they cover is solved.")
             a, b = shown(keypoints.times(), request["counted"], a, b)
+        elif request.get("short") and b > keypoints.frames:
+            if a >= keypoints.frames:
+                raise LgdError("bad_input", "The keypoints end before the range begins.", "Choose another range.")
+            task.warning(f"The keypoints end {b - keypoints.frames} frames before the range does: what they cover is solved.")
+            b = keypoints.frames
         keypoints = keypoints.cut(a, b)
     return keypoints
 
@@ -346,11 +351,13 @@ def _mode(request: dict) -> str:
 
 def _places_of(request: dict, keypoints: Keypoints):
     """Which of a range's counted frames each picture is (F,); None where pictures are counted."""
-    source = request.get("source") or request
-    if not source.get("counted") or not source.get("frames"):
-        return None
     import numpy as np
 
+    source = request.get("source") or request
+    if request.get("short"):
+        return np.arange(keypoints.frames)
+    if not source.get("counted") or not source.get("frames"):
+        return None
     from .counting import counts
 
     a, b = source["frames"]

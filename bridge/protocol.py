@@ -25,9 +25,10 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "fit": {
         "source?": (dict, type(None)),
         "keypoints?": _NAME,
-        "frames?": _LIST,  # these four for a keypoint file; a source has its own
+        "frames?": _LIST,  # these five for a keypoint file; a source has its own
         "fps?": (*_NUMBER, type(None)),
         "counted?": (*_NUMBER, type(None)),
+        "short?": (bool,),  # the range is the footage's, and the file may end before it
         "image_size?": _LIST,  # of the picture, where a keypoint file does not tell it
         "person?": (int, str),
         "mode?": _NAME,

@@ -149,11 +149,6 @@ def quaternion_to_matrix(q: Tensor) -> Tensor:
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
-def geodesic(a: Tensor, b: Tensor) -> Tensor:
-    """Angle between two rotations. a, b: (..., 3, 3) -> (...) rad."""
-    return log_so3(a.transpose(-1, -2) @ b).norm(dim=-1)
-
-
 def resample_rotations(matrices: Tensor, times: Tensor, new_times: Tensor, smooth: bool = False) -> Tensor:
     """Rotations at new times, turning evenly between neighbours; the ends are held.
 

@@ -233,11 +233,12 @@ def lines_at(frame: int, scene) -> list:
             out.append((chosen.get(number, COLOURS[number % len(COLOURS)]), ends))
     for box in scene.lgd.boxes:
         if box.first <= frame <= box.last:
-            out.append(((1.0, 1.0, 1.0), _outline(box.x, box.y, box.w, box.h)))
+            out.append(((1.0, 1.0, 1.0), outline(box.x, box.y, box.w, box.h)))
     return out
 
 
-def _outline(x, y, w, h) -> list:
+def outline(x, y, w, h) -> list:
+    """A box's four sides as the ends of lines [(x, y), ...]."""
     corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
     return [end for i in range(4) for end in (corners[i], corners[(i + 1) % 4])]
 

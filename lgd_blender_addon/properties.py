@@ -110,7 +110,6 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         ),
     )
     boxes: CollectionProperty(type=LGD_PG_box, description="Boxes drawn round the person to solve")
-    active_box: IntProperty(description="The box drawn last")
     keypoints: StringProperty(
         name="Keypoints",
         description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",
@@ -190,7 +189,6 @@ class LGD_PG_status(bpy.types.PropertyGroup):
     done: IntProperty()
     total: IntProperty()
     remaining: FloatProperty(default=-1.0)
-    elapsed: FloatProperty()
     code: StringProperty()
     error: StringProperty()
     hint: StringProperty()
@@ -208,9 +206,7 @@ class LGD_PG_source(bpy.types.PropertyGroup):
 
     role: StringProperty(description="RIG or CAMERA; empty: no object of this add-on")
     footage: StringProperty()
-    place: StringProperty()
     block: StringProperty()
-    body: StringProperty()
     person: IntProperty()
     first: IntProperty(description="The footage's frame of the first solved one")
     count: IntProperty()

@@ -57,6 +57,8 @@ class Session:
             raise LgdError("bad_input", fault.text) from fault
         try:
             folder.mkdir(mode=0o700, parents=True)
+            if request.get("camera"):  # a passing file of the add-on's; with it here the request can be repeated
+                request["camera"] = str(shutil.copyfile(request["camera"], folder / "camera.npz"))
             (folder / "request.json").write_text(json.dumps({"type": kind, **request}, indent=1), "utf-8")
         except OSError as fault:
             text = f"The folder {folder} cannot be written: {fault.strerror}."

@@ -19,24 +19,6 @@ POINTS: tuple[str, ...] = (
 
 POINT_INDEX: dict[str, int] = {name: i for i, name in enumerate(POINTS)}
 
-# Bones drawn between internal points, from the head down.
-POINT_EDGES: tuple[tuple[str, str], ...] = (
-    ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
-    ("nose", "neck"), ("neck", "head_top"), ("neck", "mid_hip"),
-    ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"),
-    ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
-    ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
-    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"),
-    ("left_wrist", "left_index"), ("left_wrist", "left_pinky"), ("left_index", "left_pinky"),
-    ("right_wrist", "right_index"), ("right_wrist", "right_pinky"), ("right_index", "right_pinky"),
-    ("left_hip", "left_knee"), ("left_knee", "left_ankle"),
-    ("right_hip", "right_knee"), ("right_knee", "right_ankle"),
-    ("left_ankle", "left_heel"), ("left_ankle", "left_big_toe"), ("left_heel", "left_big_toe"),
-    ("left_big_toe", "left_small_toe"),
-    ("right_ankle", "right_heel"), ("right_ankle", "right_big_toe"), ("right_heel", "right_big_toe"),
-    ("right_big_toe", "right_small_toe"),
-)  # fmt: skip
-
 
 def _other_side(name: str) -> str:
     """The same point on the other side of the body; the name itself for points on the middle line."""
@@ -59,13 +41,12 @@ POINT_MIRROR: np.ndarray = _mirror_table(POINTS)
 
 @dataclass(frozen=True)
 class Layout:
-    """One detector's point order: names (K,), internal (K,) index into POINTS or -1, mirror (K,), edges to draw."""
+    """One detector's point order: names (K,), internal (K,) index into POINTS or -1, mirror (K,)."""
 
     name: str
     names: tuple[str, ...]
     internal: np.ndarray = field(repr=False)
     mirror: np.ndarray = field(repr=False)
-    edges: tuple[tuple[int, int], ...] = field(repr=False)
 
     @property
     def count(self) -> int:
@@ -77,9 +58,7 @@ def _layout(name: str, text: str) -> Layout:
     names = tuple(text.split())
     internal = np.array([POINT_INDEX.get(n, -1) for n in names], dtype=np.int64)
     internal.setflags(write=False)
-    index = {n: i for i, n in enumerate(names)}
-    edges = tuple((index[a], index[b]) for a, b in POINT_EDGES if a in index and b in index)
-    return Layout(name, names, internal, _mirror_table(names), edges)
+    return Layout(name, names, internal, _mirror_table(names))
 
 
 _COCO17 = (

@@ -284,5 +284,5 @@ def _providers(runtime, device: str) -> list[str]:
         "cpu": [],
         "cuda": ["CUDAExecutionProvider", "ROCMExecutionProvider"],
         "mps": ["CoreMLExecutionProvider"],
-    }.get(device, ["CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider"])
+    }.get(device.partition(":")[0], ["CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider"])
     return [p for p in wanted if p in have] + ["CPUExecutionProvider"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bridge.counting import counts, shown
+from bridge.counting import STEADY, counts, shown
 from bridge.errors import LgdError
 from bridge.keypoints.tracks import DEFAULT_FPS
 
@@ -121,6 +122,7 @@ class VideoFootage(Footage):
         self._start, self._stop = _range(frames, None if self._counted else header or None)
         a, b = self._start, self._stop
         if self._counted:
+            self._begin = np.array(list(itertools.islice(_stamps(path), STEADY)))
             a, b = self._shown_at(path, a) if a else 0, None
         self._last, self._header = b, header
         about = (self._stop or header) - self._start  # at most so many, for a range of counts
@@ -131,19 +133,18 @@ class VideoFootage(Footage):
 
     def _shown_at(self, path: Path, count: int) -> int:
         """The picture that is shown on a count."""
-        capture, stamps = _open_capture(path), []
-        try:
-            while capture.grab():
-                stamps.append(capture.get(_cv2().CAP_PROP_POS_MSEC) / 1000.0)
-                if self._count_of(stamps) > count:
-                    break
-        finally:
-            capture.release()
+        stamps: list[float] = []
+        for stamp in _stamps(path):
+            stamps.append(stamp)
+            if self._count_of(stamps) > count:
+                break
         return shown(np.array(stamps) - stamps[0], self._counted, count, count + 1)[0]
 
     def _count_of(self, stamps: list[float]) -> int:
         """The first count of the last picture, by the times s of those up to it."""
-        return int(counts(np.array(stamps[-50:]) - stamps[0], self._counted)[-1])
+        if len(stamps) < len(self._begin):
+            return int(counts(self._begin - stamps[0], self._counted)[len(stamps) - 1])
+        return int(counts(np.array(stamps[-STEADY:]) - stamps[0], self._counted)[-1])
 
     def number(self, index: int) -> int:
         """A frame's place in the counting that the range was given in."""
@@ -157,7 +158,7 @@ class VideoFootage(Footage):
         capture = _open_capture(self.path)
         stamps: list[float] = []
         numbers: list[int] = []
-        index = 0
+        index, reached = 0, False
         try:
             while self._last is None or index < self._last:
                 wanted = index >= self.first
@@ -166,7 +167,8 @@ class VideoFootage(Footage):
                 stamps.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0)
                 if self._counted:
                     number = self._count_of(stamps)
-                    if self._stop is not None and number >= self._stop:
+                    reached = self._stop is not None and number >= self._stop
+                    if reached:
                         break
                     if wanted:
                         numbers.append(number)
@@ -191,7 +193,7 @@ class VideoFootage(Footage):
         if done < 1:
             raise _too_short(self.path, index, self.first)
         expected = self._last or (self._header if self._counted else self.first + self.count)
-        if len(stamps) > index:  # a range of counts ended before the file did
+        if reached:  # a range of counts ended before the file did
             expected = index
         if (self._last is not None and index < self._last) or index < 0.9 * expected:
             self.notes.append(f"The video ends after {index} of {expected} frames: it is cut (its header counts what was cut off) or damaged.")
@@ -347,6 +349,16 @@ def _open_capture(path: Path):
     raise LgdError("bad_input", f"The file {path.name} cannot be read as a video.", _READ_HINT)
 
 
+def _stamps(path: Path) -> Iterator[float]:
+    """The times s of a video's pictures, as the file has them."""
+    capture = _open_capture(path)
+    try:
+        while capture.grab():
+            yield capture.get(_cv2().CAP_PROP_POS_MSEC) / 1000.0
+    finally:
+        capture.release()
+
+
 def _read_image(path: Path) -> np.ndarray:
     cv2 = _cv2()
     try:
@@ -361,7 +373,8 @@ def _read_image(path: Path) -> np.ndarray:
 
 
 def _rising(stamps: np.ndarray, step: float) -> np.ndarray:
-    """Time stamps (F,) s made to start at 0 and to rise strictly; a stamp that does not rise follows by one step."""
+    """Time stamps (F,) s made to start at 0 and to rise strictly; a stamp that does not rise follows by a
+    millisecond, or by `step` where that is less; where most do not rise all are `step` apart."""
     times = stamps - stamps[0] if len(stamps) else stamps
     if len(times) > 1 and not (np.diff(times) > 0).mean() > 0.5:
         return np.arange(len(times)) * step

@@ -145,13 +145,15 @@ def _threads(frames: int) -> Iterator[None]:
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device for auto, cpu, cuda or mps. Raises LgdError where the machine has none of that kind."""
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    """The torch device for auto, cpu, cuda, cuda:1 or mps. Raises LgdError where the machine has none of that kind."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if have["cuda"] else "cpu"  # MPS is slower than the CPU for networks this small
-    if name not in have:
+        name = "cuda" if cards else "cpu"  # MPS is slower than the CPU for networks this small
+    kind, _, number = name.partition(":")
+    have = {"cpu": not number, "cuda": int(number or 0) < cards, "mps": not number and torch.backends.mps.is_available()}
+    if kind not in have:
         raise LgdError("bad_input", f"The device {name} is not known.", "Choose auto, cpu, cuda or mps.")
-    if not have[name]:
+    if not have[kind]:
         raise LgdError("bad_input", f"This machine offers no {name} device.", "Choose auto or cpu.")
     return torch.device(name)
 

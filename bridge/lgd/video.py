@@ -16,7 +16,7 @@ from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
 from . import mirror as M
 from .energy import Feedback, feedback
-from .observation import Observation, locate_pelvis, look_at, place_pelvis, smooth_weighted
+from .observation import Observation, look_at, place_pelvis, smooth_weighted
 from .touch import Touch
 
 SCALE = 6.0  # of the points against the other inputs
@@ -373,9 +373,3 @@ class ClipBody:
             posed, shaped, state.rotations, pelvis, size, obs, state.contact[..., :4].sigmoid(), static, asked, limits,
             self.body, self.directions, damping,
         )  # fmt: skip
-
-
-def start_at(rotations: Tensor, pelvis: Tensor, obs: Observation, like: State) -> State:
-    """A state at given rotations and pelvis (virtual camera), the rest as `like`."""
-    tau = locate_pelvis(pelvis, like.size(obs.size))
-    return State(rotations, tau, like.betas, like.focal, like.contact, like.up, like.doubt)

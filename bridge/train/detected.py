@@ -124,11 +124,10 @@ class Detections:
         focal = torch.exp(np.log(0.95) + 0.25 * torch.randn(count, generator=gen))
         gone = lose(rays, _rays(posed.points), focal, torch.zeros(count, dtype=torch.bool), recipe, gen)
         factor, known = told_focal(focal, recipe, gen)
-        available = self.sets.available[layout]
         return Batch(
             rays / factor[:, None, None, None], torch.where(gone, torch.zeros_like(confidence), confidence), rotations,
             pelvis, self.betas[clip], up, -factor.log(), known, torch.ones(count), self.contact_ok[clip],
-            layout, posed.joints, posed.points, available,
+            layout, posed.joints, posed.points,
         )  # fmt: skip
 
     def _posed(self) -> Posed:

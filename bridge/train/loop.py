@@ -28,9 +28,9 @@ from ..lgd.checkpoint import weights_of
 from ..lgd.mirror import symmetrise
 from ..lgd.precision import packed
 from . import config as configs
+from .cuda_graph import AHEAD, Gradients, split
 from .data import Mocap, Sampler, generator, load_mocap, shared_mocap
 from .mocap_files import HELD_OUT, read_folder
-from .recorded import AHEAD, Gradients, split
 from .tasks import PaperTask, VideoTask
 
 # Of the convolutions' taps against the other parameters' rate: they start at zero and must come to the size of one.

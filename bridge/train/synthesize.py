@@ -128,7 +128,7 @@ class Batch:
     rays (B, T, 30, 2) and confidence (B, T, 30) as detected, for the focal length told; rotations (B, T, 24, 3, 3) with
     the root in the camera frame; pelvis (B, T, 3) m; betas (B, 10); up (B, T, 3) the world's up in the camera frame;
     log_focal (B) log of true over told focal length; focal_known (B); static (B) camera does not move; contact_ok (B);
-    offsets (B, 30, 3) landmark offsets with the person's own error; layout (B) indices into LAYOUT_SHARE; joints,
+    layout (B) indices into LAYOUT_SHARE; joints,
     points: true positions (B, T, 24 / 30, 3) m.
     """
 
@@ -145,7 +145,6 @@ class Batch:
     layout: Tensor
     joints: Tensor
     points: Tensor
-    available: Tensor
 
 
 class LandmarkSets:
@@ -262,7 +261,6 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     return Batch(
         rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
         known, (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
-        sets.available[layout],
     )  # fmt: skip
 
 

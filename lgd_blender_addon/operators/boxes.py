@@ -53,7 +53,6 @@ class LGD_OT_pick_box(bpy.types.Operator):
         box = scene.lgd.boxes.add()
         box.x, box.y, box.w, box.h = self.x, self.y, self.w, self.h
         box.first, box.last = first, max(self.last or first, first)
-        scene.lgd.active_box = len(scene.lgd.boxes) - 1
         return {"FINISHED"}
 
     def invoke(self, context, event):
@@ -74,9 +73,8 @@ class LGD_OT_pick_box(bpy.types.Operator):
             return {"CANCELLED"}
         self._corner = None
         self._pointer = None
-        self._handle = type(context.space_data).draw_handler_add(
-            self._draw, (context.area,), "WINDOW", "POST_PIXEL"
-        )
+        self._area, self._space = context.area, type(context.space_data)
+        self._handle = self._space.draw_handler_add(self._draw, (context.area,), "WINDOW", "POST_PIXEL")
         context.window_manager.modal_handler_add(self)
         context.workspace.status_text_set("Drag a box round the person.  Esc: no box")
         return {"RUNNING_MODAL"}
@@ -84,6 +82,8 @@ class LGD_OT_pick_box(bpy.types.Operator):
     def modal(self, context, event):
         """Follow the drag; everything else goes to Blender."""
         here = (event.mouse_region_x, event.mouse_region_y)
+        if context.area != self._area or type(context.space_data) is not self._space:  # another workspace, another editor
+            return self._end(context, {"CANCELLED"})
         context.area.tag_redraw()
         if event.type in {"ESC", "RIGHTMOUSE"}:
             return self._end(context, {"CANCELLED"})
@@ -110,12 +110,16 @@ class LGD_OT_pick_box(bpy.types.Operator):
         if bpy.context.area != area or not self._corner or not self._pointer:
             return
         (x0, y0), (x1, y1) = self._corner, self._pointer
-        overlay.draw_lines([((1.0, 1.0, 1.0), overlay._outline(x0, y0, x1 - x0, y1 - y0))])
+        overlay.draw_lines([((1.0, 1.0, 1.0), overlay.outline(x0, y0, x1 - x0, y1 - y0))])
 
     def _end(self, context, answer):
-        type(context.space_data).draw_handler_remove(self._handle, "WINDOW")
+        self._space.draw_handler_remove(self._handle, "WINDOW")
         context.workspace.status_text_set(None)
         return answer
+
+    def cancel(self, context):
+        """Blender ends the operator: another file, or the window is closed."""
+        self._end(context, None)
 
 
 def _shown_size(context) -> tuple[int, int]:

@@ -27,7 +27,7 @@ def body_for(identity: str) -> str:
     for path in (None, *preferences.body_files().values()):
         plan = Plan(
             "Read body",
-            bpy.context.scene.name,
+            bpy.context.scene.session_uid,
             None,
             scene_result.Options(),
             [("describe_body", {"body": path})],

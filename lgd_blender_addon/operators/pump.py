@@ -172,7 +172,6 @@ def _show(run: Run) -> None:
         return
     show.stage, show.done, show.total = ("wait" if _waits(run) else job.stage), job.done, job.total
     show.remaining = -1.0 if job.remaining is None else job.remaining
-    show.elapsed = job.elapsed
     show.warnings = "\n".join(run.warnings)
     show.worker = session.get().worker_pid is not None
     redraw()

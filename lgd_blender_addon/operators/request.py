@@ -29,7 +29,6 @@ class Plan:
     people: tuple[int, ...] = (0,)
     build: bool = True
     rigs: dict[int, int] = field(default_factory=dict)  # session_uid of the rig that each person is solved onto again
-    keep_betas: bool = False
     notes: tuple[str, ...] = ()  # what the user is told beside the worker's remarks
 
 
@@ -317,7 +316,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     title = "Solve again" if rig is not None else "Solve"
     requests = [("describe_body", {"body": body}), ("fit", request)]
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
-    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, keep_betas=rig is not None, notes=camera.notes)
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, notes=camera.notes)
 
 
 def _keypoint_frames(settings, found: places.Footage) -> dict:
@@ -329,7 +328,7 @@ def _keypoint_frames(settings, found: places.Footage) -> dict:
         raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")
     if detected and counted(found):
         return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected
-    return {"frames": [a - first, b - first]}
+    return {"frames": [a - first, b - first], "short": True}
 
 
 def plan_detect(context) -> Plan:

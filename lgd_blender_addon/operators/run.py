@@ -7,7 +7,7 @@ from bpy.props import BoolProperty
 from .. import preferences, session
 from .._bridge import LgdError
 from . import pump
-from .request import plan_detect, plan_fit, target_rig
+from .request import plan_detect, plan_fit
 
 
 def grey(cls, context, worker: bool = True) -> bool:
@@ -235,7 +235,6 @@ def present_rig(context):
     return rigs[0] if len(rigs) == 1 else None
 
 
-__all__ = ["CLASSES", "complain", "grey", "present_rig", "target_rig"]
 CLASSES = (
     LGD_OT_fit, LGD_OT_detect, LGD_OT_fit_keypoints, LGD_OT_new_shape, LGD_OT_cancel, LGD_OT_release_worker,
     LGD_OT_restart_worker,

@@ -3,7 +3,7 @@
 
 import bpy
 import numpy as np
-from mathutils import Matrix, Vector
+from mathutils import Vector
 
 from .axes import stand_up
 from .body import JOINTS, PARENTS, Body
@@ -96,13 +96,6 @@ def rest_pelvis(rig, bones) -> np.ndarray:
     """J_0 (3,) m in the body's own Y-up frame; bones: of `bone_names`. The bone rests at S J_0."""
     head = rig.data.bones[bones[0]].head_local
     return np.array([head.x, head.z, -head.y])
-
-
-def move_joints(rig, body: Body, betas) -> None:
-    """Move the bones' rest positions to the joints of other betas (10,)."""
-    with _editing(rig):
-        _place(rig.data, body.joints(betas))
-    set_shapes(rig, body.joints(betas))
 
 
 def _place(data, joints) -> None:
@@ -211,9 +204,3 @@ def _widget(kind: str):
     mesh = bpy.data.meshes.new(name)
     mesh.from_pydata(points, edges, [])
     return bpy.data.objects.new(name, mesh)
-
-
-def pose_matrices(rig) -> np.ndarray:
-    """(24, 4, 4) armature-space matrices of the posed bones, as the depsgraph last evaluated them."""
-    names = bone_names(rig.data) or JOINTS
-    return np.array([Matrix(rig.pose.bones[name].matrix) for name in names])

@@ -96,7 +96,7 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, s
         )  # fmt: skip
 
 
-def follow_footage(scene, camera, footage: Footage, frames, sources) -> None:
+def follow_footage(camera, footage: Footage, frames, sources) -> None:
     """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
     range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve."""
     keyed = camera.data.animation_data is not None and camera.data.animation_data.action is not None

@@ -95,7 +95,7 @@ def _carriage(scene, rig, names, frames) -> np.ndarray:
 def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     """Write the rig's animation to an .npz, whole or not at all; returns the number of frames.
 
-    form: MOTION (contracts' motion.npz, in the camera's frame), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
+    form: MOTION (in the camera's frame, what File > Import > LGD Motion reads), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
     """
     frames, poses, trans, betas, pelvis = world_motion(scene, rig)
     skin = result.skin_of(rig)

@@ -231,7 +231,7 @@ def _camera(scene, motion, footage, options, order, times, frames, sources, coll
     given = bpy.data.objects.get(options.camera) if options.camera else None
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
-            follow_footage(scene, given, footage, frames, sources)
+            follow_footage(given, footage, frames, sources)
         return given
     name = f"LGD camera {footage.name}" if footage else "LGD camera"
     take = Take(name)
@@ -261,9 +261,7 @@ def _remember(rig, motion, footage, options, camera, first) -> None:
             continue
         note.role = "RIG" if item is rig else "CAMERA"
         note.footage = footage.path if footage else ""
-        note.place = footage.place if footage else "FILE"
         note.block = footage.block if footage else ""
-        note.body = motion.body_model
         note.person = options.number
         note.first, note.count = first, motion.frames
         note.camera = camera.name if camera else ""

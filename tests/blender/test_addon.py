@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The add-on as Blender meets it: registration, polls, panels that draw, errors and their buttons."""
 
+import ast
 import time
+from pathlib import Path
 
 import bpy
 import pytest
@@ -39,10 +41,16 @@ def test_imports_no_bpy_before_register():
 def test_every_action_of_an_error_is_an_operator(addon):
     from lgd_blender_addon._bridge import errors
 
-    for code, row in errors.TABLE.items():
-        if row[3]:
-            group, name = row[3].split(".")
-            assert f"{group.upper()}_OT_{name}" in dir(bpy.types), (code, row[3])
+    root = Path(__file__).resolve().parents[2]
+    named = {row[3] for row in errors.TABLE.values() if row[3]}
+    for file in [*root.glob("bridge/**/*.py"), *root.glob("lgd_blender_addon/**/*.py")]:
+        for call in (n for n in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(n, ast.Call)):
+            if getattr(call.func, "id", "") == "LgdError" and len(call.args) > 3 and isinstance(call.args[3], ast.Constant):
+                named.add(call.args[3].value)
+    assert len(named) > 2
+    for action in named:
+        group, name = action.split(".")
+        assert f"{group.upper()}_OT_{name}" in dir(bpy.types), action
 
 
 def test_buttons_are_grey_without_setup_or_footage(addon, monkeypatch):

@@ -50,7 +50,6 @@ def test_layout(name, count, some):
     for i, j in enumerate(layout.internal):
         if j >= 0:
             assert layout.internal[layout.mirror[i]] == POINT_MIRROR[j]
-    assert all(0 <= a < count and 0 <= b < count for a, b in layout.edges) and len(layout.edges) >= 12
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))

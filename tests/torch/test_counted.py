@@ -11,7 +11,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import variable_rate  # noqa: E402
 
-from bridge.counting import counts, shown  # noqa: E402
+from bridge.counting import STEADY, counts, shown  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.inputs import read_camera  # noqa: E402
 from bridge.keypoints import detect as detection  # noqa: E402
@@ -51,6 +51,18 @@ def test_every_range_gives_the_pictures_that_are_shown(film):
             assert np.allclose(footage.frame_times, TIMES[got], atol=1e-4)
             assert footage.number(0) == a and footage.count == len(got)
             assert [round(float(i.mean()) / 10) for _, i in footage.backwards(len(got))] == got[::-1]
+
+
+def test_one_picture_out_of_step_is_counted_as_it_is_read():
+    """Who reads a file from its beginning knows the last pictures alone, and counts as those who know all."""
+    times = np.round(np.arange(200) / 30, 3)
+    times[60] += 0.009
+    uneven = np.cumsum(np.random.default_rng(0).uniform(0.02, 0.05, 200))
+    for stamps in (times, uneven - uneven[0]):
+        begin = counts(stamps[:STEADY], 30.0).tolist()
+        read = begin + [counts(stamps[i - STEADY + 1 : i + 1], 30.0)[-1] for i in range(STEADY, 200)]
+        assert read == counts(stamps, 30.0).tolist()
+    assert counts(times, 30.0)[[59, 150]].tolist() == [59, 150]
 
 
 def test_a_damaged_file_is_told_of(tmp_path):

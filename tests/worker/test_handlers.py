@@ -303,6 +303,29 @@ def test_a_range_that_the_keypoints_do_not_reach(calls, tmp_path):
     assert calls[-1][0].frames == 6 and not task.warnings
 
 
+def test_a_foreign_file_may_end_before_the_footage(calls, tmp_path):
+    """Where the person leaves before the clip's end; a moving camera has an entry for every picture of the range."""
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.tile(np.eye(4), (10, 1, 1)), cam_K=np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]))
+    _, task = run(tmp_path, tracks(), frames=[2, 12], short=True, camera=str(tmp_path / "camera.npz"))
+    assert calls[-1][0].frames == 4 and calls[-1][1].T_world_cam.shape == (4, 4, 4)
+    assert any("6 frames before" in text for text in task.warnings)
+    with pytest.raises(LgdError, match="end before the range begins"):
+        run(tmp_path, tracks(), frames=[6, 12], short=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_file_is_a_sentence(tmp_path, seed):
+    """Whatever a flipped byte does to the zip: told as the file's, not as ours."""
+    file = tracks(frames=60).save(tmp_path / "k.npz")
+    content, rng = bytearray(file.read_bytes()), np.random.default_rng(seed)
+    for at in rng.integers(0, len(content), 40):
+        content[at] ^= 1 << int(rng.integers(8))
+    file.write_bytes(content)
+    with pytest.raises(LgdError) as caught:
+        Keypoints.load(file)
+    assert caught.value.code == "bad_input"
+
+
 def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
     importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: tracks(notes=["A guess."]))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)

@@ -4,6 +4,7 @@
 import os
 import shutil
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -149,6 +150,38 @@ def test_cancel_then_resume_then_repair(plan, monkeypatch):
     assert "numpy does not load" in third.error.text and "Repair" in third.error.hint
     fourth = Setup(plan(), fresh=True).start()
     assert finish(fourth).state is State.DONE, fourth.log(30)
+
+
+def test_an_environment_that_cannot_be_removed_whole_is_not_set_up(plan, monkeypatch):
+    """As on Windows, where files in use stay: the worker is waited for, and half an environment does not count as one."""
+    setup = Setup(plan()).start()
+    assert finish(setup).state is State.DONE
+    waited = []
+
+    def half(path):
+        (path / "pyvenv.cfg").unlink()
+        raise PermissionError(13, "Access is denied", str(path))
+
+    monkeypatch.setattr(environment.shutil, "rmtree", half)
+    repair = Setup(plan(), fresh=True, after=lambda seconds: waited.append(seconds) or True).start()
+    assert finish(repair).state is State.FAILED
+    assert repair.error.code == "disk" and "cannot be removed" in repair.error.text and repair.error.hint
+    assert waited and not environment.installed(setup.plan.folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no groups of processes")
+def test_a_cancelled_step_takes_along_what_it_started(plan, tmp_path):
+    """venv starts ensurepip, which starts pip: each holds the pipe that is read."""
+    setup = Setup(plan())
+    setup.plan.folder.mkdir(parents=True)
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
+    step = threading.Thread(target=lambda: pytest.raises(LgdError, setup._command, [sys.executable, "-c", code], "a step"))
+    step.start()
+    time.sleep(1.0)
+    setup._stop.set()
+    setup._end_process()
+    step.join(5.0)
+    assert not step.is_alive()
 
 
 def test_another_plan_starts_anew(plan, wheels):

@@ -11,7 +11,7 @@ from bridge.lgd.observation import observe
 from bridge.lgd.paper import PaperNet
 from bridge.lgd.video import ClipBody, VideoNet
 from bridge.train import command
-from bridge.train.recorded import Gradients, of_tensors, split, tensors_in
+from bridge.train.cuda_graph import Gradients, of_tensors, split, tensors_in
 from bridge.train.tasks import Disturbance, PaperDraw
 
 
