@@ -35,10 +35,10 @@ _LINK = 4.0  # weight of a group's unsteadiness, which lies in [0, 1]
 _SIGMA = 0.03  # steady means within this part of the body's diagonal
 _FLIP, _FLIP_GROUP = 0.5, 0.3  # cost of any change of labels, and of each group's
 _APART = 0.15  # cost a frame of a group labelled against the others
-_PRIOR = 0.12  # cost a frame of a label against the detector's
+_PRIOR = 0.05  # cost a frame of a label against the detector's
 _LIMB = 0.6  # weight of limbs that get longer when relabelled
 _FACING = (
-    0.1  # weight of the feet's direction against the trunk's: below the prior, so that it alone flips nothing
+    0.04  # weight of the feet's direction against the trunk's: below the prior, so that it alone flips nothing
 )
 
 
