@@ -15,6 +15,44 @@ SAME_LEVEL = 0.03  # m: feet at rest this near each other stand on one level
 A_STEP = 0.1  # m: this far apart is two levels
 
 
+# The body's parts: share of its mass, the two joints between which its centre lies, and how far along (de Leva 1996, the mean of
+# women and men; the trunk from the pelvis to the neck).
+PARTS = (
+    (0.0681, 15, 15, 0.0), (0.4302, 0, 12, 0.551), (0.0263, 16, 18, 0.577), (0.0263, 17, 19, 0.577), (0.0150, 18, 20, 0.457),
+    (0.0150, 19, 21, 0.457), (0.0058, 20, 22, 1.0), (0.0058, 21, 23, 1.0), (0.1447, 1, 4, 0.385), (0.1447, 2, 5, 0.385),
+    (0.0457, 4, 7, 0.44), (0.0457, 5, 8, 0.44), (0.0133, 7, 10, 0.5), (0.0133, 8, 11, 0.5),
+)  # fmt: skip
+# Of who stands on a leg: it is nearly straight (who sits has feet on the ground that do not carry), and what they lean on is not
+# far off from what the picture tells (who lies has straight legs as well).
+STRAIGHT, UPRIGHT = 0.85, np.cos(np.radians(35))
+STANDING = 20  # frames that tell as much as the picture does
+
+
+def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts: np.ndarray) -> tuple[np.ndarray, float]:
+    """The world's up (3) from its estimate and from balance: on the whole the centre of mass is above the feet that carry it.
+
+    up: (3) as the picture tells it, joints (F, 24, 3) and soles (F, 4, 3) m about one origin, same axes; contacts (F, 4) in
+    [0, 1]. Returns the direction and the angle (rad) between the two, 0 where nobody stands.
+    """
+    up = up / np.linalg.norm(up)
+    mass = sum(part[0] for part in PARTS)
+    centre = sum(m / mass * (joints[:, a] * (1 - t) + joints[:, b] * t) for m, a, b, t in PARTS)
+    hips, knees, ankles = (joints[:, list(j)] for j in ((1, 1, 2, 2), (4, 4, 5, 5), (7, 7, 8, 8)))
+    leg = np.linalg.norm(knees - hips, axis=-1) + np.linalg.norm(ankles - knees, axis=-1)
+    carries = np.where((contacts > 0.5) & (np.linalg.norm(ankles - hips, axis=-1) > STRAIGHT * leg), contacts, 0)
+    stands = carries.any(-1)
+    if stands.sum() < ENOUGH:
+        return up, 0.0
+    support = (soles * carries[..., None]).sum(1)[stands] / carries.sum(-1)[stands, None]
+    lean = centre[stands] - support
+    lean /= np.linalg.norm(lean, axis=-1, keepdims=True)
+    apart = float(np.arccos(np.clip(np.median(lean, 0) @ up / np.linalg.norm(np.median(lean, 0)), -1, 1)))
+    lean = lean[lean @ up > UPRIGHT]
+    share = len(lean) / (len(lean) + STANDING)
+    mixed = (1 - share) * up + (share * lean.mean(0) if len(lean) else 0)
+    return mixed / np.linalg.norm(mixed), apart
+
+
 def world_from_up(up: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) camera to world that sends `up` (3) to +Z and the camera's axis into the +Y half-plane."""
     z = up / np.linalg.norm(up)
@@ -67,11 +105,11 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) that makes the ground under a walk level.
 
     points: (F, 3) m lowest sole point of each frame in a nearly level world, z up; weights: (F) 0 where the foot moves.
-    A plane is fitted with a prior of level ground: slopes of about 5 degrees are believed of the estimated gravity,
+    A plane is fitted with a prior of level ground: slopes of about 2 degrees are believed of the estimated gravity,
     heights to 3 cm, and a tenth of the frames count as independent. People on stairs or jumping move few frames' feet
     slowly on one plane, so the prior wins.
     """
-    slope_prior, height_noise = 0.09, 0.03
+    slope_prior, height_noise = 0.035, 0.03
     w = weights.astype(float) * 0.1 / height_noise**2
     slope = np.zeros(2)
     if w.sum() <= 0:
@@ -158,7 +196,7 @@ def anchor_root(
     across = np.linalg.norm(steps - (steps * ahead).sum(-1, keepdims=True) * ahead, axis=-1)
     seen_at_rest = 1 / (1 + (across / (2 * slip)) ** 4)
     both = np.minimum(contact[1:], contact[:-1])
-    both = np.where(both > 0.5, both, 0) * seen_at_rest
+    both = both * _ramp((both - 0.3) / 0.4) * seen_at_rest  # a step would be seen as a corner of the path
     stiff = both.sum(-1) / slip**2
     # A foot at rest asks the root to move by minus the foot's own motion about it.
     pull = (both[..., None] * -(feet[1:] - feet[:-1])).sum(1) / slip**2
@@ -181,6 +219,12 @@ def anchor_root(
         band[0, 1:] = -steps
         out[:, axis] = solveh_banded(band, right)
     return out
+
+
+def _ramp(x: np.ndarray) -> np.ndarray:
+    """From 0 at 0 to 1 at 1 without corners."""
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _box_mean(values: np.ndarray, width: int) -> np.ndarray:

@@ -106,6 +106,7 @@ def fit(request: dict, task: Task) -> dict:
         task.progress("load", 0, 1)
         from .arrays import save_arrays
         from .lgd import fitter
+        from .remarks import against_the_body, off_the_person
 
         options, keypoints = _options(request, keypoints, body, task)
     if keypoints.frames > 1 and keypoints.rate() < fitter.SLOW:
@@ -138,13 +139,16 @@ def fit(request: dict, task: Task) -> dict:
             world = motion
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
-                disagreement = _against_body(motion)
+                disagreement = against_the_body(motion)
                 if disagreement:
                     task.warning(disagreement)
         else:
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
             continue
+        off = off_the_person(motion)
+        if off:
+            task.warning(off)
         with clock("write"):
             suffix = f"_{n}" if request.get("person") == "all" else ""
             file = out / f"motion{suffix}.npz"
@@ -362,31 +366,6 @@ def _places_of(request: dict, keypoints: Keypoints):
 
     a, b = source["frames"]
     return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
-
-
-FEET = [7, 8, 10, 11]  # ankles and balls of the feet
-OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
-
-
-def _against_body(motion: Motion) -> str | None:
-    """What is wrong with the scale of a given camera, whose ground is z = 0, by the size of the body; None where they agree."""
-    import numpy as np
-
-    seen = motion.confidence.max(-1) > 0
-    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))[seen]
-    feet = np.einsum("fa,fka->fk", world[:, 2, :3], motion.joints[seen][:, FEET]) + world[:, 2, 3:]
-    lowest = feet.min(-1)
-    height = float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50))  # who leaps comes down
-    camera = float(np.median(world[:, 2, 3]))
-    if abs(height) < OFF_GROUND:
-        return None
-    text = f"By the body's size the feet are {abs(height):.1f} m {'above' if height > 0 else 'below'} the given camera's ground (z = 0)"
-    if camera > OFF_GROUND and camera - height > OFF_GROUND:
-        scale = camera / (camera - height)
-        if 1 / OFF_SIZE < scale < OFF_SIZE:
-            return None
-        text += f", as if its scene were {max(scale, 1 / scale):.1f} times too {'large' if scale > 1 else 'small'}"
-    return f"{text}. Set its scale or its ground."
 
 
 def _focal(motion: Motion) -> float:

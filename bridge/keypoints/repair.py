@@ -10,11 +10,13 @@ two steady labellings is the true one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 
-from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS
+from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS, get_layout
+from bridge.keypoints.tracks import Keypoints
 
 TRUNK, ARMS, LEGS = 1, 2, 4
 """Bits of a label state: 0 = as detected, 7 = the whole body mirrored."""
@@ -60,6 +62,19 @@ def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndar
     source = np.where((states[:, None] & _GROUP) > 0, POINT_MIRROR, source)
     rows = np.arange(count)[:, None]
     return np.asarray(keypoints)[rows, source], np.asarray(confidence)[rows, source], states
+
+
+def relabelled(keypoints: Keypoints, states: np.ndarray) -> Keypoints:
+    """One person's keypoints in their own layout under the label states (F,) that `repair_swaps` found."""
+    if not states.any():
+        return keypoints
+    layout = get_layout(keypoints.layout)
+    # What is no internal point (fingers, a face's outline) goes along where the whole body does.
+    group = np.where(layout.internal >= 0, _GROUP[np.maximum(layout.internal, 0)], 0)
+    swapped = (states[:, None] & group > 0) | ((states[:, None] == TRUNK + ARMS + LEGS) & (layout.internal < 0))
+    source = np.where(swapped, layout.mirror, np.arange(layout.count))
+    rows = np.arange(len(states))[:, None]
+    return replace(keypoints, keypoints=keypoints.keypoints[:, rows, source], confidence=keypoints.confidence[:, rows, source])
 
 
 def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float = 4.0) -> np.ndarray:

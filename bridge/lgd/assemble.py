@@ -9,17 +9,21 @@ import torch
 from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, to_internal
+from ..keypoints.repair import relabelled
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..places import version
 from ..rotations import log_so3
 from .resample import RATE, mean_rate
 
+LEANING = np.radians(15)  # between the picture's up and balance's: neither is to be believed
+
 
 @dataclass
 class Found:
     """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame; anchored: hold feet that
-    are seen at rest; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None."""
+    are seen at rest; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None; labels (F) the states of
+    `repair_swaps`, whose labels were fitted, or None."""
 
     rotations: torch.Tensor
     pelvis: np.ndarray
@@ -31,6 +35,7 @@ class Found:
     cam_K: np.ndarray
     anchored: bool
     contacts: np.ndarray | None = None
+    labels: np.ndarray | None = None
 
 
 def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
@@ -92,6 +97,8 @@ def assemble(
     keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool
 ) -> Motion:  # fmt: skip
     """Kinematics, world, contacts and all the fields of a Motion."""
+    if found.labels is not None:
+        keypoints = relabelled(keypoints, found.labels)
     times = np.asarray(keypoints.times(), float)
     betas = found.betas.to(model.device)
     posed = model.shaped(betas, keypoints.layout).posed(found.rotations.to(model.device))
@@ -101,8 +108,11 @@ def assemble(
     pelvis = found.pelvis
     soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
-    read = None if slow else found.contacts  # the network reads motion
-    world = _world(found.up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
+    read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
+    up, apart = found.up, 0.0
+    if read is not None and T_world_cam is None:
+        up, apart = contact.balanced_up(up, relative, soles, read)
+    world = _world(up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored:
         ground = None if T_world_cam is None else -world[..., 2, 3]
         pelvis = contact.stand_on_ground(pelvis, soles, world[..., 2, :3], ground, times, seen)
@@ -124,7 +134,7 @@ def assemble(
     return Motion(
         poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
         cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
-        world_confidence=found.world_confidence if T_world_cam is None else 1.0, mocap_framerate=keypoints.rate(),
+        world_confidence=found.world_confidence / (1 + (apart / LEANING) ** 2) if T_world_cam is None else 1.0, mocap_framerate=keypoints.rate(),
         frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),
         reprojection_px=reprojection_px(landmarks, points, confidence, found.cam_K),
         joint_confidence=found.joint_confidence, contacts=contacts, keypoints=keypoints.keypoints[0],

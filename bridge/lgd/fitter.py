@@ -201,7 +201,7 @@ def _solve_video(
     device = model.device
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     progress("repair", 0, 1)
-    points, confidence, _ = repair_swaps(points, confidence)
+    points, confidence, labels = repair_swaps(points, confidence)
     confidence = reject_outliers(points, confidence)
     times = np.asarray(keypoints.times(), float)
     solver = VideoSolver(_network("video", str(device), options.weights, FAMILY[keypoints.layout]), model, keypoints.layout)
@@ -251,7 +251,7 @@ def _solve_video(
         up=up, anchored=True,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
         joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K,
-        contacts=at(solved.contact)[:, :4].clamp(0, 1).numpy(),
+        contacts=at(solved.contact)[:, :4].clamp(0, 1).numpy(), labels=labels,
     )  # fmt: skip
 
 

@@ -24,7 +24,8 @@ def to_rate(
     gaps = np.diff(times)
     if np.abs(gaps * RATE - 1).max() < 0.08:
         return None, rays, confidence
-    grid = np.arange(times[0], times[-1] + 0.5 / RATE, 1 / RATE)
+    # From the first frame to the last, at a rate as near as that allows: an end beyond it would be held, as a key that repeats.
+    grid = np.linspace(times[0], times[-1], 1 + max(round((times[-1] - times[0]) * RATE), 1))
     longest = max(1 / 3, 1.5 * float(np.median(gaps)))
     out = np.zeros((len(grid), *rays.shape[1:]))
     seen = np.zeros((len(grid), rays.shape[1]))

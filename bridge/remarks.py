@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the user is told of a motion that is doubtful as a whole."""
+
+import numpy as np
+
+from .motion import Motion
+
+FEET = [7, 8, 10, 11]  # ankles and balls of the feet
+OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
+OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
+
+
+def off_the_person(motion: Motion) -> str | None:
+    """That the body does not lie over the person, by the median reprojection error in heights of the person; None where it does."""
+    seen = (motion.confidence > 0.05).sum(-1) >= 4
+    if not seen.any():
+        return None
+    across = np.where((motion.confidence > 0.05)[..., None], motion.keypoints, np.nan)[seen]
+    tall = np.linalg.norm(np.nanmax(across, 1) - np.nanmin(across, 1), axis=-1)
+    off = float(np.nanmedian(motion.reprojection_px[seen]) / max(np.median(tall), 1.0))
+    if off <= OFF_PERSON:
+        return None
+    text = f"The body lies off the person by {100 * off:.0f} % of their height: what was detected fits no body"
+    return f"{text}. Look at the skeleton; dark, blurred or crowded footage is read badly."
+
+
+def against_the_body(motion: Motion) -> str | None:
+    """What is wrong with the scale of a given camera, whose ground is z = 0, by the size of the body; None where they agree."""
+    seen = motion.confidence.max(-1) > 0
+    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))[seen]
+    feet = np.einsum("fa,fka->fk", world[:, 2, :3], motion.joints[seen][:, FEET]) + world[:, 2, 3:]
+    lowest = feet.min(-1)
+    height = float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50))  # who leaps comes down
+    camera = float(np.median(world[:, 2, 3]))
+    if abs(height) < OFF_GROUND:
+        return None
+    text = f"By the body's size the feet are {abs(height):.1f} m {'above' if height > 0 else 'below'} the given camera's ground (z = 0)"
+    if camera > OFF_GROUND and camera - height > OFF_GROUND:
+        scale = camera / (camera - height)
+        if 1 / OFF_SIZE < scale < OFF_SIZE:
+            return None
+        text += f", as if its scene were {max(scale, 1 / scale):.1f} times too {'large' if scale > 1 else 'small'}"
+    return f"{text}. Set its scale or its ground."
