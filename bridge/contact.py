@@ -32,7 +32,7 @@ def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts:
     """The world's up (3) from its estimate and from balance: on the whole the centre of mass is above the feet that carry it.
 
     up: (3) as the picture tells it, joints (F, 24, 3) and soles (F, 4, 3) m about one origin, same axes; contacts (F, 4) in
-    [0, 1]. Returns the direction and the angle (rad) between the two, 0 where nobody stands.
+    [0, 1]. Returns the direction and the angle (rad) between the two, NaN where nobody stands.
     """
     up = up / np.linalg.norm(up)
     mass = sum(part[0] for part in PARTS)
@@ -42,7 +42,7 @@ def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts:
     carries = np.where((contacts > 0.5) & (np.linalg.norm(ankles - hips, axis=-1) > STRAIGHT * leg), contacts, 0)
     stands = carries.any(-1)
     if stands.sum() < ENOUGH:
-        return up, 0.0
+        return up, float("nan")
     support = (soles * carries[..., None]).sum(1)[stands] / carries.sum(-1)[stands, None]
     lean = centre[stands] - support
     lean /= np.linalg.norm(lean, axis=-1, keepdims=True)

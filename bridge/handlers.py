@@ -106,11 +106,12 @@ def fit(request: dict, task: Task) -> dict:
         task.progress("load", 0, 1)
         from .arrays import save_arrays
         from .lgd import fitter
+        from .lgd.resample import is_slow
         from .remarks import against_the_body, off_the_person
 
         options, keypoints = _options(request, keypoints, body, task)
-    if keypoints.frames > 1 and keypoints.rate() < fitter.SLOW:
-        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than {fitter.SLOW:.0f}"
+    if is_slow(keypoints.times()):
+        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than 15"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
     motions, traces, figures = [], [], []
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all

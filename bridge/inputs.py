@@ -49,12 +49,14 @@ def chosen_mode(mode: str | None, weights: str | None) -> str:
         if mode not in (None, own):
             raise LgdError("bad_input", f"{weights} holds weights of {own} mode, not of {mode} mode.", "Name others, or choose that mode.")
         return own
-    from .lgd.checkpoint import available_weights
+    from .lgd.checkpoint import MODES, available_weights
 
     here = available_weights()
     if not here:
         raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
     mode = mode or next(iter(here))
+    if mode not in MODES:
+        raise LgdError("bad_input", f"There is no mode {mode}.", f"Choose {' or '.join(MODES)}.")
     if mode not in here:
         raise LgdError("setup_incomplete", f"The weights of {mode} mode are missing.", "Choose the other mode.")
     return mode

@@ -33,7 +33,12 @@ def load_body(path: Path | None = None) -> dict:
     """
     if path is None and not DEFAULT_BODY.is_file():
         raise LgdError("setup_incomplete", "The default body is missing.", "Install the add-on again.")
-    path = DEFAULT_BODY if path is None else Path(path)
+    if path is None:
+        try:
+            return load_body(DEFAULT_BODY)
+        except LgdError as fault:
+            raise LgdError("setup_incomplete", "The default body is damaged.", "Install the add-on again.") from fault
+    path = Path(path)
     content = _read(path)
     try:
         arrays = load_arrays(path)

@@ -25,6 +25,10 @@ from bridge.keypoints.video import Footage, open_footage
 _CUT = 0.75
 _WINDOW = 0.25
 _GROW_AFTER = 10
+# Without a box BlazePose may need some frames to find the person whole. So many at the beginning are looked at again from behind
+# where they do not hang together: where a frame shows nobody, or the points jump by so large a part of the person.
+_BEGIN = 12
+_JUMP = 0.1
 # One detector that follows one person may jump to another: such a jump starts a new track.
 _ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0)
 
@@ -115,6 +119,9 @@ def detect(
             for index, image in footage.backwards(min(skipped + 1, footage.count)):
                 go_on()
                 look(index, image, boxed(index))
+        elif isinstance(finder, BlazePose) and not areas and _starts_badly(found):
+            go_on()
+            _begin_again(footage, finder, found)
     finally:
         finder.close()
     for note in finder.notes:
@@ -140,6 +147,41 @@ def detect(
         frame_times=times,
         person_ids=ids,
     )
+
+
+Found = dict[int, tuple[np.ndarray, np.ndarray]]  # a frame's points (D, K, 2) px and confidence (D, K)
+
+
+def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
+    """How far the points of two frames' one person lie apart, in parts of the person; inf where one shows nobody."""
+    if not len(one[0]) or not len(other[0]):
+        return np.inf
+    size = np.linalg.norm(np.ptp(other[0][0], 0))
+    return float(np.median(np.linalg.norm(one[0][0] - other[0][0], axis=-1)) / max(size, 1.0))
+
+
+def _starts_badly(found: Found) -> bool:
+    """Whether the first frames, of which the last shows somebody, do not hang together."""
+    if _BEGIN not in found or not len(found[_BEGIN][0]):
+        return False
+    return any(_apart(found[k], found[k + 1]) > _JUMP for k in range(_BEGIN))
+
+
+def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
+    """Follow the person of frame _BEGIN back to the first, and keep that from where it parts from what was found there, if it is
+    the surer of the two."""
+    points = found[_BEGIN][0][0]
+    box = (*points.min(0), *np.ptp(points, 0))
+    again: Found = {}
+    finder.turn()
+    for index, image in footage.backwards(_BEGIN + 1):
+        around = _around((box[0], box[1], box[0] + box[2], box[1] + box[3]), _WINDOW, footage.width, footage.height)
+        seen, conf = finder.find(image, [(around[0], around[1], around[2] - around[0], around[3] - around[1])] if index == _BEGIN else [])
+        again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
+    parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _JUMP), -1)
+    sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
+    if sure(again) > sure(found):
+        found.update({k: again[k] for k in range(parted + 1)})
 
 
 def _onnx(detector, device: str):

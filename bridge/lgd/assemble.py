@@ -16,7 +16,8 @@ from ..places import version
 from ..rotations import log_so3
 from .resample import RATE, mean_rate
 
-LEANING = np.radians(15)  # between the picture's up and balance's: neither is to be believed
+# Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
+LEANING, UNTOLD = np.radians(15), 0.5
 
 
 @dataclass
@@ -109,9 +110,10 @@ def assemble(
     soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
-    up, apart = found.up, 0.0
+    up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
     if read is not None and T_world_cam is None:
         up, apart = contact.balanced_up(up, relative, soles, read)
+        sure *= UNTOLD if np.isnan(apart) else 1 / (1 + (apart / LEANING) ** 2)
     world = _world(up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored:
         ground = None if T_world_cam is None else -world[..., 2, 3]
@@ -134,7 +136,7 @@ def assemble(
     return Motion(
         poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
         cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
-        world_confidence=found.world_confidence / (1 + (apart / LEANING) ** 2) if T_world_cam is None else 1.0, mocap_framerate=keypoints.rate(),
+        world_confidence=sure, mocap_framerate=keypoints.rate(),
         frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),
         reprojection_px=reprojection_px(landmarks, points, confidence, found.cam_K),
         joint_confidence=found.joint_confidence, contacts=contacts, keypoints=keypoints.keypoints[0],

@@ -26,7 +26,7 @@ from .assemble import Found, assemble
 from .checkpoint import load_network, weights_name
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
-from .resample import SLOW, mean_rate, to_rate, without_pauses
+from .resample import is_slow, to_rate, without_pauses
 from .solve_paper import solve_paper
 from .solve_video import FEW, VideoSolver
 
@@ -107,7 +107,7 @@ def _fit(
     cam_K, source = _intrinsics(keypoints, options)
     stop = _stopper(should_stop)
     progress = on_progress or (lambda stage, done, total: None)
-    slow = mean_rate(np.asarray(keypoints.times(), float)) < SLOW
+    slow = is_slow(keypoints.times())
     per_frame, trace = None, None
     if options.mode == "video":
         found = _solve_video(keypoints, options, model, cam_K, source, progress, stop)

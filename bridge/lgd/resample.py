@@ -4,7 +4,7 @@
 import numpy as np
 
 RATE = 30.0  # frames a second that video mode works at
-SLOW = 15.0  # below: in-betweens are guesses, contacts are not claimed
+SLOW = 14.9  # below (15 / 1.001 is not): in-betweens are guesses, contacts are not claimed
 LONGEST = 1.0  # s: a gap between two frames that is solved as what it is
 
 
@@ -66,6 +66,11 @@ def _box_filter(rays: np.ndarray, confidence: np.ndarray, times: np.ndarray, hal
     sums = total[high] - total[low]
     mean = (moved[high] - moved[low]) / np.maximum(sums, 1e-9)[..., None]
     return np.where(weight[..., None] > 0, mean, rays), weight
+
+
+def is_slow(times: np.ndarray) -> bool:
+    """Whether footage has too few frames a second to tell what lies between them; a pause in it says nothing of that."""
+    return len(times) > 1 and mean_rate(without_pauses(np.asarray(times, float))) < SLOW
 
 
 def mean_rate(times: np.ndarray) -> float:

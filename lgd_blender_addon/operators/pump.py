@@ -79,12 +79,13 @@ def start(plan: Plan) -> Run:
 
 
 def _next(run: Run) -> None:
+    """Ask for the next of the plan's requests; a body that is known needs no worker."""
     kind, request = run.left.pop(0)
     if kind == "describe_body":
         known = bodies.known(request["body"])
         if known is not None:
-            run.body = known
-            return _next(run)
+            run.body, run.over = known, not run.left
+            return None if run.over else _next(run)
     request = {name: value for name, value in request.items() if value is not None}
     run.job = session.get().start(kind, request, on_event)
 

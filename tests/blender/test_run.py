@@ -6,7 +6,7 @@ import shutil
 import bpy
 import numpy as np
 import pytest
-from models import synthetic_body
+from models import synthetic_body, write_motion
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.request import find_footage
@@ -310,6 +310,15 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     bpy.context.view_layer.objects.active = rig
     assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"}
     assert "descent" in rig.animation_data.action.name
+
+
+def test_a_motion_whose_body_is_not_at_hand_is_a_sentence(script, tmp_path):
+    """Also where the default body was described before, so that there is nothing to ask the worker for."""
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    write_motion(tmp_path / "other.npz", script.body, body_model="smpl-female-0123456789ab")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="is not at hand"):
+            bpy.ops.lgd.import_motion(filepath=str(tmp_path / "other.npz"))
 
 
 def test_weights_of_ones_own_belong_to_their_mode(script, monkeypatch):

@@ -275,6 +275,16 @@ def test_missing_and_damaged_files(tmp_path):
         load_body(tmp_path / "cut.npz")
 
 
+def test_a_damaged_default_body_is_the_installations_fault(tmp_path, monkeypatch):
+    from bridge.body import files
+
+    (tmp_path / "default_body.npz").write_bytes(files.DEFAULT_BODY.read_bytes()[:5000])
+    monkeypatch.setattr(files, "DEFAULT_BODY", tmp_path / "default_body.npz")
+    with pytest.raises(LgdError, match="default body is damaged") as caught:
+        load_body()
+    assert caught.value.code == "setup_incomplete"
+
+
 def test_smplx_poses_a_converted_file_alike(arrays, tmp_path):
     smplx = pytest.importorskip("smplx")
     torch = pytest.importorskip("torch")

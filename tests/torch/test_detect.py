@@ -9,6 +9,7 @@ import pytest
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge.errors import LgdError
+from bridge.keypoints import detect as detection
 from bridge.keypoints import video
 from bridge.keypoints.detect import detect
 
@@ -164,3 +165,40 @@ def test_missing_mediapipe_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(LgdError, match="mediapipe 0.10.21") as caught:
         detect(images(tmp_path / "f"))
     assert caught.value.code == "setup_incomplete" and "ONNX" in caught.value.hint
+
+
+@pytest.mark.parametrize("surer", ["again", "before"])
+def test_a_beginning_that_does_not_hang_together_is_looked_at_from_behind(tmp_path, monkeypatch, surer):
+    """BlazePose may need some frames to find a person whole; followed back from where it has, it finds them at once."""
+    writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (160, 120))
+    for k in range(30):
+        writer.write(np.full((120, 160, 3), 8 * k, np.uint8))
+    writer.release()
+    body = np.random.default_rng(0).uniform(20, 100, (1, 33, 2))
+    looked = []
+
+    class Finder(detection.BlazePose):
+        def __init__(self):
+            self.notes = []
+            self.turn()
+
+        def find(self, image, boxes):
+            frame = round(float(image.mean()) / 8)
+            looked.append((frame, len(boxes)))
+            if len(looked) > 30:  # on the way back
+                return body, np.full((1, 33), 0.9 if surer == "again" else 0.1)
+            if frame < 3:
+                return np.zeros((0, 33, 2)), np.zeros((0, 33))
+            return (body * 0.3 if frame < 6 else body), np.full((1, 33), 0.7)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(detection, "BlazePose", Finder)
+    found = detection.detect(tmp_path / "v.mp4")
+    assert looked[30:] == [(k, int(k == 12)) for k in range(12, -1, -1)]
+    if surer == "again":
+        assert found.people == 1 and np.abs(found.keypoints[0, :6] - body[0]).max() < 1e-3
+        assert found.confidence[0, 0, 0] == pytest.approx(0.9) and found.confidence[0, 8, 0] == pytest.approx(0.7)
+    else:
+        assert not found.confidence[:, 0].any()

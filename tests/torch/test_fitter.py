@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The fitter on keypoints projected from known motion, with the weights that ship."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from bridge import camera, contact
+from bridge import camera, contact, remarks
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, to_internal
+from bridge.keypoints.repair import relabelled
 from bridge.keypoints.tracks import Keypoints
 from bridge.lgd import checkpoint, fitter, solve_video
+from bridge.lgd.assemble import _soles
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
-from bridge.lgd.resample import to_rate, without_pauses
+from bridge.lgd.resample import is_slow, to_rate, without_pauses
 from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
@@ -142,6 +146,51 @@ def test_sixty_frames_a_second_give_every_frame_a_pose():
     motion, _ = fit(keypoints, FitOptions(focal=FOCAL))
     assert motion.frames == 120
     assert pa(motion, joints) < 30
+
+
+@pytest.mark.parametrize("frames", [99, 100])
+def test_the_last_frame_at_sixty_a_second_moves_as_the_others(frames):
+    """It lay beyond the frames at which motion is solved, and repeated the one before."""
+    keypoints, _ = waving(frames, fps=60.0)
+    moved = np.linalg.norm(np.diff(fit(keypoints, FitOptions(focal=FOCAL))[0].poses, axis=0), axis=-1)
+    assert moved[-1] > 0.3 * np.median(moved[-6:-1])
+
+
+def test_footage_with_a_pause_is_not_slow():
+    keypoints, _ = waving(40)
+    times = np.arange(40) / 30 + np.where(np.arange(40) > 20, 3600.0, 0.0)
+    assert fit(dataclasses.replace(keypoints, frame_times=times), FitOptions(focal=FOCAL))[0].contacts.max() > 0.5
+    assert is_slow(np.arange(30) / 12) and not is_slow(np.arange(30) * 1.001 / 15) and not is_slow(np.zeros(1))
+
+
+def test_exchanged_labels_are_fitted_written_and_measured_as_put_right():
+    keypoints, joints = waving(60)
+    swapped = dataclasses.replace(keypoints, keypoints=keypoints.keypoints.copy())
+    swapped.keypoints[:, 25:33] = keypoints.keypoints[:, 25:33][:, :, LAYOUTS["coco17"].mirror]
+    motion = fit(swapped, FitOptions(focal=FOCAL))[0]
+    assert np.array_equal(motion.keypoints, keypoints.keypoints[0].astype(motion.keypoints.dtype))
+    assert motion.reprojection_px[25:33].max() < 3 * motion.reprojection_px[:20].max()
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_labels_are_exchanged_in_the_layout_as_among_the_internal_points(layout):
+    own = LAYOUTS[layout]
+    points = np.random.default_rng(0).uniform(0, 99, (1, 3, own.count, 2))
+    keypoints = Keypoints(points, np.ones((1, 3, own.count)), layout, SIZE, fps=30.0)
+    found = relabelled(keypoints, np.array([0, 7, 4])).keypoints[0]
+    assert np.array_equal(found[0], points[0, 0].astype(found.dtype)) and np.array_equal(found[1], points[0, 1, own.mirror].astype(found.dtype))
+    legs = np.array([any(part in name for part in ("knee", "ankle", "toe", "heel")) and "foot" not in name for name in own.names])
+    assert np.array_equal(found[2][legs], points[0, 2, own.mirror][legs].astype(found.dtype))
+    assert np.array_equal(found[2][~legs], points[0, 2][~legs].astype(found.dtype))
+
+
+def test_a_body_off_the_person_is_told():
+    motion = fit(waving(20)[0], FitOptions(focal=FOCAL))[0]
+    assert remarks.off_the_person(motion) is None
+    motion.reprojection_px = motion.reprojection_px + 100
+    assert "lies off the person by" in remarks.off_the_person(motion)
+    motion.confidence = 0 * motion.confidence
+    assert remarks.off_the_person(motion) is None
 
 
 def test_nothing_seen_is_refused_with_a_sentence():
@@ -346,6 +395,31 @@ def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
     assert np.ptp(level[:, 2]) < 0.03
     jump = np.stack((np.zeros(200), 0.1 * along, np.where(np.arange(200) % 40 < 8, 0.4, 0.0)), -1)
     assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
+
+
+def posed_body(pose: dict[int, tuple], frames: int = 60):
+    """Joints (F, 24, 3) and soles (F, 4, 3) m, y up, of a body that holds a pose and sways."""
+    model = BodyModel(load_body())
+    turns = torch.zeros(frames, 24, 3)
+    for joint, turn in pose.items():
+        turns[:, joint] = torch.tensor(turn)
+    turns[:, 3, 2] = 0.05 * torch.sin(torch.arange(frames) / 5)
+    posed = model.shaped(torch.zeros(10), "smpl").posed(exp_so3(turns))
+    return posed.joints.numpy().astype(float), _soles(model, posed.joints.numpy().astype(float), posed.world.numpy().astype(float), np.zeros(10))
+
+
+def test_gravity_is_where_the_body_is_balanced():
+    """Who stands corrects what the picture tells of up; who sits or lies does not."""
+    tilted = np.array([np.sin(np.radians(12)), np.cos(np.radians(12)), 0.0])
+    touching = np.ones((60, 4))
+    up, apart = contact.balanced_up(tilted, *posed_body({16: (0, 0, -1.2), 17: (0, 0, 1.2)}), touching)
+    assert up[1] > np.cos(np.radians(6)) and np.radians(8) < apart < np.radians(16)
+    legs = dict.fromkeys((1, 2), (-1.5, 0.0, 0.0)) | dict.fromkeys((4, 5), (1.5, 0.0, 0.0))
+    up, apart = contact.balanced_up(tilted, *posed_body(legs), touching)
+    assert np.allclose(up, tilted) and np.isnan(apart)
+    up, apart = contact.balanced_up(np.array([0.0, 0.1, 1.0]), *posed_body({}), touching)  # straight legs, on the back
+    assert up[2] > 0.99 and apart > 1.2
+    assert np.isnan(contact.balanced_up(tilted, *posed_body({}), 0 * touching)[1])
 
 
 def test_the_ground_is_where_feet_rest_whatever_some_frames_say():

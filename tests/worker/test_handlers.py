@@ -83,8 +83,8 @@ def calls(monkeypatch):
         )  # fmt: skip
         return motion, {"error": np.ones(3), "names": ["a"]} if options.trace else None
 
-    fitter = types.SimpleNamespace(fit=fit, FitOptions=Options, SLOW=15.0)
-    checkpoint = types.SimpleNamespace(available_weights=lambda: {"video": {}, "paper": {}})
+    fitter = types.SimpleNamespace(fit=fit, FitOptions=Options)
+    checkpoint = types.SimpleNamespace(MODES=("video", "paper"), available_weights=lambda: {"video": {}, "paper": {}})
     for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
         monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)
         monkeypatch.setattr(bridge.lgd, name, module, raising=False)
