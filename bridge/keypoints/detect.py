@@ -29,6 +29,7 @@ _GROW_AFTER = 10
 # where they do not hang together: where a frame shows nobody, or the points jump by so large a part of the person.
 _BEGIN = 12
 _JUMP = 0.1
+_PARTED = 0.03  # of the person: two looks at one frame that say different things
 # One detector that follows one person may jump to another: such a jump starts a new track.
 _ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0)
 
@@ -178,7 +179,7 @@ def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
         around = _around((box[0], box[1], box[0] + box[2], box[1] + box[3]), _WINDOW, footage.width, footage.height)
         seen, conf = finder.find(image, [(around[0], around[1], around[2] - around[0], around[3] - around[1])] if index == _BEGIN else [])
         again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
-    parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _JUMP), -1)
+    parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _PARTED), -1)
     sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
     if sure(again) > sure(found):
         found.update({k: again[k] for k in range(parted + 1)})
