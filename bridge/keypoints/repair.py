@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 
-from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS, get_layout
+from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS, get_layout, to_internal
 from bridge.keypoints.tracks import Keypoints
 
 TRUNK, ARMS, LEGS = 1, 2, 4
@@ -62,6 +62,11 @@ def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndar
     source = np.where((states[:, None] & _GROUP) > 0, POINT_MIRROR, source)
     rows = np.arange(count)[:, None]
     return np.asarray(keypoints)[rows, source], np.asarray(confidence)[rows, source], states
+
+
+def label_states(keypoints: Keypoints) -> np.ndarray:
+    """The label states (F,) that `repair_swaps` finds for one person's keypoints."""
+    return repair_swaps(*to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout))[2]
 
 
 def relabelled(keypoints: Keypoints, states: np.ndarray) -> Keypoints:

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from .. import camera
+from ..keypoints.repair import label_states, relabelled
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from .assemble import reprojection_px
@@ -46,7 +47,10 @@ def fit_steadied(
     if path.ndim == 3:
         path[:, :3, 3] = places
     depth = np.full(keypoints.confidence.shape[1:], FAR)
-    motion, trace = fit(as_seen_from(path, keypoints, cam_K, world, depth), path)
+    steadied = as_seen_from(path, keypoints, cam_K, world, depth)
+    motion, trace = fit(steadied, path)
+    if smooth:  # the labels that were fitted
+        keypoints = relabelled(keypoints, label_states(steadied))
     motion = as_filmed(motion, path, keypoints, cam_K, world)
     if smooth and path.ndim == 3:
         pelvis = np.maximum(motion.joints[:, :1, 2], 0.3)

@@ -115,3 +115,13 @@ def test_a_moving_camera_of_unknown_lens(standing):
     motion, _ = fit(dataclasses.replace(filmed(points, path), cam_K=None), FitOptions(T_world_cam=path))
     assert motion.focal_source == "estimated" and np.array_equal(motion.T_world_cam, path)
     assert np.linalg.norm(np.diff(in_world(motion), axis=0), axis=-1).mean() < 0.02  # its lens is guessed
+
+
+def test_exchanged_labels_before_a_moving_camera_are_told_as_they_were_fitted(standing):
+    points, _ = standing
+    path = shaken(orbit(30), 0.3, 0.005)
+    right = filmed(points, path)
+    swapped = dataclasses.replace(right, keypoints=right.keypoints.copy())
+    swapped.keypoints[:, 20:28] = right.keypoints[:, 20:28][:, :, LAYOUTS["coco17"].mirror]
+    motion, _ = fit(swapped, FitOptions(T_world_cam=path))
+    assert np.array_equal(motion.keypoints, right.keypoints[0]) and motion.reprojection_px.max() < 20
