@@ -254,12 +254,15 @@ def chosen_people(context) -> tuple[int, ...]:
     return chosen
 
 
+def keypoints_alone(settings) -> bool:
+    """Whether keypoints of another detector are named and no footage: then frame k lies on frame 1 + k."""
+    return bool(settings.keypoints) and settings.place == "FILE" and not settings.path
+
+
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
-    # Keypoints of another detector may come without any footage: then frame k lies on frame 1 + k.
-    alone = from_keypoints and settings.place == "FILE" and not settings.path
-    found = None if alone else find_footage(context)
+    found = None if from_keypoints and keypoints_alone(settings) else find_footage(context)
     people = chosen_people(context) if from_keypoints else (0,)
     source = None if from_keypoints else source_of(context, found)
     boxes = source["boxes"] if source else ()

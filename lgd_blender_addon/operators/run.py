@@ -7,7 +7,7 @@ from bpy.props import BoolProperty
 from .. import preferences, session
 from .._bridge import LgdError
 from . import pump
-from .request import plan_detect, plan_fit
+from .request import keypoints_alone, plan_detect, plan_fit
 
 
 def grey(cls, context, worker: bool = True) -> bool:
@@ -127,8 +127,8 @@ class LGD_OT_fit_keypoints(_Starts, bpy.types.Operator):
         if not settings.keypoints:
             cls.poll_message_set("Detect first, or choose a file of keypoints")
             return False
-        if settings.place == "FILE" and not settings.path:
-            return not grey(cls, context)  # keypoints alone will do
+        if keypoints_alone(settings):
+            return not grey(cls, context)
         return super().poll(context)
 
     def execute(self, context):
@@ -149,9 +149,8 @@ class LGD_OT_new_shape(_Starts, bpy.types.Operator):
         if present_rig(context) is None:
             cls.poll_message_set("Select a rig that was solved")
             return False
-        settings = context.scene.lgd
-        if settings.keypoints and settings.place == "FILE" and not settings.path:
-            return not grey(cls, context)  # keypoints alone will do
+        if keypoints_alone(context.scene.lgd):
+            return not grey(cls, context)
         return super().poll(context)
 
     def execute(self, context):
