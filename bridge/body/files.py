@@ -31,9 +31,9 @@ def load_body(path: Path | None = None) -> dict:
     kintree_table (2, 24), f (F, 3); uv_faces (F, 3, 2) in [0, 1] or None, gender, id, landmark_names (L) and
     landmark_vertices (L), both empty for official bodies. Raises LgdError "model_file".
     """
-    if path is None and not DEFAULT_BODY.is_file():
-        raise LgdError("setup_incomplete", "The default body is missing.", "Install the add-on again.")
     if path is None:
+        if not DEFAULT_BODY.is_file():
+            raise LgdError("setup_incomplete", "The default body is missing.", "Install the add-on again.")
         try:
             return load_body(DEFAULT_BODY)
         except LgdError as fault:

@@ -16,7 +16,7 @@ from bpy.app.translations import pgettext_iface as iface
 from .. import overlay, preferences, session
 from .._bridge import LgdError, counting
 from ..scene.timing import decoded
-from . import bodies
+from . import bodies, busy
 from .request import Plan
 
 INTERVAL = 0.05
@@ -144,23 +144,7 @@ def tick() -> float | None:
 
 def _waits(run: Run) -> bool:
     """Whether a run's result is there, but cannot be taken in yet."""
-    return run.over and run.error is None and (_rendering() or _dragging())
-
-
-def _rendering() -> bool:
-    """Whether Blender reads its data in a thread of its own, which a result built meanwhile would crash."""
-    return any(bpy.app.is_job_running(kind) for kind in ("RENDER", "OBJECT_BAKE"))
-
-
-# Blender's own tools that hold on to what they change until the mouse is let go. Not all that are modal: some add-ons' never end.
-DRAGS = ("TRANSFORM", "SCULPT", "PAINT", "MESH", "ARMATURE", "POSE", "CURVE", "CURVES", "UV", "GREASE_PENCIL", "GPENCIL",
-         "ACTION", "GRAPH", "NLA", "ANIM", "SEQUENCER", "MASK", "CLIP", "PARTICLE")  # fmt: skip
-
-
-def _dragging() -> bool:
-    """Whether the user is in the midst of a drag: a change of mode would take away what it moves."""
-    windows = bpy.context.window_manager.windows
-    return any(held.bl_idname.partition("_OT_")[0] in DRAGS for window in windows for held in window.modal_operators)
+    return run.over and run.error is None and (busy.rendering() or busy.dragging())
 
 
 ticks: list[float] = []

@@ -18,13 +18,13 @@ def rigs():
     return [o for o in bpy.data.objects if o.type == "ARMATURE"]
 
 
-@pytest.mark.parametrize("busy", ["_rendering", "_dragging"])
-def test_a_render_or_a_drag_is_waited_for(script, monkeypatch, busy):
-    from lgd_blender_addon.operators import pump
+@pytest.mark.parametrize("what", ["rendering", "dragging"])
+def test_a_render_or_a_drag_is_waited_for(script, monkeypatch, what):
+    from lgd_blender_addon.operators import busy, pump
     from lgd_blender_addon.operators.request import plan_fit
 
     held = True
-    monkeypatch.setattr(pump, busy, lambda: held)
+    monkeypatch.setattr(busy, what, lambda: held)
     run = pump.start(plan_fit(bpy.context, from_keypoints=False))
     for _ in range(20):
         pump.tick()
