@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Repairs over time of one person's internal points: left-right swaps and isolated jumps (numpy only).
+"""Repairs over time of one person's internal points: left-right swaps, isolated jumps and excursions (numpy only).
 
 A detector swaps the labels of the whole body or of a pair of limbs for some frames. Three groups of points (trunk
 with head, arms, legs) can each be mirrored: eight label states a frame. A Viterbi search over pairs of states finds
@@ -42,6 +42,9 @@ _LIMB = 0.6  # weight of limbs that get longer when relabelled
 _FACING = (
     0.04  # weight of the feet's direction against the trunk's: below the prior, so that it alone flips nothing
 )
+_BURST, _SHARP = 4.0, 4.0  # an excursion's first and last steps: bodies a second, and against the two steps outside
+_EXCURSION = 0.45  # s that it may last
+_AWAY, _BACK = 0.08, 0.3  # bodies that its points are off the straight way, and the part of that which may be left at its end
 
 
 def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -82,12 +85,15 @@ def relabelled(keypoints: Keypoints, states: np.ndarray) -> Keypoints:
     return replace(keypoints, keypoints=keypoints.keypoints[:, rows, source], confidence=keypoints.confidence[:, rows, source])
 
 
-def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float = 4.0) -> np.ndarray:
+def reject_outliers(
+    keypoints: np.ndarray, confidence: np.ndarray, times: np.ndarray | None = None, limit: float = 4.0
+) -> np.ndarray:
     """Confidence (F, K) lowered where a point (F, K, 2) jumps away from its own steady motion and back.
 
     A point is compared with the midpoints of its neighbours one to three frames away on both sides, which any uniform
     motion meets; what lies beyond `limit` times the usual distance of that point nearby loses confidence with the
-    square of the excess. Nothing is deleted: the coordinates stay.
+    square of the excess. Where the frames' times (F,) s are told, excursions of up to half a second lose it too: limbs that a
+    detector puts elsewhere for some frames. Nothing is deleted: the coordinates stay.
     """
     points = np.asarray(keypoints, dtype=np.float64)
     conf = np.asarray(confidence, dtype=np.float64)
@@ -109,7 +115,36 @@ def reject_outliers(keypoints: np.ndarray, confidence: np.ndarray, limit: float 
     far = np.isfinite(away) & (away > bound)
     bound[far] += limit * _nanmedian(windows[far])
     factor = np.where(far & (away > bound), (bound / np.maximum(away, 1e-9)) ** 2, 1.0)
+    if times is not None:
+        factor = np.where(_excursions(points, conf > 0.05, times, scale), np.minimum(factor, 0.1), factor)
     return (conf * factor).astype(np.asarray(confidence).dtype)
+
+
+def _excursions(points: np.ndarray, seen: np.ndarray, times: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(F, K) where a point leaves its way in one step, stays off it and comes back in one. People speed up and slow down over
+    several frames: the fastest kick's steps are not four times as long as those beside them."""
+    off = np.zeros(seen.shape, dtype=bool)
+    length = np.linalg.norm(np.diff(points, axis=0), axis=-1) / scale[1:, None]
+    speed = np.zeros(seen.shape)
+    speed[1:] = np.where(seen[1:] & seen[:-1], length / np.maximum(np.diff(times), 1e-3)[:, None], 0)
+    around = np.pad(speed, ((2, 2), (0, 0)))
+    before, after = np.maximum(around[:-4], around[1:-3]), np.maximum(around[3:-1], around[4:])
+    leaves = speed > np.maximum(_SHARP * before, _BURST)
+    returns = speed > np.maximum(_SHARP * after, _BURST)
+    leaves[:3], returns[-2:] = False, False  # nothing is known of what lies outside the clip
+    for first, k in zip(*np.nonzero(leaves), strict=True):
+        ends = np.flatnonzero(returns[first + 1 :, k]) + first + 1
+        for end in reversed(ends[times[ends] - times[first] <= _EXCURSION]):
+            start, way = points[first - 1, k], points[end, k] - points[first - 1, k]
+            along = (times[first:end] - times[first - 1]) / (times[end] - times[first - 1])
+            away = np.linalg.norm(points[first:end, k] - start - along[:, None] * way, axis=-1) / scale[first:end]
+            here = seen[first:end, k]
+            far = here & (away > _AWAY)
+            usual = max(before[first, k], after[end, k]) * (times[end] - times[first - 1])
+            if far.sum() > len(far) / 2 and np.linalg.norm(way) < (_BACK * np.median(away[here]) + usual) * scale[end]:
+                off[first:end, k] |= far
+                break
+    return off
 
 
 def body_scale(points: np.ndarray, conf: np.ndarray) -> np.ndarray:

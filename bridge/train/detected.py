@@ -180,7 +180,7 @@ def _repaired(recording: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     parts = []
     for rays, confidence in zip(recording["rays"], recording["confidence"], strict=True):
         points, confidence, _ = repair_swaps(rays * PIXELS, confidence)
-        parts.append((points / PIXELS, reject_outliers(points, confidence)))
+        parts.append((points / PIXELS, reject_outliers(points, confidence, np.arange(len(points)) / 30)))
     rays, confidence = (np.stack(values).astype(np.float32) for values in zip(*parts, strict=True))
     return {**{name: recording[name] for name in Detections.FIELDS}, "rays": rays, "confidence": confidence}
 

@@ -130,6 +130,57 @@ def test_outliers_lose_confidence_and_motion_does_not():
     assert np.array_equal(reject_outliers(points, conf) > 0, conf > 0)
 
 
+@pytest.mark.parametrize("fps", (24.0, 30.0, 60.0))
+@pytest.mark.parametrize("seconds", (0.1, 0.17, 0.27))
+def test_limbs_put_elsewhere_for_a_while_lose_confidence(fps, seconds):
+    points, conf = walker(yaw=1.2, frames=120, fps=fps)
+    times, length = np.arange(120) / fps, round(seconds * fps)
+    leg = [POINT_INDEX[f"left_{part}"] for part in ("knee", "ankle", "heel", "big_toe")]
+    moved = points.copy()
+    moved[50 : 50 + length, leg] += [150.0, -60.0]
+    sure = reject_outliers(moved, conf, times)
+    assert (sure[50 : 50 + length, leg] <= 0.11 * conf[50 : 50 + length, leg]).all()
+    others = np.ones(conf.shape, bool)
+    others[40:80] = False
+    assert np.array_equal(sure[others], reject_outliers(moved, conf)[others])
+    assert np.array_equal(reject_outliers(points, conf, times), reject_outliers(points, conf))
+
+
+def test_a_kick_is_no_excursion_nor_is_what_stays():
+    """A foot that is out and back within 0.4 s, the fastest there are; and one that goes and does not come back."""
+    points, conf = walker(yaw=1.2, frames=90)
+    times, foot = np.arange(90) / 30, POINT_INDEX["left_ankle"]
+    kick = points.copy()
+    kick[40:53, foot] += np.array([260.0, -200.0]) * np.sin(np.pi * np.arange(13) / 12)[:, None] ** 2
+    assert np.array_equal(reject_outliers(kick, conf, times), reject_outliers(kick, conf))
+    gone = points.copy()
+    gone[40:, foot] += [150.0, -60.0]
+    assert np.array_equal(reject_outliers(gone, conf, times), reject_outliers(gone, conf))
+    slow = points.copy()  # at 5 frames a second a hand is elsewhere in every frame
+    slow[40:42, foot] += [150.0, -60.0]
+    assert np.array_equal(reject_outliers(slow, conf, np.arange(90) / 5), reject_outliers(slow, conf))
+
+
+def test_no_captured_motion_is_an_excursion(lgd_data):
+    """Breakdance and all, seen from the front by a camera without noise; points are joints."""
+    import torch
+
+    from bridge.body.files import load_body
+    from bridge.body.smpl import BodyModel
+    from bridge.rotations import quaternion_to_matrix
+    from bridge.train.data import VAL_HARD, VAL_PLAIN, load_mocap
+
+    body = BodyModel(load_body())
+    clips = load_mocap(body).of_subjects(VAL_PLAIN + VAL_HARD)
+    for first, length in zip(clips.start.tolist(), clips.length.tolist(), strict=True):
+        rows = slice(first, first + length)
+        turned = quaternion_to_matrix(clips.quats[rows])
+        joints = body.shaped(torch.zeros(10), "smpl").posed(turned, clips.trans[rows]).joints.numpy()
+        points = joints[..., :2] * [500.0, -500.0]
+        ones = np.ones(points.shape[:2])
+        assert np.array_equal(reject_outliers(points, ones, np.arange(length) / 30), reject_outliers(points, ones))
+
+
 @pytest.mark.parametrize("frames", range(1, 9))
 def test_clips_of_a_few_frames_are_repaired_too(frames):
     points, conf = walker(yaw=1.2, frames=20)

@@ -83,7 +83,7 @@ def start_turned(cases: list[Case], soles: Soles, networks: Networks, usual) -> 
 def _from_start(case: Case, soles: Soles, networks: Networks, start, hypotheses: bool) -> Tensor:
     """Joints (T, 24, 3) about the pelvis from a changed start, after the same repair as `fit`'s."""
     points, confidence, _ = repair_swaps(case.rays.numpy() * FOCAL, case.confidence.numpy())
-    confidence = reject_outliers(points, confidence)
+    confidence = reject_outliers(points, confidence, np.arange(len(points)) / 30)
     solver = VideoSolver(networks.plain["video", FAMILY[case.layout]], soles.body, case.layout)
     solved = solver.solve(
         torch.as_tensor(points / FOCAL).float(), torch.as_tensor(confidence).float(), focal_known=True, static=True,
