@@ -77,7 +77,10 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
             net = VideoNet(VideoConfig(**config))
         else:
             net = PaperNet(config["width"])
-        net.load_state_dict(weights_of(saved, family))
+        weights = weights_of(saved, family)
+        if mode == "video" and "doubts.weight" not in weights:  # trained before these were: the steps' own doubt
+            weights.update({f"doubts.{name}": value for name, value in net.doubts.state_dict().items()})
+        net.load_state_dict(weights)
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 (whatever the readers of zips and of what is in them raise)

@@ -128,7 +128,10 @@ class VideoSolver:
         if len(left) > 1:
             path = self._choose(state, obs, betas, left)
         found = pick(state, path)
-        found.contact = self.net.touching(found, self.clip_body(1, found.betas), seen, flag(static, 1))
+        features = x[path, torch.arange(frames, device=rays.device)][None]
+        found.contact, doubt = self.net.read(features, found, self.clip_body(1, betas), seen, flag(static, 1))
+        if steps:
+            found.doubt = doubt
         return _to_camera(found, seen, left[path])
 
     def _choose(self, state: State, obs: Observation, betas: Tensor | None, hypotheses: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..body.smpl import BodyModel, Posed, Shaped
 from ..rotations import exp_so3, from_6d, to_6d
 from . import mirror as M
 from .energy import Feedback, feedback
-from .observation import Observation, look_at, place_pelvis, smooth_weighted
+from .observation import Observation, look_at, place_pelvis, project, running_mean, smooth_weighted
 from .touch import Touch
 
 SCALE = 6.0  # of the points against the other inputs
@@ -141,7 +141,8 @@ class State:
 
 
 class VideoNet(nn.Module):
-    """`forward(obs, ...)` returns the estimates of steps 0..N; `encode`, `first` and `advance` are its parts.
+    """`forward(obs, ...)` returns the estimates of steps 0..N; `encode`, `first` and `advance` are its parts. `read` reads contacts
+    and doubt off the last.
 
     Its weights are symmetric (`mirror`): mirrored keypoints get the mirrored estimate.
     """
@@ -174,6 +175,7 @@ class VideoNet(nn.Module):
         self.trust = nn.Linear(w + 31, 72 + 3)
         self.calm = nn.Linear(w + 31, (24 + 1) * (1 + len(CALM)))
         self.touch = Touch()
+        self.doubts = nn.Linear(w + 24 + 5 * 30 + 31, 24)
         self.register_buffer("limits", torch.stack((torch.full((23, 3), -3.0), torch.full((23, 3), 3.0))))
         self.register_buffer("mean_pose", to_6d(torch.eye(3)).repeat(24))
         for layer in (
@@ -182,6 +184,8 @@ class VideoNet(nn.Module):
         ):  # fmt: skip
             nn.init.normal_(layer.weight, std=1e-3)
             nn.init.zeros_(layer.bias)
+        for parameter in self.doubts.parameters():  # the state's own until learned
+            nn.init.zeros_(parameter)
         with torch.no_grad():
             self.signs.bias[9:] = -2.5
             self.step_clip.bias[11:] = -1.0 / GATE
@@ -207,6 +211,7 @@ class VideoNet(nn.Module):
             (self.step, own, M.TURNS + M.PLACE + rates), (self.step_clip, own, M.same(33)),
             (self.steadiness, read, rates * (1 + len(STEADY))), (self.distrust, read, rates), (self.trust, read, rates),
             (self.damping, read, M.JOINTS + M.same(1)), (self.calm, read, (M.JOINTS + M.same(1)) * (1 + len(CALM))),
+            (self.doubts, own + M.JOINTS + M.POINTS * 6 + M.same(1), M.JOINTS),
         )  # fmt: skip
         out = [pair for layer, inputs, outputs in layers for pair in _linear(layer, inputs, outputs)]
         for block in (*self.encoder, *self.update):
@@ -251,8 +256,8 @@ class VideoNet(nn.Module):
         self, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor, family: Tensor,
         steps: int | None = None, start: "State | None" = None, features: Tensor | None = None,
         perturb=None,
-    ) -> list[State]:  # fmt: skip
-        """Estimates of steps 0..steps.
+    ) -> tuple[list[State], Tensor]:  # fmt: skip
+        """Estimates of steps 0..steps, and the last one's features.
 
         body: the clip's body and landmarks; start: begin from this estimate instead of the network's own; features:
         `encode`'s result where it is at hand; perturb: callable on the first estimate (training from bad starts).
@@ -267,7 +272,7 @@ class VideoNet(nn.Module):
         for k in range(self.config.steps if steps is None else steps):
             x, state = self.advance(x, state, k, obs, body, known, static)
             states.append(state)
-        return states
+        return states, x
 
     def advance(
         self, x: Tensor, state: State, k: int, obs: Observation, body: "ClipBody", known: Tensor, static: Tensor
@@ -310,9 +315,20 @@ class VideoNet(nn.Module):
             rotations, tau = self._calmed(rotations, tau, told, obs)
         return y, State(rotations, tau, betas, focal.clamp(-1.5, 1.5), *self._signs(z))
 
-    def touching(self, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> Tensor:
-        """Logits (B, T, 6), in the order of `State.contact`, of a finished estimate; the state's own are its steps' guess."""
-        return self.touch(body.posed(state, obs), state.camera_turn(obs), state.up, state.doubt, obs, static)
+    def read(self, x: Tensor, state: State, body: "ClipBody", obs: Observation, static: Tensor) -> tuple[Tensor, Tensor]:
+        """`State.contact` (B, T, 6) and `State.doubt` (B, T, 24) as read off a finished estimate and the last step's features
+        (B, T, W). The state's own doubt, by which starts are chosen, is the median error of joints that mostly are seen; this is
+        the mean, and of limbs too that never are."""
+        posed = body.posed(state, obs)
+        seen = (obs.confidence > 0).to(x)
+        usual = running_mean(torch.stack((obs.confidence, seen), -1), torch.ones_like(seen), 0.0)
+        missed = (project(posed.points, state.size(obs.size)) - obs.points).norm(dim=-1) * seen
+        parts = (
+            self.update_norm(x).detach(), state.doubt + 2.5, obs.confidence - 0.5, seen - 0.8, usual[..., 0] - 0.5, usual[..., 1] - 0.8,
+            (missed * RESIDUAL_SCALE).log1p(), obs.roughness,
+        )  # fmt: skip
+        contact = self.touch(posed, state.camera_turn(obs), state.up, state.doubt, obs, static)
+        return contact, (state.doubt + self.doubts(torch.cat(parts, -1))).clamp(-6.0, 1.0)
 
     def _steadied(self, back: Feedback, told: Tensor, obs: Observation) -> Tensor:
         """Every parameter's own mixture of its aim (B, T, 75) in the frame and over the frames around, without a share of what

@@ -13,9 +13,10 @@ class Phase:
     beside them in every iteration, `singles` single frames; `firsts` more for the first estimate alone, which sees many
     poses for little; `steps` learned steps; from bad starts in `perturbed` of the clips; `breadth`, at its beginning and
     end: how much of the synthetic detector's and the cameras' oddities is drawn (`synthesize.Recipe.part`); touch: train
-    nothing but what reads contacts off the finished estimate; updates: train the steps alone, the first estimate and what it
-    is read from stay as they are. footage: the paper's networks see 2D as video mode's does (published: exact points through
-    one fixed camera). detected: beside all this so many clips as a real detector saw them (`--detected`)."""
+    nothing but what reads contacts off the finished estimate; doubt: nothing but what reads off it how wrong each joint is,
+    limbs lost and invented throughout clips too; updates: train the steps alone, the first estimate and what it is read from
+    stay as they are. footage: the paper's networks see 2D as video mode's does (published: exact points through one fixed
+    camera). detected: beside all this so many clips as a real detector saw them (`--detected`)."""
 
     iterations: int
     batch: int
@@ -30,6 +31,7 @@ class Phase:
     check_every: int = 1000
     breadth: tuple[float, float] = (1.0, 1.0)
     touch: bool = False
+    doubt: bool = False
     updates: bool = False
     footage: bool = False
     detected: int = 0
@@ -88,6 +90,7 @@ PLANS = {
             Phase(2600, 6, 96, 7, 4e-4, 5e-5, 0.5, 128, halved=True, check_every=500, updates=True),
             Phase(2500, 8, 96, 7, 2.5e-4, 5e-6, 0.5, 128, 512, halved=True, check_every=500),
             Phase(400, 16, 48, 7, 3e-3, 1e-4, check_every=400, touch=True),
+            Phase(600, 16, 64, 7, 2e-3, 1e-5, singles=64, check_every=600, doubt=True),
         ),
     ),
     # The first estimate by itself, then the steps from it (published: both at once, which costs four times as much an
@@ -115,6 +118,7 @@ PLANS = {
         (
             Phase(2000, 32, 96, 7, 4e-4, 2e-6, 0.5, 512, 2048, halved=True, check_every=250),
             Phase(400, 32, 48, 7, 3e-3, 1e-4, check_every=400, touch=True),
+            Phase(600, 32, 64, 7, 2e-3, 1e-5, singles=128, check_every=600, doubt=True),
         ),
         video=VideoConfig(encoder=(1, 2, 4, 8, 16, 1, 4, 16), update=(1, 4, 16)),
     ),
@@ -128,7 +132,7 @@ PLANS = {
         "tiny", "video",
         (
             Phase(3, 4, 1, 0, 1e-3, 1e-3, check_every=3, breadth=(0.1, 1.0)), Phase(3, 2, 12, 2, 1e-3, 1e-3, 0.5, 4, 4, True, 3),
-            Phase(2, 2, 12, 2, 1e-3, 1e-3, check_every=2, touch=True),
+            Phase(2, 2, 12, 2, 1e-3, 1e-3, check_every=2, touch=True), Phase(2, 2, 12, 2, 1e-3, 1e-3, singles=2, check_every=2, doubt=True),
         ),
     ),
 }  # fmt: skip

@@ -118,6 +118,15 @@ def _terms(
     return terms
 
 
+def doubt_loss(doubt: Tensor, state: State, body: ClipBody, obs: Observation, target: Target) -> Tensor:
+    """Negative log-likelihood of the joints' errors about the hips, each as the length of an exponential distribution whose mean is
+    its doubt (B, T, 24; log m)."""
+    joints = body.posed(state, obs).joints
+    about = lambda j: j - j[:, :, 1:3].mean(2, keepdim=True)  # noqa: E731
+    error = (about(joints) - about(target.joints)).norm(dim=-1)
+    return (error * (-doubt).exp() + doubt).mean()
+
+
 def touch_loss(logits: Tensor, target: Target, batch: Batch) -> Tensor:
     """Cross-entropy of the points at rest, on clips whose contacts are as captured."""
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, target.contact, reduction="none")

@@ -97,6 +97,8 @@ class Recipe:
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
     clean_share: float = 0.1
+    limbs_gone: float = 0.0  # of the limbs: never seen in the clip
+    limbs_invented: float = 0.0  # and put elsewhere, for a while or throughout, as detectors do with what they cannot see
 
     def part(self, breadth: float) -> "Recipe":
         """The recipe with `breadth` (0 to 1) of its oddities: what does not befall every clip befalls fewer."""
@@ -325,7 +327,35 @@ def _detect(
     confidence = confidence.clamp(0.06, 1)
     plain = _chance(count, 0.25, gen)[:, None, None]  # some detectors' confidence says nothing
     confidence = torch.where(plain, torch.full_like(confidence, 0.9), confidence)
+    if recipe.limbs_gone or recipe.limbs_invented:
+        rays, confidence, gone = _limbs(rays, confidence, gone, unit, recipe, gen)
     return rays, torch.where(gone, torch.zeros_like(confidence), confidence), ~gone
+
+
+def _limbs(
+    rays: Tensor, confidence: Tensor, gone: Tensor, unit: Tensor, recipe: Recipe, gen: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Whole limbs, or what lies beyond their middle joint, gone from whole clips; or as they are in another clip, with any confidence.
+
+    rays: (B, T, 30, 2); confidence, gone: (B, T, 30); unit: (B, T, 1, 1) what brings rays to the size of a person.
+    """
+    count, frames = gone.shape[:2]
+    rays, confidence, gone = rays.clone(), confidence.clone(), gone.clone()
+    hips = POINT_INDEX["left_hip"], POINT_INDEX["right_hip"]
+    limbs = [pair for arm in ARMS for pair in ((arm[1:], arm[0]), (arm[2:], arm[1]))]
+    limbs += [pair for leg, hip in zip(LEGS, hips) for pair in ((leg, hip), (leg[1:], leg[0]))]
+    both = _chance(count, recipe.limbs_gone / 3, gen)
+    for rows, root in limbs:
+        hidden = _chance(count, recipe.limbs_gone / 4, gen) | (both & (root in hips))
+        gone[:, :, rows] |= hidden[:, None, None]
+        hit = _chance(count, recipe.limbs_invented / 4, gen)[:, None] & _span(count, frames, frames // 20 + 1, 1.3 * frames, gen)
+        other = torch.randperm(count, generator=gen)
+        away = (rays[:, :, rows] - rays[:, :, root, None])[other] * (unit / unit[other])
+        made = rays[:, :, root, None] + away + 0.02 * unit * torch.randn(away.shape, generator=gen)
+        rays[:, :, rows] = torch.where(hit[..., None, None], made, rays[:, :, rows])
+        sure = _uniform((count, 1, 1), 0.06, 0.9, gen) + 0.08 * torch.randn(away.shape[:3], generator=gen)
+        confidence[:, :, rows] = torch.where(hit[..., None], sure.clamp(0.06, 1), confidence[:, :, rows])
+    return rays, confidence, gone
 
 
 def lose(rays: Tensor, clean: Tensor, focal: Tensor, framed: Tensor, recipe: Recipe, gen: torch.Generator) -> Tensor:

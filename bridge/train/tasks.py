@@ -12,14 +12,14 @@ from ..body import joints as J
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..lgd.mirror import Axes, PairLinear
-from ..lgd.observation import observe
+from ..lgd.observation import Observation, observe
 from ..lgd.paper import PaperNet, select_points
 from ..lgd.video import FAMILIES, Block, ClipBody, State, TimeConv, VideoNet
 from ..rotations import exp_so3, quaternion_to_matrix
 from .config import Phase, Plan
 from .data import VAL_HARD, VAL_PLAIN, Mocap, Sampler, Windows, generator, smooth_noise
 from .detected import CLEAR, Detections, read
-from .losses import target_of, touch_loss, video_loss
+from .losses import doubt_loss, target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
 from .paper_data import PaperBatch, footage_batch, paper_batch, paper_loss
 from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
@@ -144,13 +144,15 @@ class VideoTask:
         """Nominal bodies for layout indices (B): the person's own landmark error is not known to the solver."""
         return ClipBody(self.body, self.sets.offsets[layout], self.sets.directions[layout], self.sets.parents)
 
-    def run(self, net: VideoNet, batch: Batch, steps: int, perturb=None) -> tuple[list[State], ClipBody, object]:
-        """Estimates for a batch."""
+    def run(
+        self, net: VideoNet, batch: Batch, steps: int, perturb=None
+    ) -> tuple[list[State], Tensor, ClipBody, Observation]:  # fmt: skip
+        """Estimates for a batch, the last one's features, and what they were made from."""
         obs = observe(batch.rays, batch.confidence)
         body = self.clip_body(batch.layout)
         family = torch.nn.functional.one_hot(self.families[batch.layout], len(FAMILIES)).float()
-        states = net(obs, body, batch.focal_known, batch.static, family, steps=steps, perturb=perturb)
-        return states, body, obs
+        states, features = net(obs, body, batch.focal_known, batch.static, family, steps=steps, perturb=perturb)
+        return states, features, body, obs
 
     @torch.no_grad()
     def draw(self, net: VideoNet, sampler: Sampler, phase: Phase, gen: torch.Generator, along: float = 1.0) -> Draw:
@@ -158,6 +160,8 @@ class VideoTask:
         part = 2 if phase.halved and float(torch.rand(1, generator=gen)) < 0.5 else 1
         first, last = phase.breadth
         recipe = replace(TRAIN.part(first + (last - first) * along), layouts=self.layouts)
+        if phase.doubt:
+            recipe = replace(recipe, limbs_gone=0.25, limbs_invented=0.2)
 
         def batch(count: int, frames: int, perturbed: float) -> tuple[Batch, Disturbance | None]:
             seen = synthesize(sampler.draw(count, frames, gen), self.sets, recipe, gen)
@@ -177,8 +181,9 @@ class VideoTask:
     def loss(self, net: VideoNet, phase: Phase, drawn: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss of one iteration, and its parts on clips."""
         (clips, disturb), *others = drawn.batches
-        if phase.touch:
-            return self._touch_loss(net, phase, clips)
+        if phase.touch or phase.doubt:
+            losses = [self._reading_loss(net, phase, batch) for batch in (clips, *(batch for batch, _ in others))]
+            return sum(losses) / len(losses), {"touch" if phase.touch else "doubt": losses[0].detach()}
         loss, parts = self._loss(net, clips, phase.steps, disturb, drawn.motion)
         if phase.singles:
             singles, disturb = others.pop(0)
@@ -194,17 +199,17 @@ class VideoTask:
     def _loss(
         self, net: VideoNet, batch: Batch, steps: int, disturb: Disturbance | None, motion: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        states, body, obs = self.run(net, batch, steps, disturb)
+        states, _, body, obs = self.run(net, batch, steps, disturb)
         with torch.no_grad():
             target = target_of(batch, obs)
         return video_loss(states, body, obs, target, batch, motion)
 
-    def _touch_loss(self, net: VideoNet, phase: Phase, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def _reading_loss(self, net: VideoNet, phase: Phase, batch: Batch) -> Tensor:
         with torch.no_grad():
-            states, body, obs = self.run(net, batch, phase.steps)
+            states, features, body, obs = self.run(net, batch, phase.steps)
             target = target_of(batch, obs)
-        loss = touch_loss(net.touching(states[-1], body, obs, batch.static), target, batch)
-        return loss, {"touch": loss.detach()}
+        contact, doubt = net.read(features, states[-1], body, obs, batch.static)
+        return touch_loss(contact, target, batch) if phase.touch else doubt_loss(doubt, states[-1], body, obs, target)
 
     @torch.no_grad()
     def validate(self, net: VideoNet, phase: Phase) -> dict[str, float]:
@@ -213,7 +218,7 @@ class VideoTask:
         out: dict[str, float] = {}
         for name in (*self.val, *(["detected"] if self.kept and frames > 1 else [])):
             batch = self._validating(name, frames)
-            states, body, obs = self.run(net, batch, phase.steps)
+            states, features, body, obs = self.run(net, batch, phase.steps)
             limbs = list(J.LIMBS)
             for k in sorted({0, len(states) - 1}):
                 state = states[k]

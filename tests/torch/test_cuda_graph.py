@@ -62,8 +62,9 @@ def test_both_networks_run_wholly_on_another_device():
     flag, family = torch.ones(count, device=device), torch.ones(count, 3, device=device)
     with torch.no_grad():
         video = VideoNet().to(device)
-        state = video(seen, clips, flag, flag, family, steps=2)[-1]
-        assert state.rotations.device == device and video.touching(state, clips, seen, flag).shape == (count, frames, 6)
+        states, features = video(seen, clips, flag, flag, family, steps=2)
+        contact, doubt = video.read(features, states[-1], clips, seen, flag)
+        assert contact.device == device and contact.shape == (count, frames, 6) and doubt.shape == (count, frames, 24)
         paper = PaperNet(64).fuse().to(device)
         last = paper(torch.empty(3, 18, 2, device=device), torch.empty(3, 18, device=device), body)[-1]
         assert last.joints.device == device and last.joints.shape == (3, 24, 3)

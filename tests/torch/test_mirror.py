@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the video network says of a person and of the mirror image is the same but for left and right."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -37,7 +39,10 @@ def both_sides(net: VideoNet, layout: str):
     solver = VideoSolver(net, BodyModel(load_body()), layout)
     known, static = torch.zeros(1), torch.ones(1)
     for points, seen in ((rays, confidence), (rays[:, :, POINTS] * SIDE[:2], confidence[:, :, POINTS])):
-        yield net(observe(points, seen), solver.clip_body(1, None), known, static, solver.family)
+        obs, body = observe(points, seen), solver.clip_body(1, None)
+        states, features = net(obs, body, known, static, solver.family)
+        contact, doubt = net.read(features, states[-1], body, obs, static)
+        yield [*states, replace(states[-1], contact=contact, doubt=doubt)]
 
 
 @pytest.mark.parametrize("layout", ("coco17", "body25b", "blazepose33"))

@@ -81,7 +81,7 @@ def test_processes_train_one_network_together(folder, tmp_path):
     alone.go()
     loop.go_together(arguments, 2, 1)
     saved = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
-    assert saved["phase"] == 3
+    assert saved["phase"] == len(config.PLANS["tiny"].phases)
     moved = [name for name, value in alone.net.state_dict().items() if not torch.equal(value, saved["net"][name])]
     assert moved, "other draws, other weights"
     rows = (tmp_path / "run" / "log.jsonl").read_text().splitlines()
