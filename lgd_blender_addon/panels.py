@@ -12,7 +12,8 @@ from . import preferences
 from .operators import pump
 from .operators.request import sequencer_scene
 from .operators.run import no_footage, present_rig
-from .scene import correctives
+from .scene import correctives, trust
+from .scene.body import JOINTS
 from .scene.footage import IMAGE_SUFFIXES
 from .scene.result import CONFIDENCE_PROPERTY, ERROR_PROPERTY, skin_of
 
@@ -174,6 +175,12 @@ def draw_result(layout, context) -> None:
     for name, text in ((ERROR_PROPERTY, "Error (px)"), (CONFIDENCE_PROPERTY, "Confidence")):
         if name in rig:
             column.prop(rig, f'["{name}"]', text=text)
+    sure = trust.at(rig, context.scene.frame_current_final)
+    if sure:
+        joint = min(sure, key=sure.__getitem__)
+        row = column.row()
+        row.label(text=iface("Least sure: {:s} {:.2f}").format(JOINTS[joint].replace("_", " "), sure[joint]), translate=False)
+        row.operator("lgd.select_doubtful", text="", icon="RESTRICT_SELECT_OFF")
     column = layout.column(align=True)
     row = column.row(align=True)
     row.operator("lgd.next_bad_frame", text="Previous", icon="TRIA_LEFT").back = True

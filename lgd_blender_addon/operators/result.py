@@ -5,11 +5,11 @@ import traceback
 from contextlib import contextmanager
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty
 
 from .._bridge import LgdError
 from ..properties import CORRECTIVES
-from ..scene import correctives
+from ..scene import correctives, trust
 from ..scene import result as scene_result
 from ..scene.camera import fit_background
 from ..scene.motion import load_motion
@@ -51,16 +51,18 @@ class LGD_OT_apply_result(bpy.types.Operator):
 
 def _select(context, built) -> None:
     """Select the new rigs, unless the user is editing or looks at another scene."""
-    layer = context.view_layer
-    rigs = [b.rig for b in built if b.rig.name in layer.objects]
-    if context.mode != "OBJECT" or not rigs:
-        return
-    for item in layer.objects:
+    rigs = [b.rig for b in built if b.rig.name in context.view_layer.objects]
+    if context.mode == "OBJECT" and rigs:
+        _select_alone(context, rigs)
+
+
+def _select_alone(context, rigs) -> None:
+    for item in context.view_layer.objects:
         if item.select_get():
             item.select_set(False)
     for rig in rigs:
         rig.select_set(True)
-    layer.objects.active = rigs[0]
+    context.view_layer.objects.active = rigs[0]
 
 
 @contextmanager
@@ -132,7 +134,7 @@ class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
     def execute(self, context):
         """Set the scene's frame."""
         scene = context.scene
-        found = scene_result.bad_frames(present_rig(context), scene.lgd.bad_pixels)
+        found = trust.bad_frames(present_rig(context), scene.lgd.bad_pixels)
         now = scene.frame_current + scene.frame_subframe
         ahead = [f for f in found if (f < now - 1e-3 if self.back else f > now + 1e-3)]
         if not found:
@@ -140,6 +142,41 @@ class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
             return {"CANCELLED"}
         target = (ahead[-1] if self.back else ahead[0]) if ahead else (found[-1] if self.back else found[0])
         scene.frame_set(int(target), subframe=target - int(target))
+        return {"FINISHED"}
+
+
+class LGD_OT_select_doubtful(_OnRig, bpy.types.Operator):
+    """Select the bones whose joints the solve is unsure of at this frame, in Pose Mode"""
+
+    bl_idname = "lgd.select_doubtful"
+    bl_label = "Select Doubtful"
+    bl_options = {"REGISTER", "UNDO"}
+
+    below: FloatProperty(
+        name="Confidence Below", description="Joints with less are doubtful. 0.5 is an expected error of 10 cm, 0.2 of 20 cm",
+        default=trust.DOUBTFUL, min=0.0, max=1.0,
+    )  # fmt: skip
+    extend: BoolProperty(name="Extend", description="Keep what is selected", default=False)
+
+    def execute(self, context):
+        """Select the bones that place them, of the rig alone."""
+        rig = present_rig(context)
+        if not rig.visible_get():
+            self.report({"WARNING"}, f"{rig.name} is hidden. Show it, then select again")
+            return {"CANCELLED"}
+        doubtful = [joint for joint, value in trust.at(rig, context.scene.frame_current_final).items() if value < self.below]
+        if not doubtful:
+            self.report({"INFO"}, f"No joint's confidence is below {self.below:.2f} here")
+            return {"CANCELLED"}
+        if rig.mode != "POSE":
+            if context.object is not None and context.object.mode != "OBJECT":
+                bpy.ops.object.mode_set(mode="OBJECT")
+            _select_alone(context, [rig])
+            bpy.ops.object.mode_set(mode="POSE")
+        names = {trust.leading_bone(rig, joint) for joint in doubtful}
+        for bone in rig.pose.bones:
+            here = bone if hasattr(bone, "select") else bone.bone  # a pose bone's own since 5.0
+            here.select = bone.name in names or (self.extend and here.select)
         return {"FINISHED"}
 
 
@@ -211,4 +248,4 @@ def nearest_rate(fps: float) -> tuple[int, float]:
     return whole, whole / fps
 
 
-CLASSES = (LGD_OT_apply_result, LGD_OT_next_bad_frame, LGD_OT_correctives, LGD_OT_set_scene_rate_and_range)
+CLASSES = (LGD_OT_apply_result, LGD_OT_next_bad_frame, LGD_OT_select_doubtful, LGD_OT_correctives, LGD_OT_set_scene_rate_and_range)

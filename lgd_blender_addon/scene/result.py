@@ -12,7 +12,7 @@ from .axes import camera_to_rig
 from .body import Body
 from .camera import build_camera, follow_footage, show_footage
 from .footage import Footage
-from .keyframes import Take, find_curve, keys_of, write_curve, write_pose
+from .keyframes import Take, write_curve, write_pose
 from .motion import Motion, pack
 from .transaction import AllOrNothing
 
@@ -266,32 +266,3 @@ def _remember(rig, motion, footage, options, camera, first) -> None:
         note.first, note.count = first, motion.frames
         note.camera = camera.name if camera else ""
         note.width, note.height = motion.image_size
-
-
-# -- bad frames
-
-
-def bad_frames(rig, pixels: float = 0.0, confidence: float = 0.35) -> list[float]:
-    """The worst Blender frame of every stretch in which the solve is doubtful, in order.
-
-    pixels: the reprojection error that counts as bad; 0 takes three times the take's median.
-    """
-    errors, trust = (find_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
-    score: dict[float, float] = {}
-    if errors is not None:
-        frames, values = keys_of(errors)
-        limit = pixels or max(3.0 * float(np.median(values)), 2.0)
-        score = {f: v / limit for f, v in zip(frames, values, strict=True)}
-    if trust is not None:
-        for frame, value in zip(*keys_of(trust), strict=True):
-            score[frame] = max(
-                score.get(frame, 0.0), confidence / max(value, 1e-3) if value < confidence else 0.0
-            )
-    found, run = [], []
-    for frame in [*sorted(score), None]:
-        if frame is not None and score[frame] > 1.0:
-            run.append(frame)
-        elif run:
-            found.append(float(max(run, key=score.__getitem__)))
-            run = []
-    return found

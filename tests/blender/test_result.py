@@ -13,7 +13,7 @@ from models import forward, write_motion
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.descent import steps_at
-from lgd_blender_addon.scene import axes, export, footage, keyframes, mesh, result
+from lgd_blender_addon.scene import axes, export, footage, keyframes, mesh, result, trust
 from lgd_blender_addon.scene.body import JOINTS
 from lgd_blender_addon.scene.motion import load_motion
 
@@ -106,17 +106,41 @@ def test_quality_curves_and_bad_frames(tmp_path, default_body):
     errors = np.full(40, 2.0)
     errors[10:13] = [9, 20, 12]
     errors[30] = np.nan
-    trust = np.ones((40, 24))
-    trust[25:28] = 0.1
+    sure = np.ones((40, 24))
+    sure[25:28] = 0.1
     motion = load_motion(
-        write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors, joint_confidence=trust)
+        write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors, joint_confidence=sure)
     )
     built = result.build(
         bpy.context.scene, motion, default_body, plain_footage(start=1), result.Options(show_footage=False)
     )
-    assert result.bad_frames(built.rig) == [12.0, 26.0]
+    assert trust.bad_frames(built.rig) == [12.0, 26.0]
     curve = keyframes.find_curve(built.rig, '["lgd_reprojection_px"]')
     assert len(curve.keyframe_points) == 39
+
+
+def test_a_limb_that_is_lost_is_a_bad_frame_and_can_be_told(tmp_path, default_body):
+    """Of a limb that is never seen the take is told as a whole, not as one bad stretch."""
+    sure = np.full((40, 24), 0.8)
+    sure[14:18, 20] = 0.1  # left wrist
+    sure[15, 20] = 0.05
+    sure[:, 21] = 0.1  # right wrist, never seen
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, joint_confidence=sure, reprojection_px=np.full(40, 2.0)))
+    start = plain_footage(start=101)
+    built = result.build(bpy.context.scene, motion, default_body, start, result.Options(show_footage=False))
+    keys = keyframes.keys_of(keyframes.find_curve(built.rig, '["lgd_confidence"]'))[0]
+    assert trust.bad_frames(built.rig) == [keys[15]]
+    here, before = trust.at(built.rig, keys[15] + 0.3), trust.at(built.rig, keys[2])
+    assert here[20] == pytest.approx(0.05, abs=1e-3) and here[21] == pytest.approx(0.1, abs=1e-3) and here[18] > 0.7
+    assert before[20] > 0.7 and before[21] < 0.2 and set(before) == set(trust.LIMBS)
+    assert trust.leading_bone(built.rig, 20) == "left_elbow"
+    again = load_motion(write_motion(tmp_path / "again.npz", default_body, joint_confidence=np.full((40, 24), 0.9)))
+    result.build(bpy.context.scene, again, default_body, start, result.Options(rig=built.rig.session_uid, camera=built.camera.name, show_footage=False))
+    assert min(trust.at(built.rig, keys[15]).values()) > 0.8, "of the take that is there now"
+    built.rig.animation_data.action[result.STORED_PROPERTY] = b"not an archive"
+    assert trust.at(built.rig, 101) == {} and trust.bad_frames(built.rig) == []
+    built.rig.animation_data_clear()
+    assert trust.limbs(built.rig) is None
 
 
 def test_solving_again_keeps_shape_and_edited_action(take, tmp_path, default_body):

@@ -10,7 +10,7 @@ from models import synthetic_body, write_motion
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.request import find_footage
-from lgd_blender_addon.scene import axes, keyframes, result
+from lgd_blender_addon.scene import axes, keyframes, result, trust
 from lgd_blender_addon.scene.motion import load_motion
 from lgd_blender_addon.worker.job import State
 
@@ -263,7 +263,7 @@ def test_a_camera_brings_its_own_lens_and_another_focal_length_another_camera(sc
     assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
 
 
-def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
+def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch):
     scene = bpy.context.scene
     bpy.ops.lgd.fit()
     rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
@@ -278,6 +278,15 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path):
     curve.keyframe_points[9].co.y = 90
     bpy.ops.lgd.next_bad_frame()
     assert scene.frame_current == 10
+    assert bpy.ops.lgd.select_doubtful(below=0.0) == {"CANCELLED"}
+    monkeypatch.setattr(trust, "at", lambda rig, frame: {20: 0.1, 8: 0.2, 1: 0.9})
+    assert bpy.ops.lgd.select_doubtful() == {"FINISHED"} and rig.mode == "POSE"
+    chosen = {b.name for b in rig.pose.bones if (b if hasattr(b, "select") else b.bone).select}
+    assert chosen == {"left_elbow", "right_knee"}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.hide_set(True)
+    assert bpy.ops.lgd.select_doubtful(below=1.0) == {"CANCELLED"}
+    rig.hide_set(False)
     scene.frame_set(5)
     assert bpy.ops.lgd.play_descent(bake=False) == {"FINISHED"}
     shown = np.array(rig.pose.bones["left_knee"].rotation_quaternion)

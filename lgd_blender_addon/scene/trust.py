@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a solve can be trusted: which frames of a take are doubtful, and which limbs in a frame."""
+
+import numpy as np
+
+from .._bridge import LgdError
+from .armature import bone_names
+from .body import PARENTS
+from .export import stored_motion
+from .keyframes import find_curve, keys_of
+from .result import CONFIDENCE_PROPERTY, ERROR_PROPERTY, STORED_PROPERTY
+
+LIMBS = (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)  # hips, knees, ankles, shoulders, elbows, wrists
+DOUBTFUL = 0.35  # confidence of a frame, or of a joint: about 14 cm of expected error
+LOST = 0.2  # of one limb: 20 cm
+_TAIL = 2048  # bytes at an archive's end, which hold the check sums of all its parts
+_read: dict[int, tuple] = {}
+
+
+def bad_frames(rig, pixels: float = 0.0) -> list[float]:
+    """The worst Blender frame of every stretch in which the solve is doubtful, in order: the error is high, or the confidence low, of
+    the whole body or of one limb against what it is through the take.
+
+    pixels: the reprojection error that counts as bad; 0 takes three times the take's median.
+    """
+    errors, trust = (find_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
+    score: dict[float, float] = {}
+
+    def count(frames, values) -> None:
+        for frame, value in zip(frames, values, strict=True):
+            score[frame] = max(score.get(frame, 0.0), value)
+
+    if errors is not None:
+        frames, values = keys_of(errors)
+        count(frames, values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
+    if trust is not None:
+        frames, values = keys_of(trust)
+        count(frames, DOUBTFUL / np.maximum(values, 1e-3))
+    kept = limbs(rig)
+    if kept is not None:
+        frames, values = kept
+        # A limb that is never seen would make one stretch of the whole take.
+        bound = np.minimum(LOST, np.median(values, axis=0) / 2)
+        count(frames, (bound / np.maximum(values, 1e-3)).max(1))
+    found, run = [], []
+    for frame in [*sorted(score), None]:
+        if frame is not None and score[frame] > 1.0:
+            run.append(frame)
+        elif run:
+            found.append(float(max(run, key=score.__getitem__)))
+            run = []
+    return found
+
+
+def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
+    """The Blender frames (F,) at which the take was keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a rig
+    without a take. Cheap when asked again: panels ask at every redraw."""
+    action = rig.animation_data.action if rig.animation_data else None
+    data = action.get(STORED_PROPERTY) if action is not None else None
+    if data is None:
+        return None
+    mark = (len(data), bytes(data[-_TAIL:]))
+    known = _read.get(action.session_uid)
+    if known is None or known[0] != mark:
+        if len(_read) > 16:
+            _read.clear()
+        known = _read[action.session_uid] = (mark, _limbs(rig))
+    return known[1]
+
+
+def _limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
+    try:
+        motion = stored_motion(rig)
+    except LgdError:
+        return None
+    order, frames = motion.extra.get("key_order"), motion.extra.get("key_frames")
+    if order is None or frames is None or not len(frames):  # of an older version
+        return None
+    return frames.astype(float), motion.joint_confidence[order][:, LIMBS]
+
+
+def at(rig, frame: float) -> dict[int, float]:
+    """The confidence of each of LIMBS, by joint, at the key nearest to a Blender frame; empty for a rig without a take."""
+    found = limbs(rig)
+    if found is None:
+        return {}
+    frames, values = found
+    return dict(zip(LIMBS, values[np.abs(frames - frame).argmin()].tolist(), strict=True))
+
+
+def leading_bone(rig, joint: int) -> str:
+    """The name of the bone whose turn places a joint: its parent's."""
+    return bone_names(rig.data)[PARENTS[joint]]
