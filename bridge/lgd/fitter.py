@@ -255,6 +255,11 @@ def _solve_video(
     )  # fmt: skip
 
 
+def error_of(confidence: np.ndarray) -> np.ndarray:
+    """The joint error (m) that video mode's confidence above 0 stands for."""
+    return 0.1 * np.sqrt(1 / np.clip(confidence, 1e-4, 1) - 1)
+
+
 def _confidence_of(doubt: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Confidence (F, 24) from the expected joint error (F, 24) m: 0.5 at 10 cm; 0 where nobody is seen."""
     value = 1 / (1 + (doubt / 0.1) ** 2)

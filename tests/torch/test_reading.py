@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from bridge.body.files import load_body
+from bridge.body.joints import LIMBS
 from bridge.body.smpl import BodyModel
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.lgd.checkpoint import FOLDER, load_network
-from bridge.lgd.fitter import FitOptions, fit
+from bridge.lgd.fitter import FitOptions, error_of, fit
 from bridge.lgd.video import VideoConfig
 from bridge.train import config, loop
 from bridge.train.data import Sampler, generator
@@ -81,3 +82,16 @@ def test_limbs_are_lost_and_invented_throughout_clips(folder, body):
     for other in (gone, invented):
         assert torch.equal(other.rays[:, :, trunk], plain.rays[:, :, trunk])
         assert torch.equal(other.confidence[:, :, trunk], plain.confidence[:, :, trunk])
+
+
+def test_a_limb_that_is_never_seen_is_doubted_as_much_as_it_deserves():
+    """The wrist of an arm of which the shoulder alone is ever seen, beside the same arm seen."""
+    keypoints, joints = waving(60, layout="blazepose33")
+    seen = fit(keypoints, FitOptions(focal=FOCAL, device="cpu"))[0]
+    keypoints.confidence[..., [13, 15, 17, 19, 21]] = 0  # left elbow, wrist, pinky, index, thumb
+    hidden = fit(keypoints, FitOptions(focal=FOCAL, device="cpu"))[0]
+    doubt = lambda motion: error_of(motion.joint_confidence)  # noqa: E731
+    assert np.median(doubt(seen)[:, 20]) < 0.08
+    assert np.median(doubt(hidden)[:, 20]) > 0.25
+    others = [j for j in LIMBS if j not in (18, 20)]
+    assert np.median(doubt(hidden)[:, others]) < 0.08

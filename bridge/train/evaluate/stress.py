@@ -20,11 +20,12 @@ from ...body.landmarks import FAMILY
 from ...keypoints.formats import POINT_MIRROR
 from ...keypoints.repair import reject_outliers, repair_swaps
 from ...keypoints.tracks import Keypoints
-from ...lgd.fitter import FitOptions, fit
+from ...lgd.fitter import FitOptions, error_of, fit
 from ...lgd.solve_video import VideoSolver
 from ...lgd.video import State
 from ...rotations import exp_so3
 from ..data import Mocap
+from ..synthesize import ARMS, LEGS
 from .cases import FOCAL, Case, Soles, make_cases
 from .figures import hips, limbs
 from .rows import Networks, Row, prediction_of, run_row
@@ -51,7 +52,8 @@ def stress(mocap: Mocap, soles: Soles, networks: Networks, quick: bool, weights:
         lambda: wrong_focal(noisy, soles, networks, usual),
         lambda: unseen(noisy, soles, networks),
         lambda: distances(clean, soles, networks),
-        lambda: ranking(noisy, usual),
+        lambda: ranking("", noisy, usual),
+        lambda: never_seen(noisy, soles, networks),
         lambda: speed(noisy[0], weights, quick),
     ):
         out.update(part())
@@ -180,9 +182,22 @@ def _at_distance(case: Case, soles: Soles, distance: float) -> Case:
     return replace(case, rays=rays, joints=posed.joints)
 
 
-def ranking(cases: list[Case], predictions) -> dict:
+def never_seen(cases: list[Case], soles: Soles, networks: Networks) -> dict:
+    """The confidence where a limb is seen in no frame: in turn an arm beyond its shoulder, and both legs beyond the hips."""
+    lost = []
+    for number, case in enumerate(cases):
+        rows = torch.cat(LEGS) if number % 2 else ARMS[0][1:]
+        seen = case.confidence.clone()
+        seen[:, rows] = 0
+        lost.append(_with(case, case.rays, seen))
+    found = [prediction_of(run_row(VIDEO, networks, case.keypoints()), soles) for case in lost]
+    return ranking("limbs_never_seen_", lost, found)
+
+
+def ranking(name: str, cases: list[Case], predictions) -> dict:
     """How joint_confidence ranks true errors: Spearman's rank correlation with the joint error about the hips, and the
-    chance (AUC) that a joint wrong by more than 10 cm has less confidence than one that is not."""
+    chance (AUC) that a joint wrong by more than 10 cm has less confidence than one that is not; and the error that the confidence
+    expects beside the true one, over all limb joints and over those where it expects more than 15 cm."""
     error, confidence = [], []
     for case, prediction in zip(cases, predictions, strict=True):
         p, t = (limbs(j) - hips(j)[:, None] for j in (prediction.joints, case.joints))
@@ -196,11 +211,15 @@ def ranking(cases: list[Case], predictions) -> dict:
     if bad.any() and (~bad).any():
         order = np.argsort(np.argsort(-c, kind="stable"), kind="stable") + 1.0
         auc = float((order[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
-    return {
-        "confidence_spearman": -spearman,
-        "confidence_auc_10cm": auc,
-        "joints_beyond_10cm": float(bad.mean()),
-    }
+    expected = error_of(c)
+    far = expected > 0.15
+    out = {
+        "confidence_spearman": -spearman, "confidence_auc_10cm": auc, "joints_beyond_10cm": float(bad.mean()),
+        "expected_error_mm": 1000 * float(expected.mean()), "true_error_mm": 1000 * float(e.mean()),
+    }  # fmt: skip
+    if far.any():
+        out["expected_beyond_15cm_mm"], out["true_where_so_mm"] = 1000 * float(expected[far].mean()), 1000 * float(e[far].mean())
+    return {name + key: value for key, value in out.items()}
 
 
 def speed(case: Case, weights: list[str], quick: bool) -> dict:
