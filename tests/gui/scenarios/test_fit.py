@@ -105,6 +105,12 @@ def steps():
         bpy.ops.lgd.correctives(mode="OFF")
     yield 1.0
     w.shot("fit_next_bad")
+    with w.over(view):
+        assert bpy.ops.lgd.select_doubtful(below=1.0) == {"FINISHED"} and rig.mode == "POSE"
+    yield 1.0
+    w.shot("fit_doubtful")
+    with w.over(view):
+        bpy.ops.object.mode_set(mode="OBJECT")
 
     # The paper's mode onto the same rig, and its steps played on one frame.
     scene.lgd.mode = "PAPER"
