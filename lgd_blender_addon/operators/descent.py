@@ -13,8 +13,9 @@ from .._bridge import LgdError, arrays
 from ..scene import result as scene_result
 from ..scene.armature import bone_names
 from ..scene.axes import camera_to_rig
-from ..scene.export import key_frames, stored_motion
+from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
+from ..scene.takes import stored_motion
 from .run import complain, present_rig
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
-from ..scene import armature, export, lens, mesh, result, timing
+from ..scene import armature, lens, mesh, result, takes, timing
 from ..scene import footage as places
 from ..scene.camera import camera_for_solver
 
@@ -127,7 +127,7 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
 
 def _in_boxes(rig, boxes) -> bool:
     """Whether the pelvis of the rig's last solve lies in the boxes (x, y, w, h, a, b) px, where they hold in its frames."""
-    motion, bones = export.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
+    motion, bones = takes.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
     if motion is None or bones is None:
         return True
     first = int(motion.extra.get("first", 0))

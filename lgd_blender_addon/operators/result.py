@@ -9,7 +9,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty
 
 from .._bridge import LgdError
 from ..properties import CORRECTIVES
-from ..scene import correctives, trust
+from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
 from ..scene.camera import fit_background
 from ..scene.motion import load_motion
@@ -211,19 +211,24 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
     use_size: BoolProperty(name="Render Size", description="The footage's width and height", default=True)
     use_camera: BoolProperty(name="Camera", description="Look through the solved camera", default=True)
     use_rate: BoolProperty(
-        name="Frame Rate", description="The footage's frames a second; keys do not move", default=True
+        name="Frame Rate", description="At which the take is as fast as the footage; keys do not move", default=True
     )
 
     def execute(self, context):
         """Set what is ticked."""
         rig, scene = present_rig(context), context.scene
-        action = rig.animation_data.action if rig.animation_data else None
+        action, strip = takes.playing(rig)
+        motion = takes.stored_motion(rig)
+        if action is None:  # one of the user's own
+            action = rig.animation_data.action if rig.animation_data else None
         render = scene.render
         if self.use_range and action is not None:
-            scene.frame_start, scene.frame_end = int(action.frame_start), int(-(-action.frame_end // 1))
-        if self.use_rate and action is not None and scene_result.STORED_PROPERTY in action:
-            motion = load_motion(bytes(action[scene_result.STORED_PROPERTY]))
-            render.fps, render.fps_base = nearest_rate(motion.framerate)
+            first, last = takes.to_scene(strip, (action.frame_start, action.frame_end))
+            scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
+            if not scene.frame_start <= scene.frame_current <= scene.frame_end:
+                scene.frame_set(scene.frame_start)
+        if self.use_rate and motion is not None:
+            render.fps, render.fps_base = nearest_rate(takes.rate_of(motion))
         camera = scene_result.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height

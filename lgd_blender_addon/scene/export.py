@@ -2,61 +2,47 @@
 """The rig's animation, edits included, back to arrays and files."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-import bpy
 import numpy as np
 
 from .._bridge import LgdError
-from . import mesh, result
+from . import carriage, mesh, result, takes
 from .armature import bone_names, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 from .keyframes import curves, find_curve, keys_of, read_pose
-from .motion import Motion, load_motion
 
 MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
 
 
 def key_frames(rig) -> np.ndarray:
-    """The Blender frames (F,) at which the rig's pelvis or any bone has keys."""
+    """The Blender frames (F,) at which the rig's pelvis or any bone has keys, those of a take that was pushed down into the NLA too."""
     frames = {f for c in curves(rig) if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+    action, strip = takes.playing(rig)
+    if strip is not None:
+        own = {f for c in curves(rig, action) if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+        frames |= set(takes.to_scene(strip, sorted(own)).tolist())
     if not frames:
         raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
     return np.array(sorted(frames))
 
 
-def stored_motion(rig) -> Motion | None:
-    """The motion as it was solved, from the rig's present action."""
-    action = rig.animation_data.action if rig.animation_data else None
-    data = action.get(result.STORED_PROPERTY) if action is not None else None
-    return load_motion(bytes(data)) if data is not None else None
-
-
-def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
-    """The frame of a stored motion (F,) that lies at each Blender frame (F,), of keys that are still where the solve put them;
-    None where others are among them. A reversed strip's come in falling order."""
-    keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    if keys is None or order is None:  # of an older version
-        return None
-    index = np.searchsorted(keys, frames).clip(0, len(keys) - 1)
-    return order[index] if np.abs(keys[index] - frames).max() < 1e-3 else None
-
-
-def world_motion(scene, rig):
-    """The animation in Blender's Z-up world, what moves the root bone and the armature's object included: frames (F,),
-    poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
+def world_motion(scene, rig, frames):
+    """The animation at Blender frames (F,) in Blender's Z-up world, as it is seen: with what moves the root bone and the armature's object,
+    with constraints and layers. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
         raise LgdError(
             "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
         )
-    frames = key_frames(rig)
-    quats, location = read_pose(rig, names, frames)
+    read = read_pose if carriage.keyed_alone(rig, names) else partial(carriage.posed, scene)
+    quats, location = read(rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
-    moved = _carriage(scene, rig, names, frames)
+    moved = carriage.over_time(scene, rig, names, frames)
     if np.abs(moved - np.eye(4)).max() > 1e-6:
         moved = np.broadcast_to(moved, (len(frames), 4, 4))
         turn = moved[:, :3, :3] / np.linalg.norm(moved[:, :3, :3], axis=1, keepdims=True)  # a person is not scaled
@@ -66,45 +52,25 @@ def world_motion(scene, rig):
         back[:, :3, :3] = turn.swapaxes(1, 2)
         back[:, :3, 3:] = -back[:, :3, :3] @ shift
         poses, trans = world_to_camera(poses, trans, pelvis, back)
-    return frames, poses, trans, mesh.get_shape(skin), pelvis
-
-
-def _carriage(scene, rig, names, frames) -> np.ndarray:
-    """(1 or F, 4, 4) what the bone above the pelvis and the armature's object do to the body in the world."""
-    root = rig.pose.bones[names[0]].parent
-    own = tuple(f'pose.bones["{bpy.utils.escape_identifier(name)}"]' for name in names) + ("[",)
-    moves = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints))
-    moves = moves or any(not c.data_path.startswith(own) for c in curves(rig))
-
-    def now():
-        held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
-        if root is None:
-            return np.array(held.matrix_world)
-        return np.array(held.matrix_world @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted())
-
-    if not moves:
-        return now()[None]
-    before, sub, found = scene.frame_current, scene.frame_subframe, []
-    for frame in frames:
-        scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
-        found.append(now())
-    scene.frame_set(before, subframe=sub)
-    return np.array(found)
+    return poses, trans, mesh.get_shape(skin), pelvis
 
 
 def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     """Write the rig's animation to an .npz, whole or not at all; returns the number of frames.
 
     form: MOTION (in the camera's frame, what File > Import > LGD Motion reads), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
+    The last two have no times but a rate: where keys are not evenly apart, the motion is read evenly between them.
     """
-    frames, poses, trans, betas, pelvis = world_motion(scene, rig)
-    skin = result.skin_of(rig)
+    frames = key_frames(rig)
     rate = scene.render.fps / scene.render.fps_base
-    stored = stored_motion(rig)
-    rows = None if stored is None else solved_frames(stored, frames)
-    times = (frames - frames[0]) / rate
-    if rows is not None and (np.diff(rows) > 0).all():
-        times = stored.frame_times[rows]  # the footage's own
+    stored = takes.stored_motion(rig)
+    times = None if stored is None else takes.footage_times(stored, frames)
+    times = (frames - frames[0]) / rate if times is None else times
+    if form != MOTION:
+        frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
+    poses, trans, betas, pelvis = world_motion(scene, rig, frames)
+    skin = result.skin_of(rig)
+    rows = None if stored is None else takes.solved_frames(stored, frames)
     fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
     gender = str(skin.get("smpl_gender", "neutral"))
     if form == AMASS:
@@ -129,6 +95,16 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     finally:
         part.unlink(missing_ok=True)
     return len(frames)
+
+
+def _evenly(frames, times, rate: float):
+    """Frames (N,) and times (N,) evenly apart from the first of frames (F,), which lie at times (F,) s, to the last; as they are where they
+    nearly are so. rate: of the footage."""
+    steps = np.diff(times)
+    if len(times) < 3 or np.ptp(steps) < 0.02 * steps.mean():
+        return frames, times
+    even = np.linspace(times[0], times[-1], max(round((times[-1] - times[0]) * rate), 1) + 1)
+    return np.interp(even, times, frames), even
 
 
 def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored, rows) -> dict:

@@ -103,10 +103,11 @@ def _level() -> np.ndarray:
     return np.array([[1.0, 0, 0, 0], [0, 0, 1.0, 0], [0, -1.0, 0, 1.5], [0, 0, 0, 1.0]])
 
 
-def pack(motion: Motion, first: int, order: np.ndarray, keys: np.ndarray) -> bytes:
+def pack(motion: Motion, first: int, order: np.ndarray, keys: np.ndarray, carriage: np.ndarray) -> bytes:
     """What a later re-solve or comparison needs of a motion, small enough to live in the .blend.
 
-    first: the footage's frame of the first solved one; order, keys (N,): the solved frame of each key, and its Blender frame.
+    first: the footage's frame of the first solved one; order, keys (N,): the solved frame of each key, and its Blender frame;
+    carriage (4, 4): where the rig stood that was keyed against it.
     """
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -115,6 +116,6 @@ def pack(motion: Motion, first: int, order: np.ndarray, keys: np.ndarray) -> byt
         frame_times=motion.frame_times, image_size=np.array(motion.image_size), gender=motion.gender,
         body_model=motion.body_model, reprojection_px=motion.reprojection_px.astype(np.float32),
         joint_confidence=motion.joint_confidence.astype(np.float16), person_id=motion.person_id,
-        mocap_framerate=motion.framerate, first=first, key_order=order, key_frames=keys,
+        mocap_framerate=motion.framerate, first=first, key_order=order, key_frames=keys, carriage=carriage,
     )  # fmt: skip
     return buffer.getvalue()

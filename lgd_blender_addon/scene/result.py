@@ -7,18 +7,18 @@ import bpy
 import numpy as np
 
 from .._bridge import LgdError, counting
-from . import armature, correctives, mesh, timing
-from .axes import camera_to_rig
+from . import armature, carriage, correctives, mesh, timing
+from .axes import camera_to_rig, inverse
 from .body import Body
 from .camera import build_camera, follow_footage, show_footage
 from .footage import Footage
 from .keyframes import Take, write_curve, write_pose
 from .motion import Motion, pack
+from .takes import STORED_PROPERTY, stored_motion
 from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
 CONFIDENCE_PROPERTY = "lgd_confidence"
-STORED_PROPERTY = "lgd_motion"
 
 
 @dataclass
@@ -98,7 +98,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     take = Take(name)
     own = [c for c in rig.users_collection if _editable(c)] if rig else []
     collection = own[0] if own else _collection(scene, footage.name if footage else name)
-    betas, trans = motion.betas, motion.trans
+    betas, trans, stands = motion.betas, motion.trans, np.eye(4)
     if rig is None:
         word = ("SMPL" if body.official else "Body"), f"{body.gender}_{name}"
         rig = armature.build_armature(body, betas, f"{word[0]}-{word[1]}", collection)
@@ -115,16 +115,21 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         # The pelvis stays where it was solved, whatever the rig's own shape makes of the offset.
         trans = trans + body.joints(motion.betas)[0] - body.joints(betas)[0]
         notes += _back_to_quaternions(rig)
+        stands, told = _stands(rig, motion, first)
+        notes += told
     bones = armature.bone_names(rig.data)
     if bones is None:
         raise LgdError("bad_input", f"{rig.name} is no SMPL rig.", "Select a rig that this add-on made.")
-    quats, location = camera_to_rig(motion.poses, trans, body.joints(betas)[0], motion.T_world_cam)
+    pelvis = body.joints(betas)[0]
+    rigid, size = carriage.unscaled(stands)
+    quats, location = camera_to_rig(motion.poses, trans, pelvis, inverse(rigid) @ motion.T_world_cam)
+    location = (pelvis + location) / size - pelvis
     keys = write_pose(take, rig, bones, times, quats[order], location[order])
     keys += _write_shape(take, skin, betas, times[0])
     keys += _write_quality(take, rig, motion, order, times)
     take.finish(times[0], times[-1])
     action = take.actions[0]
-    action[STORED_PROPERTY] = pack(motion, first, order, times)
+    action[STORED_PROPERTY] = pack(motion, first, order, times, stands)
     if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
         correctives.set_mode(skin, rig, options.correctives)
     camera = _camera(scene, motion, footage, options, order, times, frames, sources, collection)
@@ -133,6 +138,34 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     _remember(rig, motion, footage, options, camera, first)
     bpy.context.view_layer.update()
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
+
+
+def _stands(rig, motion: Motion, first: int):
+    """Where a rig stands that is solved onto again, (4, 4), and what is to be told. One that was moved along with its camera keeps the
+    body over the person; one that was moved by itself was given another place, and takes the body there.
+
+    first: the footage's frame of the motion's first one.
+    """
+    names = armature.bone_names(rig.data)
+    try:
+        old = stored_motion(rig)
+    except LgdError:
+        old = None
+    if names is None or old is None:
+        return np.eye(4), []
+    here, before = carriage.now(rig, names), np.asarray(old.extra.get("carriage", np.eye(4)), float)
+    if np.allclose(here, before, atol=1e-4):
+        return before, []
+    # The camera at a frame that both solved, seen from the rig.
+    common = max(first, int(old.extra.get("first", 0)))
+    T, T_before = (
+        T if T.ndim == 2 else T[int(np.clip(common - start, 0, len(T) - 1))]
+        for T, start in ((motion.T_world_cam, first), (old.T_world_cam, int(old.extra.get("first", 0))))
+    )
+    (rigid, size), (rigid_before, _) = carriage.unscaled(here), carriage.unscaled(before)
+    if not np.allclose(inverse(rigid) @ T, inverse(rigid_before) @ T_before, atol=2e-3):
+        return before, [f"{rig.name} was moved without its camera: the body goes with it. Clear its transform to have it over the person."]
+    return here, [f"{rig.name} is scaled by {size:g}, and its body with it."] if abs(size - 1) > 1e-3 else []
 
 
 def key_places(scene, motion: Motion, footage: Footage | None, mode: str):

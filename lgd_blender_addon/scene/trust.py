@@ -6,9 +6,9 @@ import numpy as np
 from .._bridge import LgdError
 from .armature import bone_names
 from .body import PARENTS
-from .export import stored_motion
-from .keyframes import find_curve, keys_of
-from .result import CONFIDENCE_PROPERTY, ERROR_PROPERTY, STORED_PROPERTY
+from .keyframes import keys_of
+from .result import CONFIDENCE_PROPERTY, ERROR_PROPERTY
+from .takes import STORED_PROPERTY, playing, stored_motion, take_curve, to_scene
 
 LIMBS = (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)  # hips, knees, ankles, shoulders, elbows, wrists
 DOUBTFUL = 0.35  # confidence of a frame, or of a joint: about 14 cm of expected error
@@ -23,7 +23,7 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 
     pixels: the reprojection error that counts as bad; 0 takes three times the take's median.
     """
-    errors, trust = (find_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
+    (errors, strip), (trust, _) = (take_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
     score: dict[float, float] = {}
 
     def count(frames, values) -> None:
@@ -32,10 +32,10 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 
     if errors is not None:
         frames, values = keys_of(errors)
-        count(frames, values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
+        count(to_scene(strip, frames), values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
     if trust is not None:
         frames, values = keys_of(trust)
-        count(frames, DOUBTFUL / np.maximum(values, 1e-3))
+        count(to_scene(strip, frames), DOUBTFUL / np.maximum(values, 1e-3))
     kept = limbs(rig)
     if kept is not None:
         frames, values = kept
@@ -55,11 +55,11 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
     """The Blender frames (F,) at which the take was keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a rig
     without a take. Cheap when asked again: panels ask at every redraw."""
-    action = rig.animation_data.action if rig.animation_data else None
-    data = action.get(STORED_PROPERTY) if action is not None else None
-    if data is None:
+    action, strip = playing(rig)
+    if action is None:
         return None
-    mark = (len(data), bytes(data[-_TAIL:]))
+    data = action[STORED_PROPERTY]
+    mark = (len(data), bytes(data[-_TAIL:]), *((strip.frame_start, strip.action_frame_start, strip.scale) if strip else ()))
     known = _read.get(action.session_uid)
     if known is None or known[0] != mark:
         if len(_read) > 16:

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A take after the user has moved, layered, constrained or thinned it: solved again, walked through, matched, exported."""
+
+from dataclasses import replace
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Matrix
+from models import write_motion
+from test_result import plain_footage
+
+from lgd_blender_addon.scene import axes, carriage, export, keyframes, result, takes, trust
+from lgd_blender_addon.scene.body import JOINTS
+from lgd_blender_addon.scene.motion import load_motion
+
+TURN = Matrix.Translation((3.0, -1.0, 0.5)) @ Matrix.Rotation(0.7, 4, "Z")
+
+
+@pytest.fixture
+def solved(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
+    return motion, result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+
+
+def pelvis_in_camera(built, frame: int = 31) -> np.ndarray:
+    """In Blender's camera axes, m."""
+    bpy.context.scene.frame_set(frame)
+    world = built.rig.matrix_world @ built.rig.pose.bones["pelvis"].head
+    return np.array(built.camera.matrix_world.inverted() @ world)
+
+
+def again(built, motion, body, T) -> result.Built:
+    """Solved onto the rig once more, by the camera where it now is."""
+    options = result.Options(rig=built.rig.session_uid, camera=built.camera.name, show_footage=False)
+    found = result.build(bpy.context.scene, replace(motion, T_world_cam=np.array(T)), body, plain_footage(), options)
+    bpy.context.view_layer.update()
+    return found
+
+
+@pytest.mark.parametrize("parented", (False, True))
+def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, default_body, parented):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    if parented:
+        empty = bpy.data.objects.new("stage", None)
+        bpy.context.scene.collection.objects.link(empty)
+        for item in (built.rig, built.camera):
+            item.parent = empty
+        empty.matrix_world = TURN
+    else:
+        for item in (built.rig, built.camera):
+            item.matrix_world = TURN @ item.matrix_world
+    bpy.context.view_layer.update()
+    T = np.array(TURN) @ motion.T_world_cam
+    for _ in range(2):  # and so it does the next time, without having moved
+        found = again(built, motion, default_body, T)
+        assert not found.notes and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+    export.write_motion(bpy.context.scene, built.rig, str(bpy.app.tempdir + "out.npz"))
+    assert np.abs(load_motion(bpy.app.tempdir + "out.npz").trans - motion.trans).max() < 1e-3
+
+
+def test_a_rig_that_was_given_a_place_of_its_own_keeps_it(solved, default_body):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    built.rig.matrix_world = TURN
+    found = again(built, motion, default_body, motion.T_world_cam)
+    assert "moved without its camera" in found.notes[0]
+    assert np.allclose(carriage.now(built.rig, JOINTS), np.array(TURN), atol=1e-5)
+    assert np.abs(pelvis_in_camera(built) - wanted).max() > 1
+    built.rig.matrix_world = Matrix()
+    bpy.context.view_layer.update()
+    assert np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+
+
+def test_a_scaled_rig_has_its_hips_over_the_persons_and_is_told(solved, default_body):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    built.rig.matrix_world = TURN @ Matrix.Scale(2.0, 4)
+    built.camera.matrix_world = TURN @ built.camera.matrix_world
+    bpy.context.view_layer.update()
+    found = again(built, motion, default_body, np.array(TURN) @ motion.T_world_cam)
+    assert "scaled by 2" in found.notes[0] and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+
+
+def pushed_down(built, start: int = 11):
+    data = built.rig.animation_data
+    action, data.action = data.action, None
+    strip = data.nla_tracks.new().strips.new("take", start, action)
+    bpy.context.view_layer.update()
+    return strip
+
+
+def test_a_take_in_the_nla_is_still_a_take(tmp_path, default_body):
+    errors = np.full(40, 2.0)
+    errors[20] = 50
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors))
+    scene = bpy.context.scene
+    built = result.build(scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    assert trust.bad_frames(built.rig) == [31]
+    pushed_down(built, 111)
+    assert trust.bad_frames(built.rig) == [131] and len(trust.at(built.rig, 131)) == 12
+    assert takes.stored_motion(built.rig).extra["key_frames"][0] == 111
+    assert export.write_motion(scene, built.rig, str(tmp_path / "out.npz")) == 40
+    back = load_motion(tmp_path / "out.npz")
+    assert np.abs(back.trans - motion.trans).max() < 1e-3 and np.allclose(back.frame_times, motion.frame_times)
+    built.rig.animation_data.nla_tracks[0].mute = True
+    assert takes.playing(built.rig) == (None, None) and trust.bad_frames(built.rig) == []
+
+
+def exported(built, path, form=export.MOTION) -> dict:
+    export.write_motion(bpy.context.scene, built.rig, str(path), form)
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.mark.parametrize("how", ("constraint", "euler", "layer"))
+def test_what_is_seen_is_exported(solved, tmp_path, how):
+    motion, built = solved
+    before = exported(built, tmp_path / "a.npz")["poses"].reshape(-1, 24, 3)
+    elbow = JOINTS.index("left_elbow")
+    bone = built.rig.pose.bones["left_elbow"]
+    if how == "constraint":
+        held = bone.constraints.new("COPY_ROTATION")
+        held.target, held.subtarget, held.owner_space, held.target_space = built.rig, "right_elbow", "LOCAL", "LOCAL"
+        wanted = before[:, JOINTS.index("right_elbow")]
+    elif how == "euler":
+        bone.rotation_mode = "XYZ"
+        for frame in (11, 50):
+            bone.rotation_euler = (0.0, 0.0, 0.8)
+            bone.keyframe_insert("rotation_euler", frame=frame)
+        wanted = np.broadcast_to([0.0, 0.0, 0.8], (40, 3))
+    else:
+        pushed_down(built)
+        bone.rotation_quaternion = (1, 0, 0, 0)
+        bone.keyframe_insert("rotation_quaternion", frame=20)
+        wanted = np.zeros((40, 3))
+    after = exported(built, tmp_path / "b.npz")["poses"].reshape(-1, 24, 3)
+    assert len(after) == 40
+    assert np.abs(axes.matrices(axes.quaternions(after[:, elbow])) - axes.matrices(axes.quaternions(wanted))).max() < 1e-3
+    others = [j for j in range(24) if j != elbow]
+    apart = axes.matrices(axes.quaternions(after[:, others])) - axes.matrices(axes.quaternions(before[:, others]))
+    assert np.abs(apart).max() < 1e-3
+
+
+def test_thinned_keys_are_exported_evenly_and_in_the_footages_time(solved, tmp_path):
+    motion, built = solved
+    left = (11, 12, 13, 23, 50)
+    for curve in keyframes.curves(built.rig):
+        if curve.data_path.startswith("pose.bones"):
+            for frame in [round(k.co.x) for k in curve.keyframe_points if round(k.co.x) not in left]:
+                curve.keyframe_points.remove(next(k for k in curve.keyframe_points if round(k.co.x) == frame))
+    found = exported(built, tmp_path / "amass.npz", export.AMASS)
+    assert len(found["poses"]) == 40 and float(found["mocap_framerate"]) == pytest.approx(25.0)
+    moved = exported(built, tmp_path / "motion.npz")
+    assert np.allclose(moved["frame_times"], motion.frame_times[[0, 1, 2, 12, 39]])
+    assert np.abs(found["trans"][39] - found["trans"][12]).max() > 0.05
+
+
+def test_times_are_the_footages_with_a_key_more_and_the_scenes_where_keys_were_moved(solved, tmp_path):
+    motion, built = solved
+    bpy.context.scene.render.fps = 60
+    bone = built.rig.pose.bones["left_knee"]
+    bone.keyframe_insert("rotation_quaternion", frame=15.5)
+    found = exported(built, tmp_path / "a.npz")
+    assert len(found["poses"]) == 41 and found["frame_times"][5] == pytest.approx(4.5 / 25) and found["frame_times"][-1] == pytest.approx(39 / 25)
+    for curve in keyframes.curves(built.rig):
+        for key in curve.keyframe_points:
+            key.co.x = 11 + (key.co.x - 11) * 1.37
+    assert exported(built, tmp_path / "b.npz")["frame_times"][-1] == pytest.approx(39 * 1.37 / 60, rel=1e-4)
+
+
+def test_keys_in_real_time_keep_the_footages_times_and_the_scenes_rate(tmp_path, default_body, addon):
+    """30 frames a second in a scene of 24: keys lie between frames, and come back from Blender in single precision."""
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, fps=30.0))
+    scene = bpy.context.scene
+    scene.render.fps = 24
+    built = result.build(scene, motion, default_body, plain_footage(fps=30.0), result.Options(timing="REAL", show_footage=False))
+    found = exported(built, tmp_path / "out.npz")
+    assert np.allclose(found["frame_times"], motion.frame_times) and float(found["mocap_framerate"]) == pytest.approx(30.0)
+    bpy.context.view_layer.objects.active = built.rig
+    scene.render.fps = 60
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert scene.render.fps == 24, "at which these keys are as fast as the footage"
+    assert scene.frame_start <= scene.frame_current <= scene.frame_end
+    shown = result.build(scene, motion, default_body, plain_footage(fps=30.0), result.Options(show_footage=False))
+    bpy.context.view_layer.objects.active = shown.rig
+    bpy.ops.lgd.set_scene_rate_and_range()
+    assert scene.render.fps == 30
