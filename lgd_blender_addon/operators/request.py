@@ -259,6 +259,17 @@ def keypoints_alone(settings) -> bool:
     return bool(settings.keypoints) and settings.place == "FILE" and not settings.path
 
 
+def keypoints_of_footage(context) -> bool:
+    """Whether the keypoints that are named are those of the footage that is, from the beginning of the range. Raises LgdError."""
+    settings = context.scene.lgd
+    if not settings.keypoints or keypoints_alone(settings):
+        return bool(settings.keypoints)
+    found = find_footage(context)
+    if not settings.keypoints_source:  # a file of the user's own choice
+        return True
+    return places.same_footage(settings.keypoints_source, found.path) and found.frames[0] >= settings.keypoints_first
+
+
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
@@ -289,6 +300,10 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
             raise LgdError(
                 "bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig."
             )
+        lost = armature.lost_bones(rig.data)
+        if lost:
+            named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
+            raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
         request["betas"] = [float(b) for b in mesh.get_shape(skin)]
     if from_keypoints:
         path = bpy.path.abspath(settings.keypoints)

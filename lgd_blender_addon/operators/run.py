@@ -7,7 +7,7 @@ from bpy.props import BoolProperty
 from .. import preferences, session
 from .._bridge import LgdError
 from . import pump
-from .request import keypoints_alone, plan_detect, plan_fit
+from .request import keypoints_alone, keypoints_of_footage, plan_detect, plan_fit
 
 
 def grey(cls, context, worker: bool = True) -> bool:
@@ -155,8 +155,7 @@ class LGD_OT_new_shape(_Starts, bpy.types.Operator):
 
     def execute(self, context):
         """Start; the pump does the rest."""
-        with_keypoints = bool(context.scene.lgd.keypoints)
-        return begin(self, lambda: plan_fit(context, from_keypoints=with_keypoints, new_rig=True))
+        return begin(self, lambda: plan_fit(context, from_keypoints=keypoints_of_footage(context), new_rig=True))
 
 
 class LGD_OT_cancel(bpy.types.Operator):

@@ -56,6 +56,16 @@ def bone_names(armature) -> list[str] | None:
     return None
 
 
+def lost_bones(armature) -> list[str]:
+    """The bones that an SMPL rig lacks, under the names of the family of which it has the most."""
+    names = {bone.name for bone in armature.bones}
+    lacking = [
+        [bone for bone in (prefix + family(joint) for joint in JOINTS) if bone not in names]
+        for family in (lambda n: n, mpi_name) for prefix in ("", "m_avg_", "f_avg_")
+    ]  # fmt: skip
+    return min(lacking, key=len)
+
+
 def build_armature(body: Body, betas, name: str, collection):
     """The armature object for a body of the given betas (10,), at identity, linked to `collection`.
 

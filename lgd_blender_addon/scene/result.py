@@ -2,6 +2,7 @@
 """A solved take becomes objects in the scene, in one call; what fails half-way leaves nothing behind."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -70,12 +71,15 @@ def build(
             "Choose the same body model in the preferences, or solve again.",
         )
     rig = next((o for o in bpy.data.objects if o.session_uid == options.rig), None) if options.rig else None
-    if options.rig and (rig is None or rig.type != "ARMATURE"):
-        raise LgdError("bad_input", "The rig that was to be animated is gone.", "Solve onto a new rig.")
+    gone = bool(options.rig) and (rig is None or rig.type != "ARMATURE")
+    rig = None if gone else rig
     if rig is not None and rig.animation_data is not None:
         rig.animation_data.use_tweak_mode = False  # of the NLA, in which a rig takes no other action
     with AllOrNothing([] if rig is None else [(rig, skin_of(rig))]):
-        return _build(scene, motion, body, footage, options, rig)
+        built = _build(scene, motion, body, footage, options, rig)
+    if gone:
+        built.notes.append(f"The rig that was to be animated is gone: {built.rig.name} was made instead.")
+    return built
 
 
 def skin_of(rig):
@@ -132,10 +136,12 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     action[STORED_PROPERTY] = pack(motion, first, order, times, stands)
     if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
         correctives.set_mode(skin, rig, options.correctives)
-    camera = _camera(scene, motion, footage, options, order, times, frames, sources, collection)
+    given = bpy.data.objects.get(options.camera) if options.camera else None
+    camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
+    notes += told
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
         notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
-    _remember(rig, motion, footage, options, camera, first)
+    _remember(rig, motion, footage, options, camera, first, made=camera != given)
     bpy.context.view_layer.update()
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
@@ -260,24 +266,32 @@ def _write_quality(take: Take, rig, motion: Motion, order, times) -> int:
     return count
 
 
-def _camera(scene, motion, footage, options, order, times, frames, sources, collection):
-    given = bpy.data.objects.get(options.camera) if options.camera else None
+def _camera(given, scene, motion, footage, options, order, times, frames, sources, collection):
+    lost = [f"{Path(footage.path).name} is not to be read any more: it does not show behind the camera."] if footage else []
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
-            follow_footage(given, footage, frames, sources)
-        return given
+            try:
+                follow_footage(given, footage, frames, sources)
+            except (RuntimeError, OSError):
+                return given, lost
+        return given, []
     name = f"LGD camera {footage.name}" if footage else "LGD camera"
     take = Take(name)
     K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
     T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)
+    notes = []
     if footage is not None and options.show_footage:
         sized = footage if footage.size[0] else _sized(footage, motion.image_size)
-        show_footage(scene, camera, sized, frames, sources, take, options.straight)
+        try:
+            show_footage(scene, camera, sized, frames, sources, take, options.straight)
+        except (RuntimeError, OSError):  # the drive may have gone while it was solved
+            camera.data.background_images.clear()
+            notes = lost
     take.finish(times[0], times[-1])
     if scene.camera is None:
         scene.camera = camera
-    return camera
+    return camera, notes
 
 
 def _sized(footage: Footage, size):
@@ -286,11 +300,11 @@ def _sized(footage: Footage, size):
     return replace(footage, size=tuple(size))
 
 
-def _remember(rig, motion, footage, options, camera, first) -> None:
-    """Fill Object.lgd, where the add-on is registered, with what a re-solve needs to know."""
+def _remember(rig, motion, footage, options, camera, first, made: bool) -> None:
+    """Fill Object.lgd, where the add-on is registered, with what a re-solve needs to know; of a camera that was made here, too."""
     for item in (rig, camera):
         note = getattr(item, "lgd", None)
-        if note is None or (item is camera and options.camera):
+        if note is None or (item is camera and not made):
             continue
         note.role = "RIG" if item is rig else "CAMERA"
         note.footage = footage.path if footage else ""

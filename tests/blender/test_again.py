@@ -217,7 +217,7 @@ def test_a_project_that_was_moved_keeps_its_rig(script, tmp_path):
 
 
 def test_of_two_people_solved_again_neither_changes_where_one_fails(script):
-    """The second one's rig is deleted while the job runs; the first one's keeps its action, its modes and its figures."""
+    """The second one's body is deleted while the job runs; the first one's keeps its action, its modes and its figures."""
     from lgd_blender_addon.operators import pump
     from lgd_blender_addon.operators.request import plan_fit
 
@@ -232,8 +232,8 @@ def test_of_two_people_solved_again_neither_changes_where_one_fails(script):
     held = first.animation_data.action
     blocks = len(bpy.data.actions), len(bpy.data.objects)
     run = pump.start(plan_fit(bpy.context, from_keypoints=True))
-    bpy.data.objects.remove(second)
-    with pytest.raises(LgdError, match="gone"):
+    bpy.data.objects.remove(result.skin_of(second))
+    with pytest.raises(LgdError, match="no body mesh"):
         pump.finish(run, 20)
     assert first.animation_data.action == held and first.pose.bones["left_knee"].rotation_mode == "XYZ"
     assert first[result.ERROR_PROPERTY] == 7.0 and (len(bpy.data.actions), len(bpy.data.objects)) == (blocks[0], blocks[1] - 1)

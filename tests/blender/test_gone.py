@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the user, or the machine, takes away before a solve is built or solved again: the result is kept."""
+
+import shutil
+
+import bpy
+import numpy as np
+
+from lgd_blender_addon.operators import pump
+from lgd_blender_addon.operators.request import plan_fit
+from lgd_blender_addon.scene import keyframes
+
+
+def rigs():
+    return [o for o in bpy.data.objects if o.type == "ARMATURE"]
+
+
+def held(script, meanwhile) -> pump.Run:
+    """A solve during which something happens."""
+    script.hold = True
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    meanwhile()
+    script.hold = False
+    pump.finish(run, 20)
+    return run
+
+
+def test_footage_that_vanishes_leaves_the_solve(script, tmp_path):
+    path = tmp_path / "drive" / "own.mp4"
+    path.parent.mkdir()
+    shutil.copy(bpy.context.scene.lgd.path, path)
+    bpy.context.scene.lgd.path = str(path)
+    run = held(script, lambda: shutil.rmtree(path.parent))
+    assert run.error is None and len(rigs()) == 1 and "own.mp4 is not to be read any more" in bpy.context.window_manager.lgd.warnings
+    camera = bpy.context.scene.camera
+    assert camera is not None and not len(camera.data.background_images)
+
+
+def test_a_rig_that_is_deleted_meanwhile_is_made_anew(script):
+    bpy.ops.lgd.fit()
+    run = held(script, lambda: bpy.data.objects.remove(rigs()[0]))
+    assert run.error is None and len(rigs()) == 1 and "was made instead" in bpy.context.window_manager.lgd.warnings
+    assert len(keyframes.curves(rigs()[0])) > 90
+
+
+def test_a_camera_that_is_deleted_meanwhile_is_made_once(script):
+    bpy.ops.lgd.fit()
+    held(script, lambda: bpy.data.objects.remove(bpy.context.scene.camera))
+    bpy.ops.lgd.fit()
+    cameras = [o for o in bpy.data.objects if o.type == "CAMERA"]
+    assert len(cameras) == 1 and cameras[0].lgd.role == "CAMERA" and len(rigs()) == 1
+
+
+def test_bones_of_other_names_are_told_before_the_solve(script):
+    bpy.ops.lgd.fit()
+    rigs()[0].data.bones["left_knee"].name = "Knie"
+    before = len(script.asked)
+    try:
+        bpy.ops.lgd.fit()
+    except RuntimeError:
+        pass
+    show = bpy.context.window_manager.lgd
+    assert "left_knee" in show.error and "New Shape" in show.hint and len(script.asked) == before
+    assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
+
+
+def test_new_shape_goes_without_the_keypoints_of_other_footage(script, tmp_path):
+    settings = bpy.context.scene.lgd
+    bpy.ops.lgd.detect()
+    other = tmp_path / "other.mp4"
+    shutil.copy(settings.path, other)
+    settings.path = str(other)
+    bpy.ops.lgd.fit()
+    assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
+    assert np.all([rig.lgd.footage == str(other) for rig in rigs()])
