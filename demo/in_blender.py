@@ -181,6 +181,8 @@ def main() -> None:
     bpy.context.preferences.filepaths.save_version = 0  # no demo.blend1
     bpy.ops.wm.save_as_mainfile(filepath=str(out / "demo.blend"), compress=True)
     bpy.ops.file.make_paths_relative()  # the footage lies beside it
+    settings = bpy.context.scene.lgd
+    settings.path = bpy.path.relpath(settings.path)
     bpy.ops.wm.save_mainfile(compress=True)
     shutil.copyfile(run.fitted["motions"][0], out / "motion.npz")
     blocks = [

@@ -79,6 +79,7 @@ class Tracks:
     def __init__(self):
         self.frames: dict[int, list] = {}
         self.layout = ""
+        self.path = ""
         self.size = (0, 0)
         self.first = 0
         self.start = 1
@@ -105,7 +106,7 @@ def begin(footage) -> None:
     tracks = Tracks()
     if footage is not None:
         tracks.first, tracks.start, tracks.table = footage.frames[0], footage.start, footage.table
-        tracks.size = footage.size
+        tracks.size, tracks.path = footage.size, footage.path
 
 
 def add(event: dict) -> None:
@@ -190,13 +191,33 @@ def _placing_straight(context):
     if area is None or region is None or not w or not h:
         return None
     if area.type in ("IMAGE_EDITOR", "CLIP_EDITOR"):
-        if getattr(context.space_data, "mode", "VIEW") not in ("VIEW", "TRACKING", "MASK", "PAINT", "UV"):
+        shown = context.space_data.clip if area.type == "CLIP_EDITOR" else context.space_data.image
+        if getattr(context.space_data, "mode", "VIEW") not in ("VIEW", "TRACKING", "MASK", "PAINT", "UV") or not is_footage(shown):
             return None
         view = region.view2d
         return lambda x, y: view.view_to_region((x + 0.5) / w, 1.0 - (y + 0.5) / h, clip=False)
-    if area.type == "VIEW_3D":
+    if area.type == "VIEW_3D" and _is_before_footage(context.scene):
         return _through_camera(context, w, h)
     return None
+
+
+def is_footage(shown) -> bool:
+    """Whether an image or a movie clip is the footage whose people are drawn, by its name: projects and drives move."""
+    if shown is None:
+        return False
+    path, own = Path(bpy.path.abspath(shown.filepath, library=shown.library)), Path(tracks.path)
+    return not tracks.path or own.name in (path.name, path.parent.name)
+
+
+def _is_before_footage(scene) -> bool:
+    camera = scene.camera
+    if camera is None or camera.type != "CAMERA" or not camera.data.show_background_images:
+        return False
+    for shown in camera.data.background_images:
+        clip = scene.active_clip if shown.use_camera_clip else shown.clip
+        if shown.show_background_image and is_footage(shown.image if shown.source == "IMAGE" else clip):
+            return True
+    return False
 
 
 def _through_camera(context, w, h):

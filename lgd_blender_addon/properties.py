@@ -16,6 +16,8 @@ from bpy.props import (
     StringProperty,
 )
 
+# Paths that may begin with //, beside the .blend; before 4.5 they may too, without a word for it.
+RELATIVE = {"ANIMATABLE", "PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else {"ANIMATABLE"}
 COLOURS = (
     (0.25, 0.62, 1.0), (1.0, 0.55, 0.2), (0.35, 0.85, 0.4), (0.95, 0.35, 0.5),
     (0.7, 0.5, 1.0), (0.95, 0.85, 0.3), (0.3, 0.85, 0.85), (0.8, 0.6, 0.45),
@@ -79,7 +81,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         ),
         default="FILE",
     )
-    path: StringProperty(name="File", description="A video file or a folder of images", subtype="FILE_PATH")
+    path: StringProperty(name="File", description="A video file or a folder of images", subtype="FILE_PATH", options=RELATIVE)
     clip: StringProperty(name="Clip", description="The movie clip to solve")
     image_fps: FloatProperty(
         name="Image Rate",
@@ -114,6 +116,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         name="Keypoints",
         description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",
         subtype="FILE_PATH",
+        options=RELATIVE,
         update=_other_keypoints,
     )
     keypoints_source: StringProperty(description="The footage the keypoints were detected in")

@@ -61,7 +61,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
             found = find_footage(context)
         except LgdError as error:
             return complain(self, error)
-        if not overlay.tracks.size[0]:
+        if not overlay.tracks.size[0] or overlay.tracks.path != found.path:
             overlay.begin(found)
         if not overlay.tracks.size[0]:
             overlay.tracks.size = _shown_size(context)

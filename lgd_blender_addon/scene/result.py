@@ -93,7 +93,10 @@ def skin_of(rig):
 
 def _build(scene, motion, body, footage, options, rig) -> Built:
     scale = scene.unit_settings.scale_length
-    notes = [] if abs(scale - 1) < 1e-6 else [f"The scene's unit scale is {scale:g}: the body is built as where a unit is a metre."]
+    notes = [] if abs(scale - 1) < 1e-6 else [
+        f"The scene's unit scale is {scale:g}, but the body is built as where a unit is a metre: set Unit Scale to 1, or parent the rig and "
+        f"the camera to an empty and scale that by {1 / scale:g}."
+    ]
     name = footage.name if footage else (options.name or "motion")
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"
@@ -102,7 +105,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     take = Take(name)
     own = [c for c in rig.users_collection if _editable(c)] if rig else []
     collection = own[0] if own else _collection(scene, footage.name if footage else name)
-    betas, trans, stands = motion.betas, motion.trans, np.eye(4)
+    betas, trans, stands, alike = motion.betas, motion.trans, np.eye(4), False
+    given = bpy.data.objects.get(options.camera) if options.camera else None
     if rig is None:
         word = ("SMPL" if body.official else "Body"), f"{body.gender}_{name}"
         rig = armature.build_armature(body, betas, f"{word[0]}-{word[1]}", collection)
@@ -119,15 +123,15 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         # The pelvis stays where it was solved, whatever the rig's own shape makes of the offset.
         trans = trans + body.joints(motion.betas)[0] - body.joints(betas)[0]
         notes += _back_to_quaternions(rig)
-        stands, told = _stands(rig, motion, first)
+        stands, alike, told = _stands(rig, given, motion, first)
         notes += told
     bones = armature.bone_names(rig.data)
     if bones is None:
         raise LgdError("bad_input", f"{rig.name} is no SMPL rig.", "Select a rig that this add-on made.")
     pelvis = body.joints(betas)[0]
-    rigid, size = carriage.unscaled(stands)
-    quats, location = camera_to_rig(motion.poses, trans, pelvis, inverse(rigid) @ motion.T_world_cam)
-    location = (pelvis + location) / size - pelvis
+    quats, location = camera_to_rig(motion.poses, trans, pelvis, _from(stands, alike, motion.T_world_cam))
+    if not alike:
+        location = (pelvis + location) / carriage.unscaled(stands)[1] - pelvis
     keys = write_pose(take, rig, bones, times, quats[order], location[order])
     keys += _write_shape(take, skin, betas, times[0])
     keys += _write_quality(take, rig, motion, order, times)
@@ -136,7 +140,6 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     action[STORED_PROPERTY] = pack(motion, first, order, times, stands)
     if options.correctives != correctives.get_mode(skin) or options.correctives == "BAKED":
         correctives.set_mode(skin, rig, options.correctives)
-    given = bpy.data.objects.get(options.camera) if options.camera else None
     camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
     notes += told
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
@@ -146,9 +149,19 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
 
-def _stands(rig, motion: Motion, first: int):
-    """Where a rig stands that is solved onto again, (4, 4), and what is to be told. One that was moved along with its camera keeps the
-    body over the person; one that was moved by itself was given another place, and takes the body there.
+def _from(stands, alike: bool, T_world_cam):
+    """T_world_cam (4, 4) or (F, 4, 4) as seen from a rig that stands at (4, 4); alike: the camera is scaled as the rig is."""
+    rigid, size = carriage.unscaled(stands)
+    T = inverse(rigid) @ T_world_cam
+    if alike:
+        T[..., :3, 3] /= size
+    return T
+
+
+def _stands(rig, camera, motion: Motion, first: int):
+    """Where a rig stands that is solved onto again, (4, 4), whether its camera is scaled as it is, and what is to be told. One that was
+    moved along with its camera keeps the body over the person; one that was moved by itself was given another place, and takes the
+    body there.
 
     first: the footage's frame of the motion's first one.
     """
@@ -158,20 +171,22 @@ def _stands(rig, motion: Motion, first: int):
     except LgdError:
         old = None
     if names is None or old is None:
-        return np.eye(4), []
+        return np.eye(4), False, []
     here, before = carriage.now(rig, names), np.asarray(old.extra.get("carriage", np.eye(4)), float)
+    size = carriage.unscaled(here)[1]
+    alike = camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] / size - 1) < 1e-3
     if np.allclose(here, before, atol=1e-4):
-        return before, []
+        return before, alike, []
     # The camera at a frame that both solved, seen from the rig.
     common = max(first, int(old.extra.get("first", 0)))
     T, T_before = (
         T if T.ndim == 2 else T[int(np.clip(common - start, 0, len(T) - 1))]
         for T, start in ((motion.T_world_cam, first), (old.T_world_cam, int(old.extra.get("first", 0))))
     )
-    (rigid, size), (rigid_before, _) = carriage.unscaled(here), carriage.unscaled(before)
-    if not np.allclose(inverse(rigid) @ T, inverse(rigid_before) @ T_before, atol=2e-3):
-        return before, [f"{rig.name} was moved without its camera: the body goes with it. Clear its transform to have it over the person."]
-    return here, [f"{rig.name} is scaled by {size:g}, and its body with it."] if abs(size - 1) > 1e-3 else []
+    if not np.allclose(_from(here, alike, T), _from(before, alike, T_before), atol=2e-3):
+        told = f"{rig.name} was moved without its camera: the body goes with it. Clear its transform to have it over the person."
+        return before, alike, [told]
+    return here, alike, [] if alike or abs(size - 1) < 1e-3 else [f"{rig.name} is scaled by {size:g}, and its body with it."]
 
 
 def key_places(scene, motion: Motion, footage: Footage | None, mode: str):

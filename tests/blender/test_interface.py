@@ -110,3 +110,26 @@ def test_skeletons_lie_where_the_camera_shows_the_footage(addon, monkeypatch, si
     place = overlay._through_camera(context, *size)
     assert place(-0.5, -0.5) == pytest.approx(low, abs=0.01)
     assert place(size[0] - 0.5, size[1] - 0.5) == pytest.approx(high, abs=0.01)
+
+
+def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_path):
+    """Not over a texture in the image editor, nor through a camera with nothing, or something else, behind it."""
+    monkeypatch.setattr(overlay, "tracks", overlay.Tracks())
+    overlay.tracks.path = "/films/take.mp4"
+    texture, moved = bpy.data.images.new("wood", 8, 8), bpy.data.images.new("take", 8, 8)
+    texture.filepath, moved.filepath = "/textures/wood.png", "/elsewhere/take.mp4"
+    assert overlay.is_footage(moved) and not overlay.is_footage(texture) and not overlay.is_footage(None)
+    scene = bpy.context.scene
+    assert not overlay._is_before_footage(scene)
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    data = scene.camera.data
+    assert not overlay._is_before_footage(scene)
+    data.show_background_images = True
+    for image in (texture, moved):
+        data.background_images.new().image = image
+    assert overlay._is_before_footage(scene)
+    data.background_images[1].show_background_image = False
+    assert not overlay._is_before_footage(scene)
+    overlay.tracks.path = "/films/shot_7"  # a folder of images
+    texture.filepath = "/films/shot_7/0001.png"
+    assert overlay._is_before_footage(scene)

@@ -38,8 +38,8 @@ def again(built, motion, body, T) -> result.Built:
     return found
 
 
-@pytest.mark.parametrize("parented", (False, True))
-def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, default_body, parented):
+@pytest.mark.parametrize("parented, scale", ((False, 1.0), (True, 1.0), (True, 100.0)))
+def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, default_body, parented, scale):
     motion, built = solved
     wanted = pelvis_in_camera(built)
     if parented:
@@ -47,15 +47,17 @@ def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, defa
         bpy.context.scene.collection.objects.link(empty)
         for item in (built.rig, built.camera):
             item.parent = empty
-        empty.matrix_world = TURN
+        empty.matrix_world = TURN @ Matrix.Scale(scale, 4)
     else:
         for item in (built.rig, built.camera):
             item.matrix_world = TURN @ item.matrix_world
     bpy.context.view_layer.update()
-    T = np.array(TURN) @ motion.T_world_cam
+    T = axes.camera_frame(np.array(built.camera.matrix_world))  # as a solve is told of it
     for _ in range(2):  # and so it does the next time, without having moved
         found = again(built, motion, default_body, T)
         assert not found.notes and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+    if scale != 1:
+        return
     export.write_motion(bpy.context.scene, built.rig, str(bpy.app.tempdir + "out.npz"))
     assert np.abs(load_motion(bpy.app.tempdir + "out.npz").trans - motion.trans).max() < 1e-3
 
