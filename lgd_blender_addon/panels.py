@@ -50,6 +50,7 @@ def draw_footage(layout, context) -> None:
         layout.prop(settings, "path", text="")
         if _names_images(settings.path):
             layout.prop(settings, "image_fps")
+        layout.prop(settings, "start")
     elif settings.place == "CLIP":
         layout.prop_search(settings, "clip", bpy.data, "movieclips", text="")
         shown = not settings.clip and (getattr(context, "edit_movieclip", None) or context.scene.active_clip)

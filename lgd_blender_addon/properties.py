@@ -88,6 +88,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         description="Frames a second of a folder of images; strips and clips take the scene's rate",
         default=30.0, min=0.1, max=1000.0,
     )  # fmt: skip
+    start: IntProperty(name="Start Frame", description="The scene's frame on which the file's first picture lies", default=1)
     range: EnumProperty(
         name="Range",
         description="Which part of the footage is solved",

@@ -46,7 +46,7 @@ def find_footage(context) -> places.Footage:
         raise LgdError("bad_input", f"The movie clip {settings.clip} is gone, or has another name by now.", "Choose the clip again.")
     if settings.place == "CLIP" and clip is None:
         clip = getattr(context, "edit_movieclip", None) or context.scene.active_clip
-    found = places.with_footage(settings.place, scene, clip=clip, path=settings.path)
+    found = places.with_footage(settings.place, scene, clip=clip, path=settings.path, start=settings.start)
     if settings.range == "CUSTOM":
         if settings.last < settings.first:
             raise LgdError("bad_input", "The range ends before it begins.", "Swap First and Last.")

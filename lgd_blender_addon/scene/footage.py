@@ -262,8 +262,9 @@ def from_file(path: str) -> Footage:
     return Footage("FILE", full.stem, str(full), found.fps, found.size, 1, np.arange(len(found.table)))
 
 
-def with_footage(place: str, scene, strip=None, clip=None, path: str = "") -> Footage:
-    """The footage of a place by name: STRIP, CLIP, CAMERA or FILE. Raises LgdError with a sentence."""
+def with_footage(place: str, scene, strip=None, clip=None, path: str = "", start: int = 1) -> Footage:
+    """The footage of a place by name: STRIP, CLIP, CAMERA or FILE, which alone has no place of its own in the scene's time and begins at
+    `start`. Raises LgdError with a sentence."""
     if place == "STRIP":
         editor = scene.sequence_editor
         return from_strip(scene, strip or (editor.active_strip if editor else None))
@@ -273,4 +274,4 @@ def with_footage(place: str, scene, strip=None, clip=None, path: str = "") -> Fo
         return from_camera(scene)
     if not path:
         raise _bad("No file is chosen.", "Choose a video or a folder of images.")
-    return from_file(path)
+    return replace(from_file(path), start=start)

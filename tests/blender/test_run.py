@@ -201,6 +201,21 @@ def test_boxes_go_into_the_request_as_source_frames(script):
     assert not bpy.ops.lgd.clear_boxes.poll()
 
 
+def test_a_file_begins_where_the_scene_does(script):
+    scene = bpy.context.scene
+    scene.frame_start, scene.frame_end, scene.lgd.start = 1001, 1012, 1001
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    action = rig.animation_data.action
+    assert (action.frame_start, action.frame_end) == (1001, 1024) and script.asked[-1][1]["source"]["frames"] == [0, 24]
+    (background,) = scene.camera.data.background_images
+    user = background.image_user
+    assert user.frame_offset == -1000 and user.frame_start + user.frame_duration > 1024
+    scene.lgd.range = "SCENE"
+    bpy.ops.lgd.fit()
+    assert script.asked[-1][1]["source"]["frames"] == [0, 12]
+
+
 def test_preview_range_is_honoured(script):
     scene = bpy.context.scene
     scene.lgd.range = "SCENE"
