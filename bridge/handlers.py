@@ -107,7 +107,7 @@ def fit(request: dict, task: Task) -> dict:
         from .arrays import save_arrays
         from .lgd import fitter
         from .lgd.resample import is_slow
-        from .remarks import against_the_body, off_the_person
+        from .remarks import against_the_body, off_the_ground, off_the_person
 
         options, keypoints = _options(request, keypoints, body, task)
     if is_slow(keypoints.times()):
@@ -144,6 +144,9 @@ def fit(request: dict, task: Task) -> dict:
                 if disagreement:
                     task.warning(disagreement)
         else:
+            apart = off_the_ground(motion) if n in people else None
+            if apart:
+                task.warning(f"Person {n} {apart}")
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
             continue

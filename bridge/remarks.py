@@ -6,6 +6,7 @@ import numpy as np
 from .motion import Motion
 
 FEET = [7, 8, 10, 11]  # ankles and balls of the feet
+OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
@@ -24,14 +25,27 @@ def off_the_person(motion: Motion) -> str | None:
     return f"{text}. Look at the skeleton; dark, blurred or crowded footage is read badly."
 
 
-def against_the_body(motion: Motion) -> str | None:
-    """What is wrong with the scale of a given camera, whose ground is z = 0, by the size of the body; None where they agree."""
+def _heights(motion: Motion) -> tuple[float, float]:
+    """How high the feet stand above z = 0, and the camera, m."""
     seen = motion.confidence.max(-1) > 0
     world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))[seen]
     feet = np.einsum("fa,fka->fk", world[:, 2, :3], motion.joints[seen][:, FEET]) + world[:, 2, 3:]
     lowest = feet.min(-1)
-    height = float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50))  # who leaps comes down
-    camera = float(np.median(world[:, 2, 3]))
+    return float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50)), float(np.median(world[:, 2, 3]))  # who leaps comes down
+
+
+def off_the_ground(motion: Motion) -> str | None:
+    """That a further person does not stand on the first one's ground (z = 0), None where they do; to be told after their name."""
+    height = _heights(motion)[0]
+    if abs(height) < OFF_FIRST:
+        return None
+    side = "above" if height > 0 else "below"
+    return f"stands {abs(height):.1f} m {side} the first person's ground: one view does not tell a child from somebody farther away, nor a step from a giant."
+
+
+def against_the_body(motion: Motion) -> str | None:
+    """What is wrong with the scale of a given camera, whose ground is z = 0, by the size of the body; None where they agree."""
+    height, camera = _heights(motion)
     if abs(height) < OFF_GROUND:
         return None
     text = f"By the body's size the feet are {abs(height):.1f} m {'above' if height > 0 else 'below'} the given camera's ground (z = 0)"

@@ -232,6 +232,9 @@ def _check(name: str, data: dict) -> None:
     for key in ("v_template", "shapedirs", "posedirs", "weights", "J_regressor"):
         if not np.isfinite(data[key]).all():
             raise refuse(f"its {key} holds values that are not numbers")
+    tall = float(np.ptp(template, axis=0).max())
+    if tall > 20:
+        raise refuse(f"it measures {tall:.4g}, so it is not in metres")
     for key, axis in (("weights", 1), ("J_regressor", 1)):
         if np.abs(data[key].sum(axis) - 1).max() > 0.02:
             raise refuse(f"its {key} does not add up to one")

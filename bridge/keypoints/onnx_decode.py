@@ -68,7 +68,7 @@ def yolo(output: np.ndarray, ratio: float):
     rows = output[0].T.astype(np.float64)
     rows = rows[np.argsort(-rows[:, 4], kind="stable")[:300]]
     rows = rows[rows[:, 4] > 0.25]
-    raw = rows[:, 5:].reshape(len(rows), -1, 3)
+    raw = rows[:, 5:].reshape(len(rows), (rows.shape[1] - 5) // 3, 3)  # of nobody, too
     return _picture(raw[..., :2], ratio), raw[..., 2], rows[:, 4]
 
 
@@ -118,10 +118,11 @@ def normalised(patch: np.ndarray) -> np.ndarray:
     return ((patch[..., ::-1].astype(np.float32) - _MEAN) / _STD).transpose(2, 0, 1)[None]
 
 
-def simcc(outputs: list[np.ndarray], split: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (K, 2) in the input's pixels and confidence (K,) of simcc_x (1, K, Wx) and simcc_y (1, K, Wy)."""
+def simcc(outputs: list[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Points (K, 2) in the pixels of an input of (w, h) and confidence (K,) of simcc_x (1, K, Wx) and simcc_y (1, K, Wy), which split
+    each pixel into two or more."""
     x, y = outputs[0][0], outputs[1][0]
-    points = np.stack([x.argmax(-1), y.argmax(-1)], -1) / split
+    points = np.stack([x.argmax(-1), y.argmax(-1)], -1) * np.array([size[0] / x.shape[-1], size[1] / y.shape[-1]])
     return points, np.clip(np.minimum(x.max(-1), y.max(-1)).astype(np.float64), 0, 1)
 
 

@@ -236,7 +236,7 @@ class OnnxFinder:
             points, conf = decode.movenet_single(model.run(patch[None, ..., ::-1])[0], model.size)
         else:
             outputs = model.run(decode.normalised(patch))
-            one = decode.simcc(outputs) if model.kind == "simcc" else decode.heatmaps(outputs[0], model.size)
+            one = decode.simcc(outputs, model.size) if model.kind == "simcc" else decode.heatmaps(outputs[0], model.size)
             points, conf = one
         points = points / np.array(model.size) * extent + centre - extent / 2
         points, conf = decode.to_layout(points[None], conf[None])

@@ -81,6 +81,8 @@ def load_network(mode: str, device="cpu", path: Path | None = None, family: str 
         if mode == "video" and "doubts.weight" not in weights:  # trained before these were: the steps' own doubt
             weights.update({f"doubts.{name}": value for name, value in net.doubts.state_dict().items()})
         net.load_state_dict(weights)
+        if not all(bool(value.isfinite().all()) for value in weights.values() if value.is_floating_point()):
+            raise ValueError("not numbers")
     except MemoryError:
         raise
     except Exception as fault:  # noqa: BLE001 (whatever the readers of zips and of what is in them raise)

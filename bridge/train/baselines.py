@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..body.smpl import BodyModel, Posed, Shaped
+from ..errors import LgdError
 from ..keypoints.formats import POINT_INDEX
 from ..rotations import exp_so3, log_so3
 from .data import Mocap
@@ -307,8 +308,19 @@ def frames_of(body: BodyModel, layout: str, rays: Tensor, confidence: Tensor) ->
 def cached_prior(train: Mocap, path: Path | None = None, count: int = 20000) -> PosePrior:
     """`train_prior`, kept in a file where one is named."""
     if path is not None and path.is_file():
-        return PosePrior(**torch.load(path, weights_only=True))
+        try:
+            kept = torch.load(path, weights_only=True)
+            told = kept.pop("count"), kept.pop("frames")
+            prior = PosePrior(**kept)
+        except Exception as fault:  # noqa: BLE001 (torch raises whatever its readers do)
+            raise LgdError("bad_input", f"{path} holds no prior.", "Name a file that --prior has written, or a new one.") from fault
+        if told != (count, len(train.quats)):
+            raise LgdError("bad_input", f"The prior in {path} was fitted to {told[0]} of {told[1]} frames, not to {count} of {len(train.quats)}.", "Name another file.")
+        return prior
+    if path is not None and not path.parent.is_dir():
+        raise LgdError("disk", f"There is no folder {path.parent} to keep the prior in.", "Make it, or name another file.")
     prior = train_prior(train, count)
     if path is not None:
-        torch.save({"means": prior.means, "whitening": prior.whitening, "offset": prior.offset}, path)
+        kept = {"means": prior.means, "whitening": prior.whitening, "offset": prior.offset}
+        torch.save({**kept, "count": count, "frames": len(train.quats)}, path)
     return prior

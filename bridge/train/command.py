@@ -4,6 +4,7 @@
 With --device cuda on a GPU, where the same plans are tens of times faster. A run can be resumed on another device.
 """
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -24,16 +25,16 @@ def main(argv: list[str]) -> int:
     parser = Parser(prog="bridge train", description=__doc__)
     parser.add_argument("--mode", choices=("video", "paper"), help="default: video, or the plan's")
     parser.add_argument("--plan", choices=sorted(config.PLANS), help="a plan in bridge/train/config.py (default: the mode's own)")
-    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/<plan>)")
+    parser.add_argument("--out", type=_path, help="folder of the run (default: runs/<plan>)")
     parser.add_argument("--resume", action="store_true", help="go on from the folder's last.pt, where there is one")
-    parser.add_argument("--init", type=Path, help="start from exported weights")
+    parser.add_argument("--init", type=_path, help="start from exported weights")
     parser.add_argument("--phase", type=int, default=0, help="start with this phase of the plan, from 0")
     parser.add_argument(
-        "--data", type=Path, action="append", metavar="FOLDER",
+        "--data", type=_path, action="append", metavar="FOLDER",
         help="train on the AMASS .npz, .smpl and BVH files below it too (may be given several times)",
     )  # fmt: skip
     parser.add_argument(
-        "--detected", type=Path, action="append", metavar="FILE",
+        "--detected", type=_path, action="append", metavar="FILE",
         help="clips as a detector saw them, from `bridge record` (may be given several times)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--processes", type=natural, help="share every batch; on CPUs faster than as many threads (default: 2, on a GPU 1)"
     )
-    parser.add_argument("--export", type=Path, help="write the run's averaged weights as they are now, and stop")
+    parser.add_argument("--export", type=_path, help="write the run's averaged weights as they are now, and stop")
     options = parser.parse_args(argv)
     processes = options.processes or (2 if device.type == "cpu" else 1)
     if device.type != "cpu" and processes > 1:
@@ -57,6 +58,8 @@ def main(argv: list[str]) -> int:
     if not 0 <= options.phase < len(plan.phases):
         text = f"The plan {plan.name} has no phase {options.phase}."
         raise LgdError("bad_input", text, f"Choose 0 to {len(plan.phases) - 1}.")
+    if (folder / "last.pt").is_file() and not (options.resume or options.export):
+        raise LgdError("bad_input", f"There is a run in {folder} already.", "Go on with it by --resume, or name another folder with --out.")
     if options.phase and options.resume:
         raise LgdError("bad_input", "A resumed run knows its phase.", "Leave out --phase or --resume.")
     if options.export is not None:
@@ -85,6 +88,12 @@ def main(argv: list[str]) -> int:
     else:
         loop.go_together(arguments, processes, options.threads)
     return 0
+
+
+def _path(text: str) -> Path:
+    if not text.strip():  # an unset variable of a shell; as a path it would be the folder one stands in
+        raise argparse.ArgumentTypeError("it has no name: give a file or a folder")
+    return Path(text)
 
 
 def _device(argv: list[str]) -> torch.device:

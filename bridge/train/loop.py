@@ -101,12 +101,13 @@ def git_commit() -> str:
         return "unknown"
 
 
-def all_mocap(body: BodyModel, folders: list[Path]) -> Mocap:
-    """The shared mocap and what lies in the user's folders; the shared one may be missing where there are folders.
+def all_mocap(body: BodyModel, folders: list[Path], tell: bool = True) -> Mocap:
+    """The shared mocap and what lies in the user's folders; the shared one may be missing where there are folders. tell: name the files
+    that are left out.
 
     Raises LgdError where there is nothing to train on, or nothing that is kept from training to validate with.
     """
-    say = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    say = lambda text: print(text, file=sys.stderr) if tell else None  # noqa: E731
     parts = [read_folder(folder, body, say) for folder in folders]
     if not parts or shared_mocap().is_file():
         parts.append(load_mocap(body))
@@ -127,10 +128,13 @@ class Run:
     ):  # fmt: skip
         """rank, processes: this one's number among those that train the run together, each on its part of every batch."""
         self.plan, self.folder, self.rank, self.processes = plan, folder, rank, processes
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            raise LgdError("disk", f"The folder {folder} cannot be made: {fault.strerror}.", "Name another with --out.") from None
         torch.manual_seed(plan.seed)
         body = BodyModel(load_body(), torch.get_default_device())
-        mocap = all_mocap(body, data or [])
+        mocap = all_mocap(body, data or [], tell=rank == 0)
         self.task = VideoTask(plan, body, mocap, recordings) if plan.mode == "video" else PaperTask(plan, body, mocap)
         self.sampler = Sampler(mocap.of_split("train"), body)
         self.net = self.task.network(self.sampler)

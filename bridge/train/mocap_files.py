@@ -5,6 +5,8 @@
 at 30 fps in a Y-up world, hip midpoints for the body at hand, every clip set on the floor with that body's soles.
 """
 
+import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from .data import LEG_OF_FILE, Mocap, continuous_quaternions, leg_length
 RATE = 30.0
 SUFFIXES = (".npz", ".smpl", ".bvh")
 Z_UP = Rotation.from_euler("x", -90, degrees=True).as_matrix()  # a Z-up world seen in a Y-up one
+FASTEST = 30.0  # m/s in the median: beyond it a file is in other units
 HELD_OUT = 20  # every so-many-th file is kept from training and validates
 
 
@@ -46,11 +49,22 @@ def read_take(path: Path, body: BodyModel) -> Take:
         raise _unreadable(path, "it holds values that are not numbers")
     if not 1 <= take.fps <= 1000:
         raise _unreadable(path, f"its frame rate is {take.fps:g}")
+    if len(take.root) > 1:
+        pace = float(np.median(np.linalg.norm(np.diff(take.root, axis=0), axis=-1))) * take.fps * LEG_OF_FILE / take.leg
+        if pace > FASTEST:
+            raise _unreadable(path, f"the person moves at {pace:.3g} m/s: are its places in metres?")
     return take
 
 
 def _unreadable(path: Path, why: str) -> LgdError:
     return LgdError("bad_input", f"{path} cannot be trained on: {why}.", "Mend the file or take it out of the folder.")
+
+
+def _in_radians(path: Path, poses: np.ndarray) -> None:
+    """poses: (F, 3 K). Raises LgdError where these are turns by more than once round, as angles in degrees would be."""
+    turns = np.linalg.norm(poses.reshape(len(poses), -1, 3)[:, 1:22], axis=-1)
+    if len(turns) and np.nanmedian(turns.max(1)) > 3 * np.pi:
+        raise _unreadable(path, "its poses are no axis-angle vectors in radians")
 
 
 def _from_smpl_vectors(poses: np.ndarray, trans: np.ndarray, fps: float, body: BodyModel, turn: np.ndarray) -> Take:
@@ -71,13 +85,22 @@ def _amass(path: Path, body: BodyModel) -> Take:
         with np.load(path, allow_pickle=False) as file:  # names of objects are in some files, and never looked at
             poses, trans = np.asarray(file["poses"], float), np.asarray(file["trans"], float)
             rate = next((float(file[k]) for k in ("mocap_framerate", "mocap_frame_rate") if k in file), None)
+            camera = np.asarray(file["T_world_cam"], float) if "T_world_cam" in file else None
     except Exception as fault:  # noqa: BLE001 (the readers of zips and arrays raise whatever a broken file leads to)
         raise _unreadable(path, "it is no AMASS file with poses and trans") from fault
     if poses.ndim != 2 or poses.shape[1] not in (72, 156, 165) or trans.shape != (len(poses), 3) or not len(poses):
         raise _unreadable(path, f"its poses have the shape {poses.shape}, not (frames, 72, 156 or 165)")
     if rate is None:
-        raise _unreadable(path, "it names no mocap_framerate")
-    return _from_smpl_vectors(poses, trans, rate, body, Z_UP)
+        raise _unreadable(path, "it names no mocap_framerate, which AMASS's files do")
+    _in_radians(path, poses)
+    if camera is not None:  # our own motion.npz, in the camera's frame
+        if camera.shape not in ((4, 4), (len(poses), 4, 4)):
+            raise _unreadable(path, f"its T_world_cam has the shape {camera.shape}")
+        turns, rest = camera[..., :3, :3], body.joint_template[0].double().numpy(force=True)
+        root = Rotation.from_matrix(turns) * Rotation.from_rotvec(poses[:, :3])
+        trans = ((turns @ (trans + rest)[..., None])[..., 0] + camera[..., :3, 3]) - rest
+        poses = np.concatenate((root.as_rotvec(), poses[:, 3:]), 1)
+    return _turned_upright(_from_smpl_vectors(poses, trans, rate, body, np.eye(3)), Z_UP)
 
 
 def _smpl(path: Path, body: BodyModel) -> Take:
@@ -91,15 +114,31 @@ def _smpl(path: Path, body: BodyModel) -> Take:
         raise _unreadable(path, "it is no .smpl file with a motion") from fault
     if poses.ndim != 3 or poses.shape[1] not in (22, 24) or not len(poses):
         raise _unreadable(path, "it holds no body pose of SMPL's joints")
-    take = _from_smpl_vectors(poses.reshape(len(poses), -1), trans, read.frame_rate or RATE, body, np.eye(3))
-    turn = _to_y_up(np.median(take.rotations[:, 0] @ np.array([0.0, 1.0, 0.0]), axis=0))
+    _in_radians(path, poses.reshape(len(poses), -1))
+    return _turned_upright(_from_smpl_vectors(poses.reshape(len(poses), -1), trans, read.frame_rate or RATE, body, np.eye(3)), None)
+
+
+def _turned_upright(take: Take, usual: np.ndarray | None) -> Take:
+    """A take of a world whose up is not told in the Y-up one: by the trunk, where that stands along one axis nearly throughout, with the
+    hips at a standing person's height. Else by `usual` (3, 3), the turn of the file's kind; None: by the trunk's median at any rate."""
+    trunk = take.rotations[:, 0] @ np.array([0.0, 1.0, 0.0])
+    median = np.median(trunk, axis=0)
+    axis = int(np.abs(median).argmax())
+    side = np.sign(median[axis])
+    height = take.root[:, axis] * side
+    upright = bool((trunk[:, axis] * side > 0.7).mean() > 0.9 and 0.4 < np.median(height) < 1.5 and height.std() < 0.25)
+    turn = _to_y_up(median) if upright or usual is None else usual
     take.rotations[:, 0], take.root = turn @ take.rotations[:, 0], take.root @ turn.T
     return take
 
 
 def _to_y_up(up: np.ndarray) -> np.ndarray:
-    """(3, 3) quarter turn that makes the world axis nearest to `up` (3) the Y axis; files do not say which is theirs."""
-    return Z_UP if up[2] > abs(up[1]) else np.eye(3)
+    """(3, 3) quarter or half turn that makes the world axis nearest to `up` (3) the Y axis; files do not say which is theirs."""
+    axis = int(np.abs(up).argmax())
+    side = np.sign(up[axis])
+    if axis == 1:
+        return np.eye(3) if side > 0 else np.diag([1.0, -1.0, -1.0])
+    return Rotation.from_euler("x", -90 * side, degrees=True).as_matrix() if axis == 2 else Rotation.from_euler("z", 90 * side, degrees=True).as_matrix()
 
 
 # Names of BVH joints, lower case, without prefixes, side and anything but letters, against the joint of the left side.
@@ -187,7 +226,10 @@ def _bvh(path: Path, body: BodyModel) -> Take:
 
     reader = BVH()
     try:
-        reader.load(str(path))
+        with tempfile.TemporaryDirectory() as folder:  # the reader knows no empty lines
+            plain = Path(folder) / "plain.bvh"
+            plain.write_text("\n".join(line for line in path.read_text(errors="replace").splitlines() if line.strip()) + "\n")
+            reader.load(str(plain))
         data = reader.data
         parents = [-1, *(int(p) for p in data["parents"][1:])]
         orders = ["".join(row).upper() for row in data["rot_order"]]
@@ -264,7 +306,8 @@ def read_folder(folder: Path, body: BodyModel, say=print) -> Mocap:
 
     Every twentieth file validates ("val"). Raises LgdError where no file can be read.
     """
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
+    paths = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
     clips: list[tuple[Tensor, Tensor, bool]] = []
     names: list[str] = []
     for path in paths:
@@ -290,7 +333,7 @@ def read_folder(folder: Path, body: BodyModel, say=print) -> Mocap:
 def _clip(take: Take, body: BodyModel) -> tuple[Tensor, Tensor, bool]:
     """Quaternions (F, 24, 4) and hip midpoints (F, 3) at 30 fps on the floor, and whether feet stand on one level."""
     times = torch.arange(len(take.rotations), dtype=torch.float64) / take.fps
-    grid = torch.arange(int(float(times[-1]) * RATE + 1e-6) + 1, dtype=torch.float64) / RATE
+    grid = torch.arange(int(float(times[-1]) * RATE + 1e-2) + 1, dtype=torch.float64) / RATE
     rotations = resample_rotations(torch.as_tensor(take.rotations), times, grid).float()
     root = resample_values(torch.as_tensor(take.root), times, grid).float() * (leg_length(body) / take.leg)
     root = root - root[:1] * torch.tensor([1.0, 0.0, 1.0])

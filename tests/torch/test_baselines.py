@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The baselines work: their minimisers find known minima, the prior knows its poses, SMPLify fits clean 2D."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from bridge.body.files import load_body
 from bridge.body.joints import LIMBS
 from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
 from bridge.rotations import exp_so3
+from bridge.train import baselines
 from bridge.train.baselines import STAGES, PosePrior, Smplify, fit_prior, frames_of
 from bridge.train.metrics import pa_mpjpe
 from bridge.train.minimise import adam, lbfgs
@@ -117,3 +121,25 @@ def test_missing_points_pull_nothing():
     a = Smplify(BODY, prior, frames_of(BODY, "body25b", rays, seen)).energy(x, rows, 1.0, 1.0)
     b = Smplify(BODY, prior, frames_of(BODY, "body25b", wild, seen)).energy(x, rows, 1.0, 1.0)
     assert torch.allclose(a, b)
+
+
+def test_a_kept_prior_is_that_of_the_frames_it_was_fitted_to(tmp_path, monkeypatch):
+    fitted = []
+
+    def train_prior(train, count):
+        fitted.append(count)
+        return PosePrior(torch.zeros(1, 69), torch.eye(69)[None], torch.zeros(1))
+
+    monkeypatch.setattr(baselines, "train_prior", train_prior)
+    frames, kept = SimpleNamespace(quats=torch.zeros(50, 24, 4)), tmp_path / "prior.pt"
+    for _ in range(2):
+        assert torch.equal(baselines.cached_prior(frames, kept, 40).means, torch.zeros(1, 69))
+    assert fitted == [40]
+    with pytest.raises(LgdError, match="fitted to 40 of 50"):
+        baselines.cached_prior(frames, kept, 20)
+    (tmp_path / "other.pt").write_bytes(b"no")
+    with pytest.raises(LgdError, match="holds no prior"):
+        baselines.cached_prior(frames, tmp_path / "other.pt", 40)
+    with pytest.raises(LgdError, match="no folder"):
+        baselines.cached_prior(frames, tmp_path / "gone" / "prior.pt", 40)
+    assert fitted == [40]

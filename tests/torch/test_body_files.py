@@ -238,6 +238,7 @@ def test_references_outside_the_file_are_refused(tmp_path):
     ({"weights": np.zeros((COUNT, 24))}, "weights"),
     ({"v_template": np.full((COUNT, 3), np.nan)}, "not numbers"),
     ({"v_template": "hello"}, "arrays cannot be read"),
+    ({"v_template": np.full((COUNT, 3), 0.5) * np.arange(COUNT)[:, None]}, "not in metres"),
     ({"f": np.full((4, 3), COUNT)}, "faces"),
     ({"f": None}, "it has no f"),
 ])  # fmt: skip

@@ -184,6 +184,15 @@ def test_labels_are_exchanged_in_the_layout_as_among_the_internal_points(layout)
     assert np.array_equal(found[2][~legs], points[0, 2][~legs].astype(found.dtype))
 
 
+def test_who_does_not_stand_on_the_first_ones_ground_is_told():
+    keypoints, _ = waving()
+    motion = fit(keypoints, FitOptions(focal=FOCAL, device="cpu"))[0]
+    assert remarks.off_the_ground(motion) is None
+    motion.T_world_cam = motion.T_world_cam.copy()
+    motion.T_world_cam[2, 3] -= 0.8
+    assert "stands 0.8 m below the first person's ground" in remarks.off_the_ground(motion)
+
+
 def test_a_body_off_the_person_is_told():
     motion = fit(waving(20)[0], FitOptions(focal=FOCAL))[0]
     assert remarks.off_the_person(motion) is None

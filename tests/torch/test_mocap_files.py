@@ -78,6 +78,62 @@ def test_every_clip_stands_on_the_floor(tmp_path, body):
     assert abs(float(torch.quantile(lowest, 0.05))) < 1e-3
 
 
+def test_a_motion_of_our_own_is_turned_out_of_its_camera(tmp_path, body):
+    """motion.npz has the camera's axes, y down, and where the camera stands."""
+    rotations, path = motion(60, 30)
+    rotations[:, 0] = torch.eye(3, dtype=torch.float64)
+    camera = np.eye(4)
+    camera[:3, :3] = Rotation.from_euler("zx", [20, -80], degrees=True).as_matrix()  # of a Z-up world
+    camera[:3, 3] = 1.0, -4.0, 1.5
+    vectors = rotations.clone()
+    vectors[:, 0] = torch.as_tensor(camera[:3, :3].T @ Z_UP) @ vectors[:, 0]
+    rest = body.joint_template[0].double().numpy()
+    seen = (rest + path) @ Z_UP.T - camera[:3, 3]  # pelvis joints
+    np.savez(
+        tmp_path / "motion.npz", poses=log_so3(vectors).flatten(1).numpy(), trans=seen @ camera[:3, :3] - rest, mocap_framerate=30.0,
+        T_world_cam=camera,
+    )  # fmt: skip
+    mocap = read_folder(tmp_path, body)
+    same_motion(mocap, rotations, 1)
+    step = (mocap.trans[-1] - mocap.trans[0]).numpy()
+    assert step / np.linalg.norm(step) == pytest.approx((path[-1] - path[0]) / np.linalg.norm(path[-1] - path[0]), abs=1e-3)
+
+
+@pytest.mark.parametrize("turn", ("y", "-y", "-z"))
+def test_a_person_who_stands_along_another_axis_is_turned_upright(tmp_path, body, turn):
+    rotations, path = motion(60, 30)
+    rotations[:, 0] = torch.eye(3, dtype=torch.float64)
+    given = {"y": np.eye(3), "-y": np.diag([1.0, -1.0, -1.0]), "-z": Rotation.from_euler("x", -90, degrees=True).as_matrix()}[turn]
+    stored = rotations.clone()
+    stored[:, 0] = torch.as_tensor(given) @ stored[:, 0]
+    np.savez(tmp_path / "a.npz", poses=log_so3(stored).flatten(1).numpy(), trans=path @ given.T, mocap_framerate=30.0)
+    same_motion(read_folder(tmp_path, body), rotations, 1)
+
+
+def test_who_lies_in_an_amass_file_stays_lying(tmp_path, body):
+    rotations, path = motion(60, 30)
+    rotations[:, 0] = torch.as_tensor(Rotation.from_euler("x", -90, degrees=True).as_matrix())  # on the back, along the world's Y
+    stored = rotations.clone()
+    stored[:, 0] = torch.as_tensor(Z_UP) @ stored[:, 0]
+    np.savez(tmp_path / "a.npz", poses=log_so3(stored).flatten(1).numpy(), trans=path @ Z_UP.T * [1, 1, 0.1], mocap_framerate=30.0)
+    same_motion(read_folder(tmp_path, body), rotations, 1)
+
+
+def test_other_units_are_told_and_links_followed(tmp_path, body):
+    rotations, path = motion(60, 30)
+    poses = log_so3(rotations).flatten(1).numpy()
+    real, own = tmp_path / "real", tmp_path / "own"
+    real.mkdir()
+    own.mkdir()
+    np.savez(real / "good.npz", poses=poses, trans=path, mocap_framerate=30.0)
+    np.savez(own / "degrees.npz", poses=np.degrees(poses), trans=path, mocap_framerate=30.0)
+    np.savez(own / "centimetres.npz", poses=poses, trans=path * 100, mocap_framerate=30.0)
+    (own / "linked").symlink_to(real)
+    said: list[str] = []
+    assert len(read_folder(own, body, said.append).quats) == 60
+    assert len(said) == 2 and any("radians" in line for line in said) and any("in metres" in line for line in said)
+
+
 @pytest.mark.parametrize("z_up", [False, True])
 def test_smpl_files(tmp_path, body, z_up):
     from smplcodec import SMPLCodec, SMPLVersion
@@ -129,6 +185,9 @@ def test_bvh_of_the_same_skeleton(tmp_path, body):
     rest = body.joint_template.double().numpy()[:22] * 100
     write_bvh(tmp_path / "t.bvh", rest, rotations[:, :22].numpy(), path * 100, 60)
     # A rest pose that differs by rounding alone: bones already point where they should.
+    same_motion(read_folder(tmp_path, body), rotations, 2)
+    text = (tmp_path / "t.bvh").read_text().replace("MOTION", "\nMOTION")
+    (tmp_path / "t.bvh").write_text(text + "\n \n")  # empty lines are no frames
     same_motion(read_folder(tmp_path, body), rotations, 2)
 
 

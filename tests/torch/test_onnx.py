@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bridge.errors import LgdError
 from bridge.keypoints.detect import detect
+from bridge.keypoints.onnx_decode import simcc
 from bridge.keypoints.onnx_detect import Model, OnnxFinder
 
 RED, GREEN = (150.0, 100.0), (190.0, 210.0)  # where the picture's two blobs lie
@@ -156,6 +157,19 @@ def test_yolo_pose(tmp_path):
     )
     points, _ = OnnxFinder(path, "cpu").find(picture(), [])
     assert len(points) == 2 and np.allclose(points, [a, b], atol=1e-2)
+    rows[:, 4] = 0.1
+    nobody = fixed_model(tmp_path / "nobody.onnx", [1, 3, 640, 640], [("o", rows.T[None].astype(np.float32), [1, 56, 50])])
+    points, conf = OnnxFinder(nobody, "cpu").find(picture(), [])
+    assert len(points) == 0 and len(conf) == 0
+
+
+@pytest.mark.parametrize("split", (1, 2, 3))
+def test_simcc_of_any_split_is_read(split):
+    """The scores of one point at (30, 70) in an input of 192 x 256."""
+    x, y = np.zeros((1, 1, 192 * split)), np.zeros((1, 1, 256 * split))
+    x[0, 0, 30 * split], y[0, 0, 70 * split] = 0.8, 0.7
+    points, conf = simcc([x, y], (192, 256))
+    assert np.allclose(points, [[30, 70]]) and np.allclose(conf, 0.7)
 
 
 def test_movenet_multipose_tracks_two_people(tmp_path):

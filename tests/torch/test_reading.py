@@ -10,6 +10,7 @@ import torch
 from bridge.body.files import load_body
 from bridge.body.joints import LIMBS
 from bridge.body.smpl import BodyModel
+from bridge.errors import LgdError
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.lgd.checkpoint import FOLDER, load_network
 from bridge.lgd.fitter import FitOptions, error_of, fit
@@ -59,6 +60,14 @@ def test_doubt_is_the_states_own_until_it_is_learned(tmp_path):
     assert not load_network("video", path=tmp_path / "old.pt").doubts.weight.any()
     keypoints, _ = waving(40)
     assert len(fit(keypoints, FitOptions(focal=FOCAL, device="cpu", weights=tmp_path / "old.pt"))[0].joint_confidence) == 40
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    saved = torch.load(FOLDER / "video.pt", weights_only=True)
+    saved["weights"]["head.bias"][3] = torch.nan
+    torch.save(saved, tmp_path / "bad.pt")
+    with pytest.raises(LgdError, match="holds no weights of video mode"):
+        load_network("video", path=tmp_path / "bad.pt")
 
 
 def test_limbs_are_lost_and_invented_throughout_clips(folder, body):

@@ -185,6 +185,21 @@ def test_what_is_no_run_of_this_plan_is_not_resumed(folder, tmp_path):
             loop.Run(tiny, tmp_path / "run", True, None, [folder])
 
 
+def test_a_run_is_not_begun_over_another(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.pt").write_bytes(b"a week's work")
+    with pytest.raises(LgdError, match="a run in .* already") as told:
+        command.main(["--plan", "tiny", "--out", str(tmp_path / "run"), "--data", str(folder)])
+    assert "--resume" in told.value.hint and (tmp_path / "run" / "last.pt").read_bytes() == b"a week's work"
+    (tmp_path / "link").symlink_to(tmp_path / "gone" / "further")
+    with pytest.raises(LgdError, match="cannot be made"):
+        loop.Run(config.PLANS["tiny"], tmp_path / "link", False, None, [folder])
+    for name in ("--out", "--data", "--init"):
+        with pytest.raises(LgdError, match="has no name"):
+            command.main(["--plan", "tiny", name, ""])
+
+
 def test_a_full_disk_leaves_what_was_there(folder, tmp_path, monkeypatch):
     run = loop.Run(config.PLANS["tiny"], tmp_path / "run", False, None, [folder])
     run.save()
