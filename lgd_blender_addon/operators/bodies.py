@@ -6,9 +6,12 @@ import re
 import shutil
 from pathlib import Path
 
+import bpy
+
 from .. import preferences
 from .._bridge import FOLDER, LgdError
 from ..scene.body import Body, read_body
+from ..scene.result import skin_of
 
 _described: dict[tuple, str] = {}
 
@@ -64,6 +67,20 @@ def find(identity: str) -> str | None:
     """The kept file of a body by its id."""
     target = _folder() / _name(identity)
     return str(target) if target.exists() else None
+
+
+def leave_other_bodies(rigs: dict[int, int], body: str) -> list[str]:
+    """Take out of {person: a rig's session_uid} the rigs that wear another body than the one in a kept file: new ones are made for
+    their people. Returns what is to be told."""
+    notes = []
+    for person, uid in list(rigs.items()):
+        rig = next((o for o in bpy.data.objects if o.session_uid == uid), None)
+        skin = skin_of(rig) if rig is not None else None
+        worn = skin.get("lgd_body") if skin is not None else None
+        if worn and _name(worn) != Path(body).name:
+            del rigs[person]
+            notes.append(f"{rig.name} wears another body than the one that is chosen now: a new rig was made.")
+    return notes
 
 
 def load(path: str) -> Body:

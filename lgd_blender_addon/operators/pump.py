@@ -86,6 +86,10 @@ def _next(run: Run) -> None:
         if known is not None:
             run.body, run.over = known, not run.left
             return None if run.over else _next(run)
+    if kind == "fit" and run.body:
+        told = bodies.leave_other_bodies(run.plan.rigs, run.body)
+        run.warnings += told
+        request |= {"betas": None} if told else {}
     request = {name: value for name, value in request.items() if value is not None}
     run.job = session.get().start(kind, request, on_event)
 

@@ -5,10 +5,11 @@ import shutil
 
 import bpy
 import numpy as np
+from models import synthetic_body
 
-from lgd_blender_addon.operators import pump
+from lgd_blender_addon.operators import bodies, pump
 from lgd_blender_addon.operators.request import plan_fit
-from lgd_blender_addon.scene import keyframes
+from lgd_blender_addon.scene import keyframes, result
 
 
 def rigs():
@@ -62,6 +63,23 @@ def test_bones_of_other_names_are_told_before_the_solve(script):
     show = bpy.context.window_manager.lgd
     assert "left_knee" in show.error and "New Shape" in show.hint and len(script.asked) == before
     assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
+
+
+def test_another_body_makes_another_rig(script):
+    """Not the old one's mesh with a take that was solved for the other."""
+    bpy.ops.lgd.fit()
+    (first,) = rigs()
+    action = first.animation_data.action
+    script.body = synthetic_body()
+    bodies._described.clear()  # another one is chosen
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 2 and first.animation_data.action == action and "betas" not in script.asked[-1][1]
+    assert "another body" in bpy.context.window_manager.lgd.warnings
+    (second,) = (rig for rig in rigs() if rig != first)
+    assert result.skin_of(second)["lgd_body"] == script.body.id
+    bpy.context.view_layer.objects.active = second
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 2 and len(script.asked[-1][1]["betas"]) == 10
 
 
 def test_new_shape_goes_without_the_keypoints_of_other_footage(script, tmp_path):
