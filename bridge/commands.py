@@ -21,6 +21,9 @@ from .errors import LgdError
 class Console:
     """A job's messages on standard error: the same interface as `server.Task`."""
 
+    counts_from = 0
+    """The command line's `--person 0` is the most prominent."""
+
     def __init__(self, request: dict):
         self.request = request
         self.id = 1

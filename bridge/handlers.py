@@ -117,12 +117,12 @@ def fit(request: dict, task: Task) -> dict:
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     world: Motion | None = None
     for n in rest:
-        alone = keypoints.person(n)
+        alone, called = keypoints.person(n), f"Person {n + task.counts_from}"
         if not (alone.confidence > 0).any():
-            raise LgdError("no_person", f"Person {n} is seen in no frame.", "Choose another person or range.")
+            raise LgdError("no_person", f"{called} is seen in no frame.", "Choose another person or range.")
         seen = int(alone.seen().sum())
         if n in people and seen < (1 - UNSEEN) * alone.frames:
-            text = f"Person {n} is seen in {seen} of {alone.frames} frames"
+            text = f"{called} is seen in {seen} of {alone.frames} frames"
             task.warning(f"{text}: in the others the pose is held or carried across, with a confidence of 0.")
         if world is not None:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
@@ -134,7 +134,7 @@ def fit(request: dict, task: Task) -> dict:
                 if error.code != "no_person" or people == [n] or (n == rest[-1] and not motions):
                     raise
                 if n in people:
-                    task.warning(f"Person {n} is left out. {error.text}")
+                    task.warning(f"{called} is left out. {error.text}")
                 continue
         if world is None:
             world = motion

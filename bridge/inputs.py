@@ -69,19 +69,15 @@ def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[i
         raise LgdError("no_person")
     if person == "all":
         return seen
+    first = task.counts_from
     if isinstance(person, str) or not 0 <= person < keypoints.people:
-        have = (
-            "one person"
-            if keypoints.people == 1
-            else f"{keypoints.people} people, 0 to {keypoints.people - 1}"
-        )
-        raise LgdError(
-            "bad_input", f"There is no person {person}: there is {have}.", "Choose another person."
-        )
+        have = "is one person" if keypoints.people == 1 else f"are {keypoints.people} people, {first} to {first + keypoints.people - 1}"
+        whom = person if isinstance(person, str) else person + first
+        raise LgdError("bad_input", f"There is no person {whom}: there {have}.", "Choose another person.")
     others = len([n for n in seen if n != person])
     if others:
         whom = f"{others} other {'person was' if others == 1 else 'people were'} found"
-        task.warning(f"Person {person} is fitted; {whom}, most prominent first.")
+        task.warning(f"Person {person + first} is fitted; {whom}, most prominent first.")
     return [person]
 
 

@@ -28,6 +28,9 @@ class ServerFault(Exception):
 class Task:
     """What a running job may do: tell its progress, stream, warn, and ask whether it shall stop."""
 
+    counts_from = 1
+    """The number by which sentences call the most prominent person: the add-on's list of people begins with Person 1."""
+
     def __init__(self, request: dict, send: Callable[[dict], None]):
         self.request = request
         self.id: int = request["id"]

@@ -14,15 +14,18 @@ import pytest
 np = pytest.importorskip("numpy")
 
 import bridge.lgd  # noqa: E402
-from bridge import handlers, inputs  # noqa: E402
+from bridge import commands, handlers, inputs  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.faults import translate, translated  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.motion import Motion  # noqa: E402
+from bridge.server import Task  # noqa: E402
 
 
 class Recorder:
-    """Takes a job's messages."""
+    """Takes a job's messages; counts people as the command line does."""
+
+    counts_from = commands.Console.counts_from
 
     def __init__(self):
         self.warnings, self.progressed, self.sent = [], [], []
@@ -93,9 +96,10 @@ def calls(monkeypatch):
     return noted
 
 
-def run(tmp_path, keypoints, **request):
+def run(tmp_path, keypoints, counts_from=Recorder.counts_from, **request):
     keypoints.save(tmp_path / "k.npz")
     task = Recorder()
+    task.counts_from = counts_from
     request = {"keypoints": str(tmp_path / "k.npz"), "out": str(tmp_path), **request}
     return handlers.fit(request, task), task
 
@@ -115,6 +119,19 @@ def test_frames_without_the_person_are_told(calls, tmp_path):
     keypoints.confidence[:, 4:] = 0
     result, task = run(tmp_path, keypoints)
     assert ["seen in 4 of 6 frames" in text for text in task.warnings] == [True]
+
+
+def test_sentences_count_people_as_who_reads_them_does(calls, tmp_path):
+    """The command line from 0, as its --person; the add-on from 1, as its list."""
+    keypoints = tracks(2)
+    keypoints.confidence[:, 4:] = 0
+    for counts_from in (0, Task.counts_from):
+        task = run(tmp_path, keypoints, counts_from, person=1)[1]
+        for sentence in (f"Person {1 + counts_from} is seen in 4 of 6 frames", f"Person {1 + counts_from} is fitted; 1 other"):
+            assert any(text.startswith(sentence) for text in task.warnings), (sentence, task.warnings)
+        with pytest.raises(LgdError, match=f"no person {5 + counts_from}: there are 2 people, {counts_from} to {1 + counts_from}"):
+            run(tmp_path, keypoints, counts_from, person=5)
+    assert (commands.Console.counts_from, Task.counts_from) == (0, 1)
 
 
 @pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
