@@ -19,9 +19,7 @@ SEEN = 0.05
 LARGEST = 1e6
 """px: no picture is larger, and no point that is seen lies farther away."""
 
-_FILE_HINT = (
-    "Export the keypoints again, or see the documentation of keypoints.npz for what the file must hold."
-)
+_FILE_HINT = "Export the keypoints again; what the file must hold is in docs/files.md, beside the README."
 
 
 def _bad(text: str, hint: str = _FILE_HINT) -> LgdError:

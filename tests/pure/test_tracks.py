@@ -1,11 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keypoints: validation in sentences, prominence, cutting, and the file."""
 
+import dataclasses
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bridge.errors import LgdError
+from bridge.keypoints.formats import LAYOUTS
 from bridge.keypoints.tracks import Keypoints
+from bridge.motion import Motion
+
+ROOT = Path(__file__).parents[2]
 
 
 def make(people=2, frames=10, **kw):
@@ -31,6 +39,18 @@ def test_round_trip(tmp_path):
         assert np.array_equal(getattr(back, name), getattr(k, name)), name
     assert (back.layout, back.image_size, back.fps) == ("coco17", (640, 480), 25.0)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_document_that_a_refused_file_is_told_of_names_every_array():
+    with pytest.raises(LgdError) as caught:
+        make(image_size=(0, 5))
+    file = re.search(r"docs/\S+\.md", caught.value.hint)
+    assert file, caught.value.hint
+    text = (ROOT / file[0]).read_text("utf-8")
+    keypoints, motion = text.split("## motion.npz")
+    assert not [f.name for f in dataclasses.fields(Keypoints) if f.name != "notes" and f"`{f.name}`" not in keypoints]
+    assert not [name for name in LAYOUTS if f"`{name}`" not in keypoints]
+    assert not [f.name for f in dataclasses.fields(Motion) if f"`{f.name}`" not in motion]
 
 
 def test_one_person_without_people_axis():
