@@ -43,6 +43,12 @@ def load_motion(source) -> Motion:
         raise LgdError(
             "bad_input", f"{label} cannot be read as a motion.", "Choose a motion.npz."
         ) from None
+    other = _other_form(data)
+    if other:
+        raise LgdError(
+            "bad_input", f"{label} is a motion in the form {other}, which has no camera: only the form Motion is read here.",
+            "Export it again with Form on Motion, or have an SMPL add-on read this one.",
+        )  # fmt: skip
     try:
         return _checked(data)
     except (KeyError, ValueError, TypeError) as error:
@@ -50,6 +56,14 @@ def load_motion(source) -> Motion:
         raise LgdError(
             "bad_input", f"{label} is no motion of this add-on: {reason}.", "Choose a motion.npz."
         ) from None
+
+
+def _other_form(data: dict) -> str:
+    """AMASS or SMPL where the arrays are such a motion (`scene/export.py` writes both), else nothing."""
+    poses, trans = (np.shape(data.get(name)) for name in ("poses", "trans"))
+    if "cam_K" in data or len(poses) != 2 or trans != (poses[0], 3):
+        return ""
+    return {72: "SMPL", 156: "AMASS", 165: "AMASS"}.get(poses[1], "")  # 165: AMASS of SMPL-X bodies
 
 
 def _checked(data: dict) -> Motion:

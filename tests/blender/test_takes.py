@@ -10,6 +10,7 @@ from mathutils import Matrix
 from models import write_motion
 from test_result import plain_footage
 
+from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.scene import axes, carriage, export, keyframes, result, takes, trust
 from lgd_blender_addon.scene.body import JOINTS
 from lgd_blender_addon.scene.motion import load_motion
@@ -60,6 +61,15 @@ def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, defa
         return
     export.write_motion(bpy.context.scene, built.rig, str(bpy.app.tempdir + "out.npz"))
     assert np.abs(load_motion(bpy.app.tempdir + "out.npz").trans - motion.trans).max() < 1e-3
+
+
+@pytest.mark.parametrize("form", [export.AMASS, export.SMPL])
+def test_another_form_of_export_is_told_by_its_name(solved, tmp_path, form):
+    _, built = solved
+    export.write_motion(bpy.context.scene, built.rig, str(tmp_path / "out.npz"), form)
+    with pytest.raises(LgdError, match=f"in the form {form}.*only the form Motion is read here") as caught:
+        load_motion(tmp_path / "out.npz")
+    assert "Form on Motion" in caught.value.hint
 
 
 def test_a_rig_that_was_given_a_place_of_its_own_keeps_it(solved, default_body):
