@@ -36,10 +36,10 @@ class LGD_UL_people(bpy.types.UIList):
         row.label(text=f"{item.confidence * 100:.0f} %", translate=False)
 
 
-def _names_images(path: str) -> bool:
-    """Whether a path names images rather than a video, by its name alone (panels read no files)."""
-    suffix = Path(path.rstrip("/\\")).suffix.lower()
-    return bool(path) and (not suffix or suffix in IMAGE_SUFFIXES)
+def _names_images(settings) -> bool:
+    """Whether the chosen file is images rather than a video, by what it was when chosen, or its name (panels read no files)."""
+    suffix = Path(settings.path.rstrip("/\\")).suffix.lower()
+    return settings.is_folder or bool(settings.path) and (not suffix or suffix in IMAGE_SUFFIXES)
 
 
 def draw_footage(layout, context) -> None:
@@ -48,7 +48,7 @@ def draw_footage(layout, context) -> None:
     layout.prop(settings, "place", text="From")
     if settings.place == "FILE":
         layout.prop(settings, "path", text="")
-        if _names_images(settings.path):
+        if _names_images(settings):
             layout.prop(settings, "image_fps")
         layout.prop(settings, "start")
     elif settings.place == "CLIP":

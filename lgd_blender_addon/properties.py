@@ -4,6 +4,8 @@
 Panels read only these. Nothing here holds a reference to a data-block: objects are remembered by name.
 """
 
+import os
+
 import bpy
 from bpy.props import (
     BoolProperty,
@@ -34,6 +36,10 @@ CORRECTIVES = (
 def _other_keypoints(settings, context) -> None:
     context.window_manager.lgd.people.clear()  # they are those of the keypoints before
     settings.keypoints_source, settings.keypoints_first = "", 0
+
+
+def _other_path(settings, context) -> None:
+    settings.is_folder = bool(settings.path) and os.path.isdir(bpy.path.abspath(settings.path))
 
 
 class LGD_PG_box(bpy.types.PropertyGroup):
@@ -81,7 +87,10 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         ),
         default="FILE",
     )
-    path: StringProperty(name="File", description="A video file or a folder of images", subtype="FILE_PATH", options=RELATIVE)
+    path: StringProperty(
+        name="File", description="A video file or a folder of images", subtype="FILE_PATH", options=RELATIVE, update=_other_path
+    )  # fmt: skip
+    is_folder: BoolProperty(description="Whether the file was a folder when it was chosen: panels, which read no files, ask this")
     clip: StringProperty(name="Clip", description="The movie clip to solve")
     image_fps: FloatProperty(
         name="Image Rate",

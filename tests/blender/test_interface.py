@@ -81,6 +81,19 @@ def test_every_grey_button_says_why(addon, monkeypatch):
     assert not silent, silent
 
 
+def test_a_folder_of_images_has_a_rate_whatever_its_name(addon, tmp_path):
+    from lgd_blender_addon import panels
+
+    settings = bpy.context.scene.lgd
+    for name, images in (("take.v2", True), ("take", True), ("take.mp4", False)):
+        path = tmp_path / name
+        path.mkdir() if images else path.write_bytes(b"")
+        settings.path = str(path)
+        assert panels._names_images(settings) == images
+    settings.path = ""
+    assert not panels._names_images(settings)
+
+
 def test_boxes_go_one_by_one(addon):
     boxes = bpy.context.scene.lgd.boxes
     for x in range(3):
