@@ -16,6 +16,7 @@ from ..scene.export import AMASS, MOTION, SMPL, write_motion
 from ..scene.motion import load_motion
 from . import bodies, pump
 from .request import Plan
+from .result import _select as select
 from .run import complain, grey, present_rig
 
 
@@ -76,9 +77,10 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
-            import_motion(context.scene, self.filepath, self.timing, self.correctives)
+            built = import_motion(context.scene, self.filepath, self.timing, self.correctives)
         except LgdError as error:
             return complain(self, error)
+        select(context, [built])
         return {"FINISHED"}
 
 

@@ -327,6 +327,7 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
         )
     assert bpy.ops.lgd.import_motion(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
     other = next(o for o in bpy.data.objects if o.type == "ARMATURE" and o != rig)
+    assert bpy.context.selected_objects == [other] and bpy.context.object == other
     scene.frame_set(7)
     bpy.context.view_layer.update()
     for name in ("pelvis", "left_wrist", "head"):
