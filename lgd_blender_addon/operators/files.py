@@ -45,6 +45,12 @@ def body_for(identity: str) -> str:
     )
 
 
+def _named(path: str) -> None:
+    """Raises LgdError where a script, or a file browser without a name, gives no path."""
+    if not path:
+        raise LgdError("bad_input", "No file is named.", "Choose a file, or give its path as filepath.")
+
+
 class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     """Make a rig of a motion that the command line or an earlier solve wrote (motion.npz)"""
 
@@ -77,6 +83,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
+            _named(self.filepath)
             built = import_motion(context.scene, self.filepath, self.timing, self.correctives)
         except LgdError as error:
             return complain(self, error)
@@ -126,6 +133,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
     def execute(self, context):
         """Write the file."""
         try:
+            _named(self.filepath)
             frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
         except LgdError as error:
             return complain(self, error)

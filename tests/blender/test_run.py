@@ -337,6 +337,14 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
     assert "descent" in rig.animation_data.action.name
 
 
+def test_a_motion_without_a_file_name_is_a_sentence(script):
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    for operator in (bpy.ops.lgd.export_motion, bpy.ops.lgd.import_motion):
+        with pytest.raises(RuntimeError, match="No file is named. Choose a file") as caught:
+            operator(filepath="")
+        assert "Traceback" not in str(caught.value)
+
+
 def test_a_motion_whose_body_is_not_at_hand_is_a_sentence(script, tmp_path):
     """Also where the default body was described before, so that there is nothing to ask the worker for."""
     assert bpy.ops.lgd.fit() == {"FINISHED"}
