@@ -225,8 +225,9 @@ def draw_progress(layout) -> None:
         row.operator("lgd.setup_cancel", text="", icon="X")
     icon = {"FAILED": "ERROR", "DONE": "CHECKMARK", "CANCELLED": "CANCEL"}.get(report.state.value, "TIME")
     column.label(text=_short(report.line), icon=icon)
-    if _setup.error and _setup.error.hint:
-        column.label(text=_short(_setup.error.hint))
+    if _setup.error:
+        for sentence in filter(None, _setup.error.hint.split(". ")):  # a line each, so that none is cut short
+            column.label(text=_short(sentence))
     box = column.box().column(align=True)
     box.scale_y = 0.7
     for line in _setup.log(6):

@@ -2,10 +2,11 @@
 """The commands that install packages, with uv or pip, and sentences for what they say when they fail."""
 
 import re
+import urllib.parse
 from pathlib import Path
 
 from .._bridge import LgdError
-from .environment_hardware import TorchBuild
+from .environment_hardware import PYTORCH_INDEX, TorchBuild
 from .environment_uv import INDEX
 
 
@@ -73,9 +74,35 @@ def _suits(tags: str, abi: str, version: tuple[int, int, int]) -> bool:
     return False
 
 
+_UNREACHED = (
+    r"dns error|[Cc]ould not connect|Connection refused|Network is unreachable|Temporary failure in name|"
+    r"[Ff]ailed to fetch|Max retries exceeded|connection broken by|timed out"
+)
+# Where the host stands in what uv and pip print, the surest first: pip names its index before it fails.
+_HOSTS = (r"[Ff]ailed to (?:fetch|download):? [`']?https?://([^/\s`']+)", r"for url \(https?://([^/\s)]+)",
+          r"host='([^']+)'", r"Connection to (\S+) timed out", r"Looking in indexes: https?://([^/\s,]+)")  # fmt: skip
+
+
+def _unreached(what: str, text: str, again: str) -> LgdError:
+    """That a host did not answer, by its name where one was printed, and what does without it."""
+    found = next((match[1] for match in (re.search(pattern, text) for pattern in _HOSTS) if match), "")
+    host = found.rpartition("@")[2]  # an index may have a name and a password before it
+    told = f"{host or 'The network'} could not be reached, or gave no answer."
+    ways = ["let it through the firewall" if host else "Check the network", "name an Offline folder of wheels in the preferences"]
+    if host and host == urllib.parse.urlsplit(PYTORCH_INDEX).netloc:
+        ways.insert(1, "set Build of torch to PyPI's own")
+    elif what == "python":
+        ways.insert(1, "name a Base Python")
+    hint = f"{', '.join(ways[:-1])}, or {ways[-1]}."
+    return LgdError("setup_incomplete", told, f"{hint[0].upper()}{hint[1:]} {again}")
+
+
 def explain(what: str, printed: list[str], code: int, offline: Path | None, log: Path) -> LgdError:
     """An LgdError with one sentence for what a failed command printed."""
     text = "\n".join(printed)
+    again = f"Then press Set up again: it goes on from here. Log: {log}"
+    if offline is None and re.search(_UNREACHED, text):  # before the others: pip says at the end that there is no wheel
+        return _unreached(what, text, again)
     where = f"The offline folder {offline}" if offline else "The package index"
     rules = (
         (r"No matching distribution found for (\S+)", "{where} has no wheel of {0} that suits."),
@@ -88,8 +115,6 @@ def explain(what: str, printed: list[str], code: int, offline: Path | None, log:
         (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", "{where} has no wheel of {0} for this system."),
         (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full."),
         (r"Permission denied|Access is denied", "A file could not be written: access was denied."),
-        (r"dns error|[Cc]ould not connect|Connection refused|Network is unreachable|Temporary failure in name|"
-         r"[Ff]ailed to fetch|Max retries exceeded|timed out", "The network could not be reached, or gave no answer."),
         (r"No module named (?:venv|ensurepip|pip)|ensurepip is not",
          "This Python cannot make environments (it lacks venv or pip): choose uv as the installer."),
     )  # fmt: skip
@@ -97,8 +122,6 @@ def explain(what: str, printed: list[str], code: int, offline: Path | None, log:
         match = re.search(pattern, text)
         if match:
             found = sentence.format(*match.groups(), where=where)
-            return LgdError(
-                "setup_incomplete", found, f"Then press Set up again: it goes on from here. Log: {log}"
-            )
+            return LgdError("setup_incomplete", found, again)
     last = printed[-1] if printed else f"exit code {code}"
     return LgdError("setup_incomplete", f"Installing ({what}) failed: {last}", f"The log: {log}")

@@ -183,7 +183,6 @@ def test_missing_wheels(tmp_path):
         ("ERROR: No matching distribution found for torch==2.13.0", "no wheel of torch==2.13.0"),
         ("  x Because jax was not found in the provided package locations and ...", "no wheel of jax"),
         ("error: No space left on device (os error 28)", "disk is full"),
-        ("error: Failed to fetch: `https://x/`\n dns error", "network"),
         ("/usr/bin/python3: No module named venv", "choose uv"),
         ("something quite new", "something quite new"),
     ],
@@ -191,6 +190,30 @@ def test_missing_wheels(tmp_path):
 def test_failures_become_sentences(printed, words):
     fault = environment_install.explain("torch", printed.split("\n"), 1, Path("wheels"), Path("setup.log"))
     assert fault.code == "setup_incomplete" and words in fault.text and "setup.log" in fault.hint
+
+
+PIP_BROKEN = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)': /whl/cpu/torch/\n"
+PIP_NONE = "ERROR: No matching distribution found for torch==2.13.0"
+
+
+@pytest.mark.parametrize(
+    ("what", "printed", "host", "way"),
+    [
+        ("torch", "error: Request failed after 3 retries in 11.5s\n  cause: Failed to fetch: https://download.pytorch.org/whl/cpu/torch/\n"
+         "  cause: dns error", "download.pytorch.org", "Build of torch to PyPI's own"),
+        ("torch", "error: Failed to fetch: `https://x/`\n dns error", "x", "firewall"),
+        ("torch", f"Looking in indexes: https://download.pytorch.org/whl/cpu\n{PIP_BROKEN}{PIP_NONE}", "download.pytorch.org", "PyPI's own"),
+        ("torch", f"HTTPSConnectionPool(host='pypi.org', port=443): Max retries exceeded\n{PIP_NONE}", "pypi.org", "firewall"),
+        ("packages", f"Looking in indexes: https://me:secret@wheels.example/simple\n{PIP_BROKEN}{PIP_NONE}", "wheels.example", "firewall"),
+        ("python", "error: Failed to download https://github.com/a/b\n  cause: dns error", "github.com", "Base Python"),
+        ("packages", f"{PIP_BROKEN}{PIP_NONE}", "The network", "Check the network"),
+    ],
+)  # fmt: skip
+def test_a_host_that_is_not_reached_is_named_with_what_does_without_it(what, printed, host, way):
+    fault = environment_install.explain(what, printed.split("\n"), 1, None, Path("setup.log"))
+    assert fault.text == f"{host} could not be reached, or gave no answer."
+    assert way in fault.hint and "an Offline folder of wheels" in fault.hint and "setup.log" in fault.hint
+    assert ("PyPI's own" in fault.hint) == (host == "download.pytorch.org")
 
 
 def wheel(name="uv", data=b"#!/bin/sh\necho uv\n"):
