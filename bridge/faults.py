@@ -3,12 +3,18 @@
 
 import contextlib
 import errno
+import importlib.util
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from .errors import LgdError
-from .places import BRIDGE, write_traceback
+from .places import BRIDGE, user_folder, write_traceback
+
+# module to import: the package that has it; what Blender's way through a solve needs, the default detector with it
+PACKAGES = {"numpy": "numpy", "scipy": "scipy", "torch": "torch", "cv2": "opencv-python", "mediapipe": "mediapipe"}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
@@ -37,6 +43,19 @@ def translated(warn: Callable[[str], None]) -> Iterator[None]:
             raise translate(error) from error
 
 
+def _package(name: str, absent: bool) -> LgdError:
+    """A package to import that is absent or does not load; of absent ones all are named, so that one installation will do."""
+    packages = [PACKAGES.get(name, name)]
+    if absent:
+        packages += [package for module, package in PACKAGES.items() if module != name and importlib.util.find_spec(module) is None]
+    several = f"s {', '.join(packages[:-1])} and {packages[-1]} are" if len(packages) > 1 else f" {packages[0]} is"
+    fault = f"{several} missing in" if absent else f" {packages[0]} cannot be loaded by"
+    own = (user_folder() / "env").resolve() in Path(sys.prefix).resolve().parents
+    again = "" if absent else "--force-reinstall "
+    hint = "Run or repair the set-up." if own else f"Install {'them' if len(packages) > 1 else 'it'} there: {sys.executable} -m pip install {again}{' '.join(packages)}"
+    return LgdError("setup_incomplete", f"The package{fault} the Python that runs the worker.", hint)
+
+
 def translate(error: Exception) -> LgdError:
     """The LgdError that says what an unexpected exception means to the user; a defect's traceback goes to a file."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
@@ -44,9 +63,7 @@ def translate(error: Exception) -> LgdError:
     if isinstance(error, ImportError):
         name = (error.name or "").split(".")[0]
         if name and name != "bridge":
-            verb = "is missing in" if isinstance(error, ModuleNotFoundError) else "cannot be loaded by"
-            text = f"The package {name} {verb} the Python that runs the worker."
-            return LgdError("setup_incomplete", text, "Run or repair the set-up.")
+            return _package(name, isinstance(error, ModuleNotFoundError))
     if isinstance(error, OSError) and error.errno in _FULL:
         text = f"{error.filename or 'A file'} cannot be used: {error.strerror}."
         return LgdError("disk", text, "Check the free space and the permissions.")

@@ -9,8 +9,10 @@ import time
 from dataclasses import dataclass
 
 from .._bridge import LgdError, protocol
+from .environment_python import ask
 from .process import Launch, WorkerProcess
 
+NO_PYTHON_HINT = "Name another Python in the preferences, or run or repair the set-up there."
 STRAY_LIMIT = 1 << 16  # bytes of prints before `ready` (site customisations do that) that are put up with
 
 
@@ -131,7 +133,7 @@ class Client:
         except (OSError, ValueError) as fault:
             python = self._process.launch.python
             text = f"The worker's Python {python} cannot be started: {getattr(fault, 'strerror', None) or fault}."
-            self._dead(LgdError("setup_incomplete", text, "Run or repair the set-up."))
+            self._dead(LgdError("setup_incomplete", text, NO_PYTHON_HINT, "lgd.open_preferences"))
             return
         try:
             self._process.read(self._take, protocol.MAX_LINE)
@@ -254,6 +256,9 @@ class Client:
         self._ended.set()
 
     def _death(self, code: int | None) -> LgdError:
+        python = self._process.launch.python
+        if self.state is State.STARTING and ask(python) is None:
+            return LgdError("setup_incomplete", f"{python} is no Python: it does not answer as one.", NO_PYTHON_HINT, "lgd.open_preferences")
         how = "" if code is None else f" (exit code {code})" if code >= 0 else f" (signal {-code})"
         tail = self._process.log.tail(6)
         hint = f"{LgdError('worker_died').hint} The log: {self._process.launch.log}"

@@ -14,7 +14,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 import bridge.lgd  # noqa: E402
-from bridge import commands, handlers, inputs  # noqa: E402
+from bridge import commands, faults, handlers, inputs  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.faults import translate, translated  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
@@ -384,7 +384,7 @@ def test_streamed_points_are_plain_and_finite():
     [
         (MemoryError(), "out_of_memory", "memory"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), "setup_incomplete", "torch"),
-        (ImportError("DLL load failed", name="cv2._core"), "setup_incomplete", "cv2"),
+        (ImportError("DLL load failed", name="cv2._core"), "setup_incomplete", "opencv-python cannot be loaded"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/motion.npz"), "disk", "/x/motion.npz"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), "disk", "/x"),
     ],
@@ -392,6 +392,17 @@ def test_streamed_points_are_plain_and_finite():
 def test_exceptions_with_a_meaning(error, code, words):
     fault = translate(error)
     assert fault.code == code and words in fault.text
+
+
+def test_all_packages_that_a_python_lacks_are_named_at_once(tmp_path, monkeypatch):
+    absent = lambda name: None if name in ("torch", "cv2") else object()  # noqa: E731
+    monkeypatch.setattr(faults.importlib.util, "find_spec", absent)
+    monkeypatch.setenv("LGD_HOME", str(tmp_path))
+    fault = translate(ModuleNotFoundError("No module named 'torch'", name="torch"))
+    assert "The packages torch and opencv-python are missing in the Python" in fault.text
+    assert f"{sys.executable} -m pip install torch opencv-python" in fault.hint
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env" / "venv"))  # the one that the set-up makes
+    assert "repair the set-up" in translate(ModuleNotFoundError("No module named 'torch'", name="torch")).hint
 
 
 def test_a_defect_leaves_its_traceback_in_a_file(tmp_path, monkeypatch):

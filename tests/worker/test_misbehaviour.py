@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Workers that break the rules: whatever they do, each job ends once, with a sentence, and a next job can start."""
 
+import shutil
+import sys
 import time
 from dataclasses import replace
 
@@ -39,6 +41,15 @@ def fails(desk, source: str, code: str, seconds: float = 6.0):
 def test_dies_at_once(desk):
     job = fails(desk, "import sys; sys.exit('no module named torch')", "worker_died")
     assert "no module named torch" in job.error.hint
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks for a program that Windows has not")
+def test_a_program_that_is_no_python_is_told(desk):
+    desk.obedient()
+    desk.session.configure(shutil.which("true"), desk.folder / "worker", desk.folder / "user")
+    job = desk.over(desk.fit())
+    assert job.error.code == "setup_incomplete" and "is no Python" in job.error.text
+    assert "Name another Python in the preferences" in job.error.hint and job.error.action == "lgd.open_preferences"
 
 
 def test_a_broken_program_shows_its_traceback(desk):
