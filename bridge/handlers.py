@@ -146,7 +146,7 @@ def fit(request: dict, task: Task) -> dict:
         else:
             apart = off_the_ground(motion) if n in people else None
             if apart:
-                task.warning(f"Person {n} {apart}")
+                task.warning(f"{called} {apart}")
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
             continue

@@ -7,7 +7,7 @@ from bpy.props import FloatProperty, IntProperty
 from .. import overlay
 from .._bridge import LgdError
 from .request import find_footage
-from .run import complain, no_footage
+from .run import complain, forget_complaint, no_footage
 
 
 class LGD_OT_pick_box(bpy.types.Operator):
@@ -46,6 +46,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
         if self.w < 4 or self.h < 4:
             self.report({"WARNING"}, "The box is too small")
             return {"CANCELLED"}
+        forget_complaint()
         first = self.first or max(scene.frame_current, found.start)
         for other in scene.lgd.boxes:
             if other.first < first <= other.last:

@@ -16,7 +16,7 @@ from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
 from ..scene.takes import stored_motion
-from .run import complain, present_rig
+from .run import complain, forget_complaint, present_rig
 
 
 def steps_at(rig, frame: float, path: str = ""):
@@ -102,6 +102,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
             bake(rig, quats, location, context.scene.frame_current)
         else:
             show_step(rig, quats, location, len(quats) - 1)
+        forget_complaint()
         self.report({"INFO"}, "Reprojection error: " + " > ".join(f"{e:.1f}" for e in errors) + " px")
         return {"FINISHED"}
 

@@ -17,7 +17,7 @@ from ..scene.motion import load_motion
 from . import bodies, pump
 from .request import Plan
 from .result import _select as select
-from .run import complain, grey, present_rig
+from .run import complain, forget_complaint, grey, present_rig
 
 
 def body_for(identity: str) -> str:
@@ -34,7 +34,12 @@ def body_for(identity: str) -> str:
             [("describe_body", {"body": path})],
             build=False,
         )
-        run = pump.finish(pump.start(plan), 120.0)
+        try:
+            run = pump.finish(pump.start(plan), 120.0)
+        except LgdError as error:
+            if error.code != "model_file":
+                raise
+            continue  # one of the files named in the preferences is not to be read; another may be the body's
         if run.body and bodies.load(run.body).id == identity:
             return run.body
     raise LgdError(
@@ -87,6 +92,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
             built = import_motion(context.scene, self.filepath, self.timing, self.correctives)
         except LgdError as error:
             return complain(self, error)
+        forget_complaint()
         select(context, [built])
         return {"FINISHED"}
 
@@ -137,6 +143,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
             frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
         except LgdError as error:
             return complain(self, error)
+        forget_complaint()
         self.report({"INFO"}, f"{counting.frames_text(frames)} written to {Path(self.filepath).name}")
         return {"FINISHED"}
 

@@ -54,6 +54,13 @@ def complain(operator, error: LgdError) -> set:
     return {"CANCELLED"}
 
 
+def forget_complaint() -> None:
+    """What an operator complained of before is over: it, or another one, has done its work."""
+    show = pump.status()
+    if show is not None:
+        show.code = show.error = show.hint = show.action = ""
+
+
 def begin(operator, make_plan) -> set:
     """Make a plan and start it; in background mode wait for its end."""
     try:
@@ -215,9 +222,9 @@ class LGD_OT_restart_worker(bpy.types.Operator):
         """End it, with its job, and forget the last error."""
         pump.cancel()
         session.get().release()
+        forget_complaint()
         show = pump.status()
         if show is not None:
-            show.code = show.error = show.hint = show.action = ""
             show.worker = False
         return {"FINISHED"}
 

@@ -2,6 +2,7 @@
 """A run from click to rig with a worker whose messages are written here: pump, undo, cancel, people, export."""
 
 import shutil
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -343,6 +344,35 @@ def test_a_motion_without_a_file_name_is_a_sentence(script):
         with pytest.raises(RuntimeError, match="No file is named. Choose a file") as caught:
             operator(filepath="")
         assert "Traceback" not in str(caught.value)
+
+
+def test_a_complaint_goes_when_what_was_asked_for_is_done(script, tmp_path):
+    bpy.ops.lgd.fit()
+    with pytest.raises(RuntimeError):
+        bpy.ops.lgd.export_motion(filepath=str(tmp_path / "gone" / "x.npz"))
+    show = bpy.context.window_manager.lgd
+    assert "cannot be written" in show.error
+    assert bpy.ops.lgd.export_motion(filepath=str(tmp_path / "x.npz")) == {"FINISHED"} and not show.error and not show.hint
+
+
+def test_a_file_of_another_gender_that_is_gone_hides_no_body(monkeypatch):
+    from lgd_blender_addon import preferences
+    from lgd_blender_addon.operators import bodies, files, pump
+
+    def finish(plan, timeout):
+        path = plan.requests[0][1]["body"]
+        if path == "/gone.pkl":
+            raise LgdError("model_file", "gone.pkl does not exist.")
+        return SimpleNamespace(body=path or "/default.npz")
+
+    monkeypatch.setattr(preferences, "body_files", lambda *_: {"male": "/gone.pkl", "female": "/here.pkl"})
+    monkeypatch.setattr(pump, "start", lambda plan: plan)
+    monkeypatch.setattr(pump, "finish", finish)
+    monkeypatch.setattr(bodies, "find", lambda identity: None)
+    monkeypatch.setattr(bodies, "load", lambda path: SimpleNamespace(id=path))
+    assert files.body_for("/here.pkl") == "/here.pkl"
+    with pytest.raises(LgdError, match="not at hand"):
+        files.body_for("/other.pkl")
 
 
 def test_a_motion_whose_body_is_not_at_hand_is_a_sentence(script, tmp_path):
