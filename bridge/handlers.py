@@ -150,7 +150,7 @@ def fit(request: dict, task: Task) -> dict:
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
             continue
-        off = off_the_person(motion)
+        off = off_the_person(motion, read=not request.get("source"))
         if off:
             task.warning(off)
         with clock("write"):

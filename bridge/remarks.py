@@ -8,11 +8,15 @@ from .motion import Motion
 FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
+ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
-def off_the_person(motion: Motion) -> str | None:
-    """That the body does not lie over the person, by the median reprojection error in heights of the person; None where it does."""
+def off_the_person(motion: Motion, read: bool = False) -> str | None:
+    """That the body does not lie over the person, by the median reprojection error in heights of the person; None where it does.
+
+    read: the keypoints come from a file, whose points may be in another order than they were taken for.
+    """
     seen = (motion.confidence > 0.05).sum(-1) >= 4
     if not seen.any():
         return None
@@ -21,8 +25,13 @@ def off_the_person(motion: Motion) -> str | None:
     off = float(np.nanmedian(motion.reprojection_px[seen]) / max(np.median(tall), 1.0))
     if off <= OFF_PERSON:
         return None
-    text = f"The body lies off the person by {100 * off:.0f} % of their height: what was detected fits no body"
-    return f"{text}. Look at the skeleton; dark, blurred or crowded footage is read badly."
+    text = f"The body lies off the person by {100 * off:.0f} % of their height"
+    if not read:
+        return f"{text}: what was detected fits no body. Look at the skeleton; dark, blurred or crowded footage is read badly."
+    text += f": the keypoints, read as {motion.layout}, fit no body. Look at the skeleton; their layout may be another, with the points in another order."
+    if motion.layout in ALIKE:
+        text += " OpenPose's BODY_25 and BODY_25B have as many points: .json files are read as BODY_25B where body_25b is in their name or a folder's."
+    return text
 
 
 def _heights(motion: Motion) -> tuple[float, float]:

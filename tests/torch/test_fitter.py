@@ -2,12 +2,13 @@
 """The fitter on keypoints projected from known motion, with the weights that ship."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 import torch
 
-from bridge import camera, contact, remarks
+from bridge import camera, contact, handlers, remarks
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
@@ -22,6 +23,7 @@ from bridge.lgd.resample import is_slow, to_rate, without_pauses
 from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
+from bridge.server import Task
 from bridge.train.metrics import pa_mpjpe
 
 SIZE, FOCAL = (1280, 720), 1100.0
@@ -200,6 +202,24 @@ def test_a_body_off_the_person_is_told():
     assert "lies off the person by" in remarks.off_the_person(motion)
     motion.confidence = 0 * motion.confidence
     assert remarks.off_the_person(motion) is None
+
+
+def test_a_solve_from_points_in_another_order_than_they_are_read_in_is_told(tmp_path):
+    """BODY_25B's, whose folder does not say so."""
+    points = waving(20, layout="body25b")[0]
+    rows = np.concatenate([points.keypoints[0], points.confidence[0, ..., None]], -1).astype(float)
+    for name, told in (("plain", True), ("body_25b", False)):
+        (tmp_path / name).mkdir()
+        for t, row in enumerate(rows):
+            file = tmp_path / name / f"{t:06d}_keypoints.json"
+            file.write_text(json.dumps({"people": [{"pose_keypoints_2d": row.ravel().tolist()}]}))
+        sent = []
+        request = {"id": 1, "keypoints": str(tmp_path / name), "image_size": [1280, 720], "fps": 30.0, "out": str(tmp_path / name)}
+        handlers.fit(request, Task(request, sent.append))
+        warnings = [event["text"] for event in sent if event["type"] == "warning"]
+        about = [text for text in warnings if "lies off the person" in text]
+        assert bool(about) == told, warnings
+        assert not told or "read as body25, fit no body" in about[0] and "layout may be another" in about[0] and "BODY_25B" in about[0]
 
 
 def test_nothing_seen_is_refused_with_a_sentence():
