@@ -173,7 +173,16 @@ def fit(request: dict, task: Task) -> dict:
     }
 
 
-JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "fit": fit}
+@_guarded
+def read_keypoints(request: dict, task: Task) -> dict:
+    """Read a keypoint file of any known kind and write it as keypoints.npz. Returns what `detect` does."""
+    keypoints = _read(request, task)
+    file = Path(request["out"]) / "keypoints.npz"
+    keypoints.save(file)
+    return {"keypoints": str(file), **describe_keypoints(keypoints)}
+
+
+JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "read_keypoints": read_keypoints, "fit": fit}
 
 
 def _checked(request: dict) -> Path | None:

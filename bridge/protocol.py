@@ -22,6 +22,15 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "cancel": {"job": (int,)},
     "describe_body": {"body?": _NAME, "out": _TEXT},
     "detect": {"source": (dict,), "detector?": _NAME, "device?": _TEXT, "out": _TEXT},
+    "read_keypoints": {
+        "keypoints": _TEXT,
+        "frames?": _LIST,  # these five as for a fit
+        "fps?": (*_NUMBER, type(None)),
+        "counted?": (*_NUMBER, type(None)),
+        "short?": (bool,),
+        "image_size?": _LIST,
+        "out": _TEXT,
+    },
     "fit": {
         "source?": (dict, type(None)),
         "keypoints?": _NAME,
@@ -45,7 +54,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "out": _TEXT,
     },
 }
-JOBS = ("describe_body", "detect", "fit")
+JOBS = ("describe_body", "detect", "read_keypoints", "fit")
 # counted: the rate at which frames and boxes count a video's frames (counting.py); without it they count its pictures.
 SOURCE = {
     "path": _TEXT,
@@ -71,6 +80,7 @@ TYPES = {**REQUESTS, **EVENTS, **TERMINAL}
 RESULT_FILES = {
     "describe_body": ("file",),
     "detect": ("keypoints",),
+    "read_keypoints": ("keypoints",),
     "fit": ("motions", "traces", "keypoints"),
 }
 
@@ -208,8 +218,8 @@ def _check_values(kind: str, fields: dict, id: int) -> None:
     if isinstance(frames, list) and not (len(frames) == 2 and all(_is(f, (int, type(None))) for f in frames)):
         raise ProtocolError(f"In a {kind} message frames are not two whole numbers.", id=id)
     size = fields.get("image_size")
-    if kind == "fit" and isinstance(size, list) and not (len(size) == 2 and all(_is(side, (int,)) and side > 0 for side in size)):
-        raise ProtocolError("In a fit message image_size is not two whole numbers.", id=id)
+    if kind in ("fit", "read_keypoints") and isinstance(size, list) and not (len(size) == 2 and all(_is(side, (int,)) and side > 0 for side in size)):
+        raise ProtocolError(f"In a {kind} message image_size is not two whole numbers.", id=id)
     if isinstance(betas, list) and not (len(betas) == 10 and all(_is(b, _NUMBER) for b in betas)):
         raise ProtocolError(f"In a {kind} message betas are not ten numbers.", id=id)
     if any(_is(rate, _NUMBER) and not rate > 0 for rate in rates):

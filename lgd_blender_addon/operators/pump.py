@@ -117,7 +117,7 @@ def _take(run: Run, job) -> None:
     try:
         if job.kind == "describe_body":
             run.body = bodies.keep(job.request.get("body"), job.result)
-        elif job.kind == "detect":
+        elif job.kind in ("detect", "read_keypoints"):
             run.detected = job.result
         else:
             run.fitted = job.result
@@ -216,7 +216,7 @@ def _end(run: Run) -> None:
     show = status()
     if run.error is None and run.detected is not None:
         _remember_detection(run)
-        if not run.plan.build:
+        if not run.plan.build and run.job.kind == "detect":  # a list alone is nothing of the file's
             with _in_window():
                 bpy.ops.ed.undo_push(message=run.plan.title)
     if run.error is None and run.fitted is not None and run.plan.build:
@@ -251,19 +251,21 @@ def _in_window():
 def _remember_detection(run: Run) -> None:
     scene, show = scene_of(run.plan), status()
     found = run.detected
-    if scene is not None:
+    if scene is not None and run.job.kind == "detect":
         scene.lgd.keypoints = found["keypoints"]
         scene.lgd.keypoints_source = run.plan.footage.path
         scene.lgd.keypoints_first = run.plan.footage.frames[0]
-    shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
-    overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
+    shown = None  # keypoints without footage
+    if run.plan.footage is not None:
+        shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
+        overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
         list_people(show, found["people"], shown)
         show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
 
 
 def list_people(show, people, footage=None) -> None:
-    """Fill the panel's list of people, with Blender's frames where the footage is known."""
+    """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on 1 + k."""
     from ..properties import COLOURS
     from ..scene.timing import shown_keys
 
@@ -278,7 +280,7 @@ def list_people(show, people, footage=None) -> None:
             continue
         item = show.people.add()
         item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
-        ends = [round(places.get(entry[end], entry[end])) for end in ("first", "last")]
+        ends = [round(places.get(entry[end], entry[end] + (footage is None))) for end in ("first", "last")]
         item.first, item.last = sorted(ends)
         item.colour = COLOURS[item.person % len(COLOURS)]
         item.use = item.person == 0

@@ -119,6 +119,9 @@ class Script:
             "image_size": [1280, 720],
         }
 
+    def read_keypoints(self, request):
+        return self.detect({"source": {"frames": request.get("frames", (0, 24))}})
+
     def fit(self, request):
         a, b = request["source"]["frames"] if "source" in request else request.get("frames", (0, 24))
         people = range(self.people) if request["person"] == "all" else [request["person"]]

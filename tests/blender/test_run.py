@@ -166,6 +166,31 @@ def test_several_people(script, tmp_path):
     assert script.asked[-1][1]["person"] == 0, "ticks are those of the keypoints before"
 
 
+@pytest.mark.parametrize("footage", [True, False])
+def test_the_people_of_a_chosen_keypoint_file_are_listed_and_solved(script, tmp_path, footage):
+    from lgd_blender_addon import overlay
+
+    script.people = 2
+    show, settings = bpy.context.window_manager.lgd, bpy.context.scene.lgd
+    if not footage:
+        settings.path = ""
+    overlay.clear()
+    file = tmp_path / "theirs.json"
+    file.write_text("{}")
+    settings.keypoints = str(file)
+    assert not len(show.people) and bpy.ops.lgd.list_people() == {"FINISHED"}
+    kind, request = script.asked[-1]
+    assert kind == "read_keypoints" and request["keypoints"] == str(file)
+    assert request.get("frames") == ([0, 24] if footage else None)
+    assert [(p.person, p.first, p.last, p.use) for p in show.people] == [(0, 1, 24, True), (1, 3, 21, False)]
+    assert settings.keypoints == str(file), "what was chosen stays"
+    assert bool(overlay.lines_at(5, bpy.context.scene)) == footage
+    show.people[0].use, show.people[1].use = False, True
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+    assert script.asked[-1][1]["person"] == 1 and script.asked[-1][1]["keypoints"] == str(file)
+    assert [o.lgd.person for o in bpy.data.objects if o.type == "ARMATURE"] == [1]
+
+
 def test_overlay_gets_frames_while_detecting(script):
     from lgd_blender_addon import overlay
     from lgd_blender_addon.operators import pump

@@ -14,7 +14,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 import bridge.lgd  # noqa: E402
-from bridge import commands, faults, handlers, inputs  # noqa: E402
+from bridge import commands, faults, handlers, inputs, protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.faults import translate, translated  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
@@ -119,6 +119,20 @@ def test_frames_without_the_person_are_told(calls, tmp_path):
     keypoints.confidence[:, 4:] = 0
     result, task = run(tmp_path, keypoints)
     assert ["seen in 4 of 6 frames" in text for text in task.warnings] == [True]
+
+
+def test_the_people_of_a_file_are_told_as_those_detected_are(calls, tmp_path):
+    keypoints = tracks(3)
+    keypoints.save(tmp_path / "theirs.npz")
+    (tmp_path / "job").mkdir()
+    request = {"keypoints": str(tmp_path / "theirs.npz"), "frames": [2, 9], "short": True, "out": str(tmp_path / "job")}
+    task = Recorder()
+    result = handlers.JOBS["read_keypoints"](request, task)
+    assert [(entry["person"], entry["id"], entry["seen"]) for entry in result["people"]] == [(0, 2, 4), (1, 1, 4), (2, 0, 4)]
+    assert Keypoints.load(result["keypoints"]).frames == result["frames"] == 4 and not calls
+    assert ["end 3 frames before" in text for text in task.warnings] == [True]
+    protocol.check(protocol.message("read_keypoints", 1, **request))
+    protocol.check_files("read_keypoints", result, request["out"])
 
 
 def test_sentences_count_people_as_who_reads_them_does(calls, tmp_path):

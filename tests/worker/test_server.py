@@ -61,7 +61,7 @@ def test_the_real_worker_is_ready_before_torch(tmp_path):
     assert ready["type"] == "ready" and ready["id"] == 0 and time.monotonic() - start < 3
     pipe.ask(1, "hello")
     about = pipe.terminal(1)["value"]
-    assert about["jobs"] == ["describe_body", "detect", "fit"] and about["version"] == ready["version"]
+    assert about["jobs"] == ["describe_body", "detect", "fit", "read_keypoints"] and about["version"] == ready["version"]
     pipe.ask(2, "ping")
     assert pipe.terminal(2)["type"] == "result"
     pipe.ask(3, "shutdown")
