@@ -27,7 +27,10 @@ def playing(rig):
 def to_scene(strip, frames) -> np.ndarray:
     """Frames (F,) of an action as the scene's, where the action plays in a strip; strip None: the present action's own."""
     frames = np.asarray(frames, dtype=float)
-    return frames if strip is None else strip.frame_start + (frames - strip.action_frame_start) * strip.scale
+    if strip is None:
+        return frames
+    along = (frames - strip.action_frame_start) * strip.scale
+    return strip.frame_end - along if strip.use_reverse else strip.frame_start + along
 
 
 def take_curve(rig, path: str):
@@ -38,14 +41,20 @@ def take_curve(rig, path: str):
 
 
 def stored_motion(rig) -> Motion | None:
-    """The motion as it was solved. `extra` has key_frames (N,), where its keys were put, in the scene's frames as it plays now, and
-    key_order (N,), the solved frame of each. Raises LgdError where it is damaged."""
+    """The motion as it was solved. `extra` has key_frames (N,), rising, where its keys were put, in the scene's frames as it plays now;
+    key_order (N,), the solved frame of each; and retimed, whether a strip plays it at another speed. Raises LgdError where it is
+    damaged."""
     action, strip = playing(rig)
     if action is None:
         return None
     motion = load_motion(bytes(action[STORED_PROPERTY]))
     if "key_frames" in motion.extra:
-        motion.extra["key_frames"] = to_scene(strip, motion.extra["key_frames"])
+        frames = to_scene(strip, motion.extra["key_frames"])
+        rising = np.argsort(frames)
+        motion.extra["key_frames"] = frames[rising]
+        if "key_order" in motion.extra:
+            motion.extra["key_order"] = motion.extra["key_order"][rising]
+    motion.extra["retimed"] = strip is not None and (strip.scale != 1 or strip.repeat != 1 or strip.use_animated_time)
     return motion
 
 
@@ -63,7 +72,7 @@ def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     """The footage's times (F,) s at Blender frames (F,), also between the keys that the solve put and where some were taken out or
     added; None where these were moved, or run backwards: then the scene's own time counts."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    if keys is None or order is None or not (np.diff(motion.frame_times[order]) > 0).all():
+    if keys is None or order is None or motion.extra.get("retimed") or not (np.diff(motion.frame_times[order]) > 0).all():
         return None
     inside = frames[0] > keys[0] - 1e-3 and frames[-1] < keys[-1] + 1e-3
     if not inside or _nearest(keys, frames)[1].mean() < 0.5:

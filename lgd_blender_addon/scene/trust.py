@@ -59,7 +59,7 @@ def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
     if action is None:
         return None
     data = action[STORED_PROPERTY]
-    mark = (len(data), bytes(data[-_TAIL:]), *((strip.frame_start, strip.action_frame_start, strip.scale) if strip else ()))
+    mark = (len(data), bytes(data[-_TAIL:]), *((strip.frame_start, strip.frame_end, strip.scale, strip.use_reverse) if strip else ()))
     known = _read.get(action.session_uid)
     if known is None or known[0] != mark:
         if len(_read) > 16:

@@ -116,6 +116,16 @@ def test_a_take_in_the_nla_is_still_a_take(tmp_path, default_body):
     assert export.write_motion(scene, built.rig, str(tmp_path / "out.npz")) == 40
     back = load_motion(tmp_path / "out.npz")
     assert np.abs(back.trans - motion.trans).max() < 1e-3 and np.allclose(back.frame_times, motion.frame_times)
+    (strip,) = built.rig.animation_data.nla_tracks[0].strips
+    strip.scale = 2.0  # slowed down by the user: the scene's time counts
+    assert trust.bad_frames(built.rig) == [151] and takes.rate_of(takes.stored_motion(built.rig)) == pytest.approx(50)
+    export.write_motion(scene, built.rig, str(tmp_path / "slow.npz"))
+    assert load_motion(tmp_path / "slow.npz").frame_times[-1] == pytest.approx(78 / scene.render.fps)
+    strip.scale, strip.use_reverse = 1.0, True
+    bpy.context.view_layer.update()
+    assert trust.bad_frames(built.rig) == [130]
+    export.write_motion(scene, built.rig, str(tmp_path / "back.npz"))
+    assert np.abs(load_motion(tmp_path / "back.npz").trans - motion.trans[::-1]).max() < 1e-3
     built.rig.animation_data.nla_tracks[0].mute = True
     assert takes.playing(built.rig) == (None, None) and trust.bad_frames(built.rig) == []
 
