@@ -301,13 +301,26 @@ def retarget(world: np.ndarray, rest: np.ndarray, mapped: dict[int, int], templa
     return out
 
 
+def _files_below(folder: Path) -> list[Path]:
+    """All files below a folder, those of linked folders too, each place once: links may lead back."""
+    found, been = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(place)
+        if real in been:
+            folders.clear()
+            continue
+        been.add(real)
+        found += [Path(place) / name for name in names]
+    return found
+
+
 def read_folder(folder: Path, body: BodyModel, say=print) -> Mocap:
     """All takes below a folder as a Mocap of the body at hand; files that cannot be read are named and left out.
 
     Every twentieth file validates ("val"). Raises LgdError where no file can be read.
     """
-    found = (Path(place) / name for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    paths = sorted(p for p in found if p.suffix.lower() in SUFFIXES)
+    paths = sorted(p for p in _files_below(folder) if p.suffix.lower() in SUFFIXES)
     clips: list[tuple[Tensor, Tensor, bool]] = []
     names: list[str] = []
     for path in paths:

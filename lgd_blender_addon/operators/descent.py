@@ -15,7 +15,7 @@ from ..scene.armature import bone_names
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
-from ..scene.takes import stored_motion
+from ..scene.takes import playing, stored_motion
 from .run import complain, forget_complaint, present_rig
 
 
@@ -44,6 +44,7 @@ def steps_at(rig, frame: float, path: str = ""):
         if motion.T_world_cam.ndim == 2
         else motion.T_world_cam[min(index, len(motion.T_world_cam) - 1)]
     )
+    T = scene_result.seen_from(np.asarray(motion.extra.get("carriage", np.eye(4)), float), True, T)  # as the take was keyed
     quats, location = camera_to_rig(poses[:, index], trans[:, index], np.array([head.x, head.z, -head.y]), T)
     return quats, location, errors[:, index]
 
@@ -154,7 +155,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
 
 def bake(rig, quats, location, frame: int, apart: int = 12):
     """Key the steps in a new action of the rig, `apart` frames from one another; returns the action."""
-    old = rig.animation_data.action
+    old = playing(rig)[0] or rig.animation_data.action
     data = old.get(scene_result.STORED_PROPERTY)
     take = Take(f"{old.name} descent {frame}")
     times = frame + apart * np.arange(len(quats), dtype=float)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Build what was solved, and what one does with it afterwards."""
 
+import math
 import traceback
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from .._bridge import LgdError
 from ..properties import CORRECTIVES
 from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
+from ..scene.armature import bone_names
 from ..scene.camera import fit_background
 from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
@@ -141,7 +143,7 @@ class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
             self.report({"INFO"}, "No frame is bad")
             return {"CANCELLED"}
         target = (ahead[-1] if self.back else ahead[0]) if ahead else (found[-1] if self.back else found[0])
-        scene.frame_set(int(target), subframe=target - int(target))
+        scene.frame_set(math.floor(target), subframe=target - math.floor(target))
         return {"FINISHED"}
 
 
@@ -163,6 +165,12 @@ class LGD_OT_select_doubtful(_OnRig, bpy.types.Operator):
         rig = present_rig(context)
         if not rig.visible_get():
             self.report({"WARNING"}, f"{rig.name} is hidden. Show it, then select again")
+            return {"CANCELLED"}
+        if bone_names(rig.data) is None:
+            self.report({"WARNING"}, f"Bones of {rig.name} were renamed: they cannot be told apart")
+            return {"CANCELLED"}
+        if rig.library is not None or (rig.override_library is not None and rig.override_library.is_system_override):
+            self.report({"WARNING"}, f"{rig.name} belongs to another file: make it editable first")
             return {"CANCELLED"}
         doubtful = [joint for joint, value in trust.at(rig, context.scene.frame_current_final).items() if value < self.below]
         if not doubtful:
@@ -218,7 +226,10 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
         """Set what is ticked."""
         rig, scene = present_rig(context), context.scene
         action, strip = takes.playing(rig)
-        motion = takes.stored_motion(rig)
+        try:
+            motion = takes.stored_motion(rig)
+        except LgdError as error:
+            return complain(self, error)
         if action is None:  # one of the user's own
             action = rig.animation_data.action if rig.animation_data else None
         render = scene.render

@@ -30,6 +30,7 @@ def over_time(scene, rig, names, frames) -> np.ndarray:
     own = tuple(_path(name) for name in names) + ("[",)
     moves = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints)) or _layered(rig)
     moves = moves or any(not c.data_path.startswith(own) for c in curves(rig))
+    moves = moves or (rig.animation_data is not None and len(rig.animation_data.drivers))
     if not moves:
         return now(rig, names)[None]
     return np.array(at_each(scene, frames, lambda: now(rig, names)))

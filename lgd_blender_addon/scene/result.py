@@ -129,7 +129,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     if bones is None:
         raise LgdError("bad_input", f"{rig.name} is no SMPL rig.", "Select a rig that this add-on made.")
     pelvis = body.joints(betas)[0]
-    quats, location = camera_to_rig(motion.poses, trans, pelvis, _from(stands, alike, motion.T_world_cam))
+    quats, location = camera_to_rig(motion.poses, trans, pelvis, seen_from(stands, alike, motion.T_world_cam))
     if not alike:
         location = (pelvis + location) / carriage.unscaled(stands)[1] - pelvis
     keys = write_pose(take, rig, bones, times, quats[order], location[order])
@@ -149,7 +149,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
 
-def _from(stands, alike: bool, T_world_cam):
+def seen_from(stands, alike: bool, T_world_cam):
     """T_world_cam (4, 4) or (F, 4, 4) as seen from a rig that stands at (4, 4); alike: the camera is scaled as the rig is."""
     rigid, size = carriage.unscaled(stands)
     T = inverse(rigid) @ T_world_cam
@@ -183,7 +183,7 @@ def _stands(rig, camera, motion: Motion, first: int):
         T if T.ndim == 2 else T[int(np.clip(common - start, 0, len(T) - 1))]
         for T, start in ((motion.T_world_cam, first), (old.T_world_cam, int(old.extra.get("first", 0))))
     )
-    if not np.allclose(_from(here, alike, T), _from(before, alike, T_before), atol=2e-3):
+    if not np.allclose(seen_from(here, alike, T), seen_from(before, alike, T_before), atol=2e-3):
         told = f"{rig.name} was moved without its camera: the body goes with it. Clear its transform to have it over the person."
         return before, alike, [told]
     return here, alike, [] if alike or abs(size - 1) < 1e-3 else [f"{rig.name} is scaled by {size:g}, and its body with it."]

@@ -85,10 +85,11 @@ def rate_of(motion: Motion) -> float:
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
     if keys is None or order is None or len(keys) < 2:
         return motion.framerate
-    seconds = abs(float(motion.frame_times[order[-1]] - motion.frame_times[order[0]]))
-    if seconds <= 0:
+    seconds = np.abs(np.diff(motion.frame_times[order]))
+    moving = seconds > 1e-6  # not where a picture is held
+    if not moving.any():
         return motion.framerate
-    rate = float(keys[-1] - keys[0]) / seconds
+    rate = float(np.median(np.diff(keys)[moving] / seconds[moving]))
     return motion.framerate if abs(rate / motion.framerate - 1) < 0.005 else rate
 
 

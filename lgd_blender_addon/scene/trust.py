@@ -7,8 +7,9 @@ from .._bridge import LgdError
 from .armature import bone_names
 from .body import PARENTS
 from .keyframes import keys_of
+from .motion import load_motion
 from .result import CONFIDENCE_PROPERTY, ERROR_PROPERTY
-from .takes import STORED_PROPERTY, playing, stored_motion, take_curve, to_scene
+from .takes import STORED_PROPERTY, playing, take_curve, to_scene
 
 LIMBS = (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)  # hips, knees, ankles, shoulders, elbows, wrists
 DOUBTFUL = 0.35  # confidence of a frame, or of a joint: about 14 cm of expected error
@@ -55,28 +56,36 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
     """The Blender frames (F,) at which the take was keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a rig
     without a take. Cheap when asked again: panels ask at every redraw."""
-    action, strip = playing(rig)
+    action = playing(rig)[0]
     if action is None:
         return None
     data = action[STORED_PROPERTY]
-    mark = (len(data), bytes(data[-_TAIL:]), *((strip.frame_start, strip.frame_end, strip.scale, strip.use_reverse) if strip else ()))
+    mark = (len(data), bytes(data[-_TAIL:]))
     known = _read.get(action.session_uid)
     if known is None or known[0] != mark:
         if len(_read) > 16:
             _read.clear()
         known = _read[action.session_uid] = (mark, _limbs(rig))
-    return known[1]
+    if known[1] is None:
+        return None
+    frames, values = known[1]
+    curve, strip = take_curve(rig, f'["{CONFIDENCE_PROPERTY}"]')
+    keys = keys_of(curve)[0] if curve is not None else ()
+    if len(keys) == len(frames):  # where the user has moved them to
+        return to_scene(strip, keys), values
+    return to_scene(strip, frames), values
 
 
 def _limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
+    """As the take's action has them."""
     try:
-        motion = stored_motion(rig)
+        motion = load_motion(bytes(playing(rig)[0][STORED_PROPERTY]))
     except LgdError:
         return None
     order, frames = motion.extra.get("key_order"), motion.extra.get("key_frames")
     if order is None or frames is None or not len(frames):  # of an older version
         return None
-    return frames.astype(float), motion.joint_confidence[order][:, LIMBS]
+    return frames.astype(np.float32).astype(float), motion.joint_confidence[order][:, LIMBS]  # as curves hold them
 
 
 def at(rig, frame: float) -> dict[int, float]:

@@ -11,6 +11,7 @@ from models import write_motion
 from test_result import plain_footage
 
 from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.operators import descent
 from lgd_blender_addon.scene import axes, carriage, export, keyframes, result, takes, trust
 from lgd_blender_addon.scene.body import JOINTS
 from lgd_blender_addon.scene.motion import load_motion
@@ -209,3 +210,50 @@ def test_keys_in_real_time_keep_the_footages_times_and_the_scenes_rate(tmp_path,
     bpy.context.view_layer.objects.active = shown.rig
     bpy.ops.lgd.set_scene_rate_and_range()
     assert scene.render.fps == 30
+
+
+def test_a_held_picture_does_not_change_the_rate(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body))
+    table = np.r_[0:20, [19] * 100, 20:40]
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(table=table), result.Options(show_footage=False))
+    assert takes.rate_of(takes.stored_motion(built.rig)) == pytest.approx(25)
+
+
+def test_a_limb_that_is_lost_in_real_time_is_one_stretch_wherever_the_keys_are(tmp_path, default_body):
+    sure = np.full((40, 24), 0.9)
+    sure[10:20, 20] = 0.1
+    sure[15, 20] = 0.05
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, fps=30.0, joint_confidence=sure, reprojection_px=np.full(40, 2.0)))
+    scene = bpy.context.scene
+    scene.render.fps = 24
+    built = result.build(scene, motion, default_body, plain_footage(fps=30.0), result.Options(timing="REAL", show_footage=False))
+    (worst,) = trust.bad_frames(built.rig)
+    assert worst == pytest.approx(11 + 15 * 24 / 30)
+    for curve in keyframes.curves(built.rig):
+        for key in curve.keyframe_points:
+            key.co.x += 100
+    assert trust.bad_frames(built.rig) == [pytest.approx(worst + 100)] and trust.at(built.rig, worst + 100)[20] < 0.06
+
+
+def test_a_driven_rig_is_exported_where_it_is_driven(solved, tmp_path):
+    motion, built = solved
+    before = exported(built, tmp_path / "a.npz", export.SMPL)["trans"]
+    driver = built.rig.driver_add("location", 0).driver
+    driver.expression = "frame * 0.1"
+    after = exported(built, tmp_path / "b.npz", export.SMPL)["trans"]
+    assert np.ptp((after - before)[:, 0]) == pytest.approx(3.9, abs=1e-3)
+
+
+def test_the_descent_is_baked_from_a_take_that_was_pushed_down(solved):
+    motion, built = solved
+    action = built.rig.animation_data.action
+    pushed_down(built)
+    baked = descent.bake(built.rig, np.tile([1.0, 0, 0, 0], (3, 24, 1)), np.zeros((3, 3)), 20)
+    assert baked.name.startswith(action.name) and takes.STORED_PROPERTY in baked
+
+
+def test_bones_of_other_names_are_not_told_apart(addon, solved):
+    motion, built = solved
+    bpy.context.view_layer.objects.active = built.rig
+    built.rig.data.bones["left_knee"].name = "Knie"
+    assert bpy.ops.lgd.select_doubtful(below=1.0) == {"CANCELLED"} and built.rig.mode == "OBJECT"

@@ -129,6 +129,7 @@ def test_other_units_are_told_and_links_followed(tmp_path, body):
     np.savez(own / "degrees.npz", poses=np.degrees(poses), trans=path, mocap_framerate=30.0)
     np.savez(own / "centimetres.npz", poses=poses, trans=path * 100, mocap_framerate=30.0)
     (own / "linked").symlink_to(real)
+    (real / "back").symlink_to(own)
     said: list[str] = []
     assert len(read_folder(own, body, said.append).quats) == 60
     assert len(said) == 2 and any("radians" in line for line in said) and any("in metres" in line for line in said)
