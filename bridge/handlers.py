@@ -77,10 +77,7 @@ def describe_body(request: dict, task: Task) -> dict:
 @_guarded
 def detect(request: dict, task: Task) -> dict:
     """Detect keypoints in footage and write keypoints.npz. Returns keypoints, people, layout, frames, fps, image_size."""
-    keypoints = _detect(request, task)
-    file = Path(request["out"]) / "keypoints.npz"
-    keypoints.save(file)
-    return {"keypoints": str(file), **describe_keypoints(keypoints)}
+    return _kept(request, _detect(request, task))
 
 
 @_guarded
@@ -176,7 +173,10 @@ def fit(request: dict, task: Task) -> dict:
 @_guarded
 def read_keypoints(request: dict, task: Task) -> dict:
     """Read a keypoint file of any known kind and write it as keypoints.npz. Returns what `detect` does."""
-    keypoints = _read(request, task)
+    return _kept(request, _read(request, task))
+
+
+def _kept(request: dict, keypoints) -> dict:
     file = Path(request["out"]) / "keypoints.npz"
     keypoints.save(file)
     return {"keypoints": str(file), **describe_keypoints(keypoints)}

@@ -305,24 +305,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
             named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
             raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
         request["betas"] = [float(b) for b in mesh.get_shape(skin)]
-    if from_keypoints:
-        path = bpy.path.abspath(settings.keypoints)
-        if not settings.keypoints or not Path(path).exists():
-            raise LgdError(
-                "bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints."
-            )
-        request["keypoints"] = path
-        if found is not None:
-            if settings.keypoints_source and not places.same_footage(settings.keypoints_source, found.path):
-                raise LgdError(
-                    "bad_input", f"The keypoints were detected in {Path(settings.keypoints_source).name}, not in this footage.",
-                    "Detect again, or choose a file of keypoints.",
-                )  # fmt: skip
-            # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
-            request |= _keypoint_frames(settings, found) | {"fps": found.fps or image_rate(context, found)}
-            request["image_size"] = [int(side) for side in found.size] if all(found.size) else None
-    else:
-        request["source"] = source
+    request |= keypoints_request(context, found) if from_keypoints else {"source": source}
     options = result.Options(
         timing=settings.timing,
         correctives=settings.correctives,
@@ -335,6 +318,24 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     requests = [("describe_body", {"body": body}), ("fit", request)]
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
     return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, notes=camera.notes)
+
+
+def keypoints_request(context, found: places.Footage | None) -> dict:
+    """What a request says of the keypoints that the settings name, in the range that is solved. Raises LgdError."""
+    settings = context.scene.lgd
+    path = bpy.path.abspath(settings.keypoints)
+    if not settings.keypoints or not Path(path).exists():
+        raise LgdError("bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints.")
+    if found is None:
+        return {"keypoints": path}
+    if settings.keypoints_source and not places.same_footage(settings.keypoints_source, found.path):
+        raise LgdError(
+            "bad_input", f"The keypoints were detected in {Path(settings.keypoints_source).name}, not in this footage.",
+            "Detect again, or choose a file of keypoints.",
+        )  # fmt: skip
+    # Keypoints without a rate of their own have the footage's: frame k belongs to picture k.
+    rate = {"fps": found.fps or image_rate(context, found)}
+    return {"keypoints": path, "image_size": [int(side) for side in found.size] if all(found.size) else None} | rate | _keypoint_frames(settings, found)
 
 
 def _keypoint_frames(settings, found: places.Footage) -> dict:
