@@ -225,7 +225,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
     def execute(self, context):
         """Set what is ticked."""
         rig, scene = present_rig(context), context.scene
-        action, strip = takes.playing(rig)
+        action, strips = takes.playing(rig)
         try:
             motion = takes.stored_motion(rig)
         except LgdError as error:
@@ -234,7 +234,8 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
             action = rig.animation_data.action if rig.animation_data else None
         render = scene.render
         if self.use_range and action is not None:
-            first, last = takes.to_scene(strip, (action.frame_start, action.frame_end))
+            own = (action.frame_start, action.frame_end) if action.use_frame_range else tuple(action.frame_range)
+            first, last = (min(s.frame_start for s in strips), max(s.frame_end for s in strips)) if strips else own
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:
                 scene.frame_set(scene.frame_start)

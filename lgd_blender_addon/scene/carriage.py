@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 
-from .keyframes import curves
+from .keyframes import curves, read_pose
 
 
 def now(rig, names) -> np.ndarray:
@@ -24,55 +24,57 @@ def unscaled(moved) -> tuple[np.ndarray, float]:
     return moved, float(sizes.mean())
 
 
-def over_time(scene, rig, names, frames) -> np.ndarray:
-    """`now` at frames (F,): (1, 4, 4) where nothing moves it, else (F, 4, 4)."""
-    root = rig.pose.bones[names[0]].parent
+def animation(scene, rig, names, frames):
+    """The rig at frames (F,) as it is seen: quaternions (F, 24, 4) against the parent, the pelvis's location (F, 3), and `now`,
+    (1, 4, 4) where nothing moves it, else (F, 4, 4)."""
+    moves = _moves(rig, names)
+    if not moves and _keyed_alone(rig, names):
+        return (*read_pose(rig, names, frames), now(rig, names)[None])
+    found = _at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
+    quats, location = (np.array(part) for part in zip(*(pose for pose, _ in found), strict=True))
+    carried = np.array([carried for _, carried in found])
+    return quats, location, carried if moves else carried[:1]
+
+
+def _moves(rig, names) -> bool:
+    """Whether anything may move the bone above the pelvis, or the armature's object."""
+    root, data = rig.pose.bones[names[0]].parent, rig.animation_data
     own = tuple(_path(name) for name in names) + ("[",)
-    moves = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints)) or _layered(rig)
-    moves = moves or any(not c.data_path.startswith(own) for c in curves(rig))
-    moves = moves or (rig.animation_data is not None and len(rig.animation_data.drivers))
-    if not moves:
-        return now(rig, names)[None]
-    return np.array(at_each(scene, frames, lambda: now(rig, names)))
+    held = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints))
+    return bool(held or _layered(rig) or (data is not None and len(data.drivers)) or any(not c.data_path.startswith(own) for c in curves(rig)))
 
 
-def keyed_alone(rig, names) -> bool:
+def _keyed_alone(rig, names) -> bool:
     """Whether the quaternion keys of the present action, and nothing else, pose the bones."""
     data = rig.animation_data
-    if data is None or _layered(rig) or len(data.drivers):
+    if data is None or _layered(rig) or data.use_tweak_mode or len(data.drivers) or any(c.mute for c in curves(rig)):
         return False
     bones = [rig.pose.bones[name] for name in names]
     return all(b.rotation_mode == "QUATERNION" and all(c.mute or not c.influence for c in b.constraints) for b in bones)
 
 
-def posed(scene, rig, names, frames):
-    """The pose as Blender evaluates it, constraints and layers included, at frames (F,): quaternions (F, 24, 4) against the parent, and
-    the pelvis's location (F, 3)."""
-    quats, location = np.empty((len(frames), len(names), 4)), np.empty((len(frames), 3))
-
-    def look():
-        held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
-        out = []
-        for name in names:
-            bone, rest = held[name], rig.data.bones[name]
-            base = rest.matrix_local
-            if rest.parent is not None:
-                base = held[rest.parent.name].matrix @ rest.parent.matrix_local.inverted() @ base
-            out.append(base.inverted_safe() @ bone.matrix)
-        return [tuple(m.to_quaternion()) for m in out], tuple(out[0].translation)
-
-    for row, (turns, place) in enumerate(at_each(scene, frames, look)):
-        quats[row], location[row] = turns, place
-    return quats, location
+def _pose(rig, names) -> tuple[list, tuple]:
+    """Quaternions against the parent (24) and the pelvis's location, as Blender evaluates the present frame."""
+    held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
+    out = []
+    for name in names:
+        rest = rig.data.bones[name]
+        base = rest.matrix_local
+        if rest.parent is not None:
+            base = held[rest.parent.name].matrix @ rest.parent.matrix_local.inverted() @ base
+        out.append(base.inverted_safe() @ held[name].matrix)
+    return [tuple(m.to_quaternion()) for m in out], tuple(out[0].translation)
 
 
-def at_each(scene, frames, look) -> list:
+def _at_each(scene, frames, look) -> list:
     """What `look()` gives at each of frames (F,); the scene is then where it was."""
     before, sub, found = scene.frame_current, scene.frame_subframe, []
-    for frame in frames:
-        scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
-        found.append(look())
-    scene.frame_set(before, subframe=sub)
+    try:
+        for frame in frames:
+            scene.frame_set(int(np.floor(frame)), subframe=float(frame - np.floor(frame)))
+            found.append(look())
+    finally:
+        scene.frame_set(before, subframe=sub)
     return found
 
 

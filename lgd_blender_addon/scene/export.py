@@ -2,7 +2,6 @@
 """The rig's animation, edits included, back to arrays and files."""
 
 import os
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +11,41 @@ from . import carriage, mesh, result, takes
 from .armature import bone_names, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
-from .keyframes import curves, find_curve, keys_of, read_pose
+from .keyframes import curves, keys_of
 
 MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
 
 
 def key_frames(rig) -> np.ndarray:
     """The Blender frames (F,) at which the rig's pelvis or any bone has keys, those of a take that was pushed down into the NLA too."""
-    frames = {f for c in curves(rig) if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
-    action, strip = takes.playing(rig)
-    if strip is not None:
-        own = {f for c in curves(rig, action) if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
-        frames |= set(takes.to_scene(strip, sorted(own)).tolist())
+    action, strips = takes.playing(rig)
+    frames = set() if action is not None else _keys_of_bones(curves(rig))
+    if action is not None:
+        frames = set(takes.shown(rig, strips, sorted(_keys_of_bones(curves(rig, action))))[0].tolist())
+        frames |= _keys_of_bones(curves(rig)) if strips else set()  # of a layer above
     if not frames:
         raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
     return np.array(sorted(frames))
 
 
-def world_motion(scene, rig, frames):
+def _keys_of_bones(found) -> set[float]:
+    return {f for c in found if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+
+
+def world_motion(scene, rig, frames, unit: float = 1.0):
     """The animation at Blender frames (F,) in Blender's Z-up world, as it is seen: with what moves the root bone and the armature's object,
-    with constraints and layers. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,), J_0 (3,)."""
+    with constraints and layers. unit: how many of the scene's units make a metre. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,),
+    J_0 (3,)."""
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
         raise LgdError(
             "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
         )
-    read = read_pose if carriage.keyed_alone(rig, names) else partial(carriage.posed, scene)
-    quats, location = read(rig, names, frames)
+    quats, location, moved = carriage.animation(scene, rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
-    moved = carriage.over_time(scene, rig, names, frames)
+    moved[:, :3] /= unit
     if np.abs(moved - np.eye(4)).max() > 1e-6:
         moved = np.broadcast_to(moved, (len(frames), 4, 4))
         turn = moved[:, :3, :3] / np.linalg.norm(moved[:, :3, :3], axis=1, keepdims=True)  # a person is not scaled
@@ -68,7 +71,8 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     times = (frames - frames[0]) / rate if times is None else times
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
-    poses, trans, betas, pelvis = world_motion(scene, rig, frames)
+    unit = result.unit_of(rig, result.camera_of(scene, rig))
+    poses, trans, betas, pelvis = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
     fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
@@ -83,7 +87,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     elif form == SMPL:
         data = {"poses": poses, "trans": trans, "betas": betas, "gender": gender, "mocap_framerate": fps}
     else:
-        data = _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored, rows)
+        data = _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, times, fps, stored, rows)
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
@@ -107,18 +111,22 @@ def _evenly(frames, times, rate: float):
     return np.interp(even, times, frames), even
 
 
-def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times, fps, stored, rows) -> dict:
+def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, times, fps, stored, rows) -> dict:
     size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
-    if stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2):
+    camera = result.camera_of(scene, rig)
+    still = stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2)
+    if still and (camera is None or not _moved(rig, stored)):
         T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))
-    else:  # nothing was solved, or keys were added or taken out: the camera as it is at those that are
-        camera = result.camera_of(scene, rig) or scene.camera
+    else:  # nothing was solved, or keys were added or taken out, or the rig was moved: the camera as it is
+        camera = camera or scene.camera
         if camera is None:
             raise LgdError(
                 "bad_input", "There is no camera to express the motion in.", "Choose the form SMPL or AMASS."
             )
         found = camera_for_solver(scene, camera, size, frames)
         T, K = found["T_world_cam"], found["cam_K"]
+    T = np.array(T)
+    T[..., :3, 3] /= unit
     poses, trans = world_to_camera(poses, trans, pelvis, T)
     data = {
         "poses": poses.astype(np.float32), "trans": trans.astype(np.float32), "betas": betas.astype(np.float32),
@@ -126,8 +134,16 @@ def _camera_motion(scene, rig, skin, frames, poses, trans, betas, pelvis, times,
         "T_world_cam": T, "cam_K": K, "image_size": np.array(size), "frame_times": times, "mocap_framerate": fps,
         "person_id": stored.person_id if stored is not None else 0, "mode": "edited",
     }  # fmt: skip
-    for name, prop in (("reprojection_px", result.ERROR_PROPERTY),):
-        curve = find_curve(rig, f'["{prop}"]')
-        if curve is not None:
-            data[name] = np.array([curve.evaluate(float(f)) for f in frames], dtype=np.float32)
+    errors = takes.take_keys(rig, f'["{result.ERROR_PROPERTY}"]')
+    if errors is not None and len(errors[0]):
+        data["reprojection_px"] = np.interp(frames, *errors).astype(np.float32)
+    solved = None if stored is None else takes.nearest_solved(stored, frames)
+    if solved is not None:
+        data["joint_confidence"] = stored.joint_confidence[solved].astype(np.float32)
     return data
+
+
+def _moved(rig, stored) -> bool:
+    """Whether the rig stands elsewhere than where it was solved."""
+    before = np.asarray(stored.extra.get("carriage", np.eye(4)), float)
+    return not np.allclose(carriage.now(rig, bone_names(rig.data)), before, atol=1e-4)

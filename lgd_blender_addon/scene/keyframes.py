@@ -95,15 +95,15 @@ def write_pose(take: Take, rig, bones, frames, quats, location) -> int:
     return len(frames) * (len(bones) * 4 + 3)
 
 
-def curves(block, action=None):
-    """The f-curves that move a data-block, by its assigned action (or another action's first fitting slot)."""
+def curves(block, action=None, slot=None):
+    """The f-curves that move a data-block, by its assigned action, or another action's given or first fitting slot."""
     data = block.animation_data
     if data is None or (data.action is None and action is None):
         return []
     if not SLOTS:
         return list((action or data.action).fcurves)
     found = []
-    slot = data.action_slot if action in (None, data.action) else None
+    slot = slot or (data.action_slot if action in (None, data.action) else None)
     action = action or data.action
     if slot is None:
         slot = next((s for s in action.slots if s.target_id_type == block.id_type), None)

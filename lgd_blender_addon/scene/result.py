@@ -158,6 +158,12 @@ def seen_from(stands, alike: bool, T_world_cam):
     return T
 
 
+def unit_of(rig, camera) -> float:
+    """How many of the scene's units make a metre for a rig: its scale where its camera is scaled as it is, else 1."""
+    size = carriage.unscaled(rig.matrix_world)[1]
+    return size if camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] / size - 1) < 1e-3 else 1.0
+
+
 def _stands(rig, camera, motion: Motion, first: int):
     """Where a rig stands that is solved onto again, (4, 4), whether its camera is scaled as it is, and what is to be told. One that was
     moved along with its camera keeps the body over the person; one that was moved by itself was given another place, and takes the
@@ -174,7 +180,7 @@ def _stands(rig, camera, motion: Motion, first: int):
         return np.eye(4), False, []
     here, before = carriage.now(rig, names), np.asarray(old.extra.get("carriage", np.eye(4)), float)
     size = carriage.unscaled(here)[1]
-    alike = camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] / size - 1) < 1e-3
+    alike = abs(unit_of(rig, camera) / size - 1) < 1e-3
     if np.allclose(here, before, atol=1e-4):
         return before, alike, []
     # The camera at a frame that both solved, seen from the rig.

@@ -3,58 +3,74 @@
 
 import numpy as np
 
-from .keyframes import curves
+from .keyframes import curves, keys_of
 from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
+MOST = 0.9  # of the keys that a solve put, or of those that are there: one of them must lie on the others
 
 
 def playing(rig):
-    """The action that holds the rig's take, and the strip of the NLA that it plays in or None: the present action, else the uppermost
-    of those pushed down that are not muted. (None, None) where there is none."""
+    """The action that holds the rig's take, and the strips of the NLA that it plays in: the present action, for which there are none, else
+    the uppermost of those pushed down that are not muted, in all its strips. (None, []) where there is none."""
     data = rig.animation_data
     if data is None:
-        return None, None
+        return None, []
     if data.action is not None and STORED_PROPERTY in data.action:
-        return data.action, None
-    for track in reversed(data.nla_tracks):
-        for strip in reversed(track.strips):
-            if not track.mute and not strip.mute and strip.action is not None and STORED_PROPERTY in strip.action:
-                return strip.action, strip
-    return None, None
+        return data.action, []
+    strips = [s for track in reversed(data.nla_tracks) if not track.mute for s in reversed(track.strips) if not s.mute and s.action is not None]
+    action = next((s.action for s in strips if STORED_PROPERTY in s.action), None)
+    return action, [s for s in strips if s.action == action] if action is not None else []
 
 
-def to_scene(strip, frames) -> np.ndarray:
-    """Frames (F,) of an action as the scene's, where the action plays in a strip; strip None: the present action's own."""
+def shown(rig, strips, frames) -> tuple[np.ndarray, np.ndarray]:
+    """Where the frames (F,) of the action that `playing` gives are shown: the scene's frames (M,), rising, and the index (M,) of each in
+    `frames`. Strips may be trimmed, repeated, slowed down and reversed, and be several parts of the action."""
     frames = np.asarray(frames, dtype=float)
-    if strip is None:
-        return frames
-    along = (frames - strip.action_frame_start) * strip.scale
-    return strip.frame_end - along if strip.use_reverse else strip.frame_start + along
+    if not strips:
+        data = rig.animation_data
+        if data.use_tweak_mode:  # the action of a strip, opened: its keys lie in its own time
+            frames = np.array([data.nla_tweak_strip_time_to_scene(frame) for frame in frames])
+        return frames, np.arange(len(frames))
+    at, index = [], []
+    for strip in strips:
+        length = (strip.action_frame_end - strip.action_frame_start) * strip.scale
+        inside = np.flatnonzero((frames > strip.action_frame_start - 1e-3) & (frames < strip.action_frame_end + 1e-3))
+        along = (frames[inside] - strip.action_frame_start) * strip.scale
+        for turn in range(int(np.ceil(strip.repeat - 1e-6))):
+            places = strip.frame_start + turn * length + (length - along if strip.use_reverse else along)
+            here = places < strip.frame_end + 1e-3
+            at.append(places[here])
+            index.append(inside[here])
+    at, index = np.concatenate(at), np.concatenate(index)
+    rising = np.argsort(at, kind="stable")
+    return at[rising], index[rising]
 
 
-def take_curve(rig, path: str):
-    """The f-curve of a property in the rig's take, and the take's strip or None; (None, None) where there is none."""
-    action, strip = playing(rig)
-    found = curves(rig, action) if action is not None else []
-    return next((c for c in found if c.data_path == path), None), strip
+def take_keys(rig, path: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """The keys of a property in the rig's take: the scene's frames (M,) and values (M,); None where it has none."""
+    action, strips = playing(rig)
+    slot = getattr(strips[0], "action_slot", None) if strips else None
+    curve = next((c for c in curves(rig, action, slot) if c.data_path == path), None) if action is not None else None
+    if curve is None:
+        return None
+    frames, values = keys_of(curve)
+    at, index = shown(rig, strips, frames)
+    return at, values[index]
 
 
 def stored_motion(rig) -> Motion | None:
     """The motion as it was solved. `extra` has key_frames (N,), rising, where its keys were put, in the scene's frames as it plays now;
     key_order (N,), the solved frame of each; and retimed, whether a strip plays it at another speed. Raises LgdError where it is
     damaged."""
-    action, strip = playing(rig)
+    action, strips = playing(rig)
     if action is None:
         return None
     motion = load_motion(bytes(action[STORED_PROPERTY]))
-    if "key_frames" in motion.extra:
-        frames = to_scene(strip, motion.extra["key_frames"])
-        rising = np.argsort(frames)
-        motion.extra["key_frames"] = frames[rising]
-        if "key_order" in motion.extra:
-            motion.extra["key_order"] = motion.extra["key_order"][rising]
-    motion.extra["retimed"] = strip is not None and (strip.scale != 1 or strip.repeat != 1 or strip.use_animated_time)
+    if "key_frames" in motion.extra and "key_order" in motion.extra:
+        motion.extra["key_frames"], index = shown(rig, strips, motion.extra["key_frames"])
+        motion.extra["key_order"] = motion.extra["key_order"][index]
+    motion.extra["retimed"] = any(strip.scale != 1 or strip.use_animated_time for strip in strips)
     return motion
 
 
@@ -62,22 +78,32 @@ def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     """The frame of a stored motion (F,) that lies at each Blender frame (F,), of keys that are still where the solve put them;
     None where others are among them. A reversed strip's come in falling order."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    if keys is None or order is None:  # of an older version
+    if keys is None or order is None or not len(keys):  # of an older version
         return None
     index, near = _nearest(keys, frames)
     return order[index] if near.all() else None
 
 
-def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
-    """The footage's times (F,) s at Blender frames (F,), also between the keys that the solve put and where some were taken out or
-    added; None where these were moved, or run backwards: then the scene's own time counts."""
+def nearest_solved(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
+    """The frame of a stored motion (F,) whose key is the nearest to each Blender frame (F,)."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    if keys is None or order is None or motion.extra.get("retimed") or not (np.diff(motion.frame_times[order]) > 0).all():
+    return None if keys is None or order is None or not len(keys) else order[_nearest(keys, frames)[0]]
+
+
+def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
+    """The footage's times (F,) s at Blender frames (F,), also between and beside the keys that the solve put and where some were taken
+    out or added; None where these were moved, or do not run evenly on: then the scene's own time counts."""
+    keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
+    if keys is None or order is None or len(keys) < 2 or motion.extra.get("retimed"):
         return None
-    inside = frames[0] > keys[0] - 1e-3 and frames[-1] < keys[-1] + 1e-3
-    if not inside or _nearest(keys, frames)[1].mean() < 0.5:
+    times = motion.frame_times[order]
+    if not (np.diff(times) > 0).all() or not (np.diff(keys) > 0).all():
         return None
-    return np.interp(frames, keys, motion.frame_times[order])
+    if max(_nearest(keys, frames)[1].mean(), _nearest(frames, keys)[1].mean()) < MOST:
+        return None
+    out = np.interp(frames, keys, times)
+    pace = (times[-1] - times[0]) / (keys[-1] - keys[0])
+    return out + pace * (np.minimum(frames - keys[0], 0) + np.maximum(frames - keys[-1], 0))
 
 
 def rate_of(motion: Motion) -> float:

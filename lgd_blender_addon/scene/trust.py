@@ -4,12 +4,11 @@
 import numpy as np
 
 from .._bridge import LgdError
+from . import takes
 from .armature import bone_names
 from .body import PARENTS
-from .keyframes import keys_of
 from .motion import load_motion
 from .result import CONFIDENCE_PROPERTY, ERROR_PROPERTY
-from .takes import STORED_PROPERTY, playing, take_curve, to_scene
 
 LIMBS = (1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21)  # hips, knees, ankles, shoulders, elbows, wrists
 DOUBTFUL = 0.35  # confidence of a frame, or of a joint: about 14 cm of expected error
@@ -24,19 +23,19 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 
     pixels: the reprojection error that counts as bad; 0 takes three times the take's median.
     """
-    (errors, strip), (trust, _) = (take_curve(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
     score: dict[float, float] = {}
 
     def count(frames, values) -> None:
         for frame, value in zip(frames, values, strict=True):
             score[frame] = max(score.get(frame, 0.0), value)
 
+    errors, trust = (takes.take_keys(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
     if errors is not None:
-        frames, values = keys_of(errors)
-        count(to_scene(strip, frames), values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
+        frames, values = errors
+        count(frames, values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
     if trust is not None:
-        frames, values = keys_of(trust)
-        count(to_scene(strip, frames), DOUBTFUL / np.maximum(values, 1e-3))
+        frames, values = trust
+        count(frames, DOUBTFUL / np.maximum(values, 1e-3))
     kept = limbs(rig)
     if kept is not None:
         frames, values = kept
@@ -56,30 +55,30 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
     """The Blender frames (F,) at which the take was keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a rig
     without a take. Cheap when asked again: panels ask at every redraw."""
-    action = playing(rig)[0]
+    action, strips = takes.playing(rig)
     if action is None:
         return None
-    data = action[STORED_PROPERTY]
+    data = action[takes.STORED_PROPERTY]
     mark = (len(data), bytes(data[-_TAIL:]))
     known = _read.get(action.session_uid)
     if known is None or known[0] != mark:
         if len(_read) > 16:
             _read.clear()
-        known = _read[action.session_uid] = (mark, _limbs(rig))
+        known = _read[action.session_uid] = (mark, _limbs(data))
     if known[1] is None:
         return None
     frames, values = known[1]
-    curve, strip = take_curve(rig, f'["{CONFIDENCE_PROPERTY}"]')
-    keys = keys_of(curve)[0] if curve is not None else ()
-    if len(keys) == len(frames):  # where the user has moved them to
-        return to_scene(strip, keys), values
-    return to_scene(strip, frames), values
+    keyed = takes.take_keys(rig, f'["{CONFIDENCE_PROPERTY}"]')
+    at, index = takes.shown(rig, strips, frames)
+    if keyed is not None and len(keyed[0]) == len(at):  # where the user has moved them to
+        at = keyed[0]
+    return (at, values[index]) if len(at) else None
 
 
-def _limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
-    """As the take's action has them."""
+def _limbs(data) -> tuple[np.ndarray, np.ndarray] | None:
+    """Frames and confidence as an action keeps them."""
     try:
-        motion = load_motion(bytes(playing(rig)[0][STORED_PROPERTY]))
+        motion = load_motion(bytes(data))
     except LgdError:
         return None
     order, frames = motion.extra.get("key_order"), motion.extra.get("key_frames")

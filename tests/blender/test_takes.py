@@ -20,7 +20,7 @@ TURN = Matrix.Translation((3.0, -1.0, 0.5)) @ Matrix.Rotation(0.7, 4, "Z")
 
 
 @pytest.fixture
-def solved(tmp_path, default_body):
+def solved(tmp_path, default_body, addon):
     motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
     return motion, result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
 
@@ -58,10 +58,10 @@ def test_a_rig_that_was_moved_with_its_camera_stays_over_the_person(solved, defa
     for _ in range(2):  # and so it does the next time, without having moved
         found = again(built, motion, default_body, T)
         assert not found.notes and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
-    if scale != 1:
-        return
-    export.write_motion(bpy.context.scene, built.rig, str(bpy.app.tempdir + "out.npz"))
-    assert np.abs(load_motion(bpy.app.tempdir + "out.npz").trans - motion.trans).max() < 1e-3
+        export.write_motion(bpy.context.scene, built.rig, str(bpy.app.tempdir + "out.npz"))
+        back = load_motion(bpy.app.tempdir + "out.npz")  # in metres, whatever the scene's unit is
+        assert np.abs(back.trans - motion.trans).max() < 1e-3
+        assert np.abs(back.T_world_cam[:3, 3] * scale - T[:3, 3]).max() < 1e-3
 
 
 @pytest.mark.parametrize("form", [export.AMASS, export.SMPL])
@@ -128,7 +128,7 @@ def test_a_take_in_the_nla_is_still_a_take(tmp_path, default_body):
     export.write_motion(scene, built.rig, str(tmp_path / "back.npz"))
     assert np.abs(load_motion(tmp_path / "back.npz").trans - motion.trans[::-1]).max() < 1e-3
     built.rig.animation_data.nla_tracks[0].mute = True
-    assert takes.playing(built.rig) == (None, None) and trust.bad_frames(built.rig) == []
+    assert takes.playing(built.rig) == (None, []) and trust.bad_frames(built.rig) == []
 
 
 def exported(built, path, form=export.MOTION) -> dict:
@@ -257,3 +257,76 @@ def test_bones_of_other_names_are_not_told_apart(addon, solved):
     bpy.context.view_layer.objects.active = built.rig
     built.rig.data.bones["left_knee"].name = "Knie"
     assert bpy.ops.lgd.select_doubtful(below=1.0) == {"CANCELLED"} and built.rig.mode == "OBJECT"
+
+
+@pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "opened"))
+def test_strips_show_what_they_show(tmp_path, default_body, how):
+    """Bad frames lie where the take's frame 26 is seen, and exports have what is seen, whatever became of the strip."""
+    errors = np.full(40, 2.0)
+    errors[15] = 50
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    strip, data = pushed_down(built, 111), built.rig.animation_data
+    expected, seen = [126.0], list(range(40))
+    if how == "trimmed":
+        strip.action_frame_start = 21
+        expected, seen = [strip.frame_start + 5], list(range(10, 40))
+    elif how == "split":
+        strip.action_frame_end = 30
+        second = data.nla_tracks[0].strips.new("rest", 300, strip.action)
+        second.action_frame_start = 30
+        expected, seen = [126.0], [*range(20), *range(19, 40)]
+    elif how == "repeated":
+        strip.repeat = 2
+        expected, seen = [126.0, 165.0], None
+    else:
+        data.nla_tracks[0].select = strip.select = True
+        data.nla_tracks.active = data.nla_tracks[0]
+        data.use_tweak_mode = True
+        assert data.use_tweak_mode
+    bpy.context.view_layer.update()
+    assert trust.bad_frames(built.rig) == expected
+    found = exported(built, tmp_path / "out.npz")
+    if seen is None:
+        assert len(found["trans"]) == 79
+    else:
+        assert len(found["trans"]) == len(seen) and np.abs(found["trans"] - motion.trans[seen]).max() < 2e-3
+
+
+def test_what_was_moved_with_its_camera_is_exported_by_the_camera(solved, tmp_path):
+    """Without having been solved again."""
+    motion, built = solved
+    for item in (built.rig, built.camera):
+        item.matrix_world = TURN @ item.matrix_world
+    bpy.context.view_layer.update()
+    found = exported(built, tmp_path / "a.npz")
+    assert np.abs(found["trans"] - motion.trans).max() < 1e-3
+    assert np.abs(found["T_world_cam"] - np.array(TURN) @ motion.T_world_cam).max() < 1e-3
+
+
+def test_a_key_beside_the_take_leaves_its_times(solved, tmp_path):
+    motion, built = solved
+    bpy.context.scene.render.fps = 60
+    built.rig.pose.bones["left_knee"].keyframe_insert("rotation_quaternion", frame=55)
+    found = exported(built, tmp_path / "a.npz")
+    assert found["frame_times"][-1] == pytest.approx(44 / 25) and found["frame_times"][-2] == pytest.approx(39 / 25)
+    assert np.abs(found["joint_confidence"][:40] - motion.joint_confidence).max() < 1e-3
+
+
+def test_keys_scaled_by_half_are_in_the_scenes_time(solved, tmp_path):
+    """Half of them lie on frames that had keys before."""
+    motion, built = solved
+    bpy.context.scene.render.fps = 60
+    for curve in keyframes.curves(built.rig):
+        for key in curve.keyframe_points:
+            key.co.x = 11 + (key.co.x - 11) * 0.5
+    assert exported(built, tmp_path / "a.npz")["frame_times"][-1] == pytest.approx(19.5 / 60)
+
+
+def test_a_muted_channel_is_exported_as_it_is_seen(solved, tmp_path):
+    motion, built = solved
+    elbow = JOINTS.index("left_elbow")
+    for index in range(4):
+        keyframes.find_curve(built.rig, 'pose.bones["left_elbow"].rotation_quaternion', index).mute = True
+    built.rig.pose.bones["left_elbow"].rotation_quaternion = (1, 0, 0, 0)
+    assert np.abs(exported(built, tmp_path / "a.npz")["poses"].reshape(-1, 24, 3)[:, elbow]).max() < 1e-3
