@@ -98,7 +98,7 @@ def draw_who(layout, context) -> None:
             row.label(text=f" {box.w:.0f} x {box.h:.0f}", translate=False)
             row.operator("lgd.clear_boxes", text="", icon="X").index = index
     layout.prop(settings, "keypoints")
-    if settings.keypoints and not len(show.people):
+    if settings.keypoints:
         layout.operator("lgd.list_people", icon="COMMUNITY")
     layout.prop(settings, "show_overlay")
 

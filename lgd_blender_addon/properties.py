@@ -42,6 +42,20 @@ def _other_path(settings, context) -> None:
     settings.is_folder = bool(settings.path) and os.path.isdir(bpy.path.abspath(settings.path))
 
 
+def _other_start(settings, context) -> None:
+    """What lies over the file in the scene's time goes along: boxes, the list's frames, the drawn skeletons."""
+    from . import overlay
+
+    moved = settings.start - settings.start_before
+    settings.start_before = settings.start
+    if settings.place == "FILE":
+        for box in settings.boxes:
+            box.first, box.last = box.first + moved, box.last + moved
+        for person in context.window_manager.lgd.people:
+            person.first, person.last = person.first + moved, person.last + moved
+        overlay.tracks.start += moved
+
+
 class LGD_PG_box(bpy.types.PropertyGroup):
     """A box drawn round the wanted person, for a range of the footage's frames; px of the upright picture."""
 
@@ -97,7 +111,8 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         description="Frames a second of a folder of images; strips and clips take the scene's rate",
         default=30.0, min=0.1, max=1000.0,
     )  # fmt: skip
-    start: IntProperty(name="Start Frame", description="The scene's frame on which the file's first picture lies", default=1)
+    start: IntProperty(name="Start Frame", description="The scene's frame on which the file's first picture lies", default=1, update=_other_start)
+    start_before: IntProperty(description="Start Frame before its last change", default=1)
     range: EnumProperty(
         name="Range",
         description="Which part of the footage is solved",
@@ -211,6 +226,7 @@ class LGD_PG_status(bpy.types.PropertyGroup):
     rig: StringProperty(description="The rig that the summary is about; it may be undone")
     worker: BoolProperty(description="Whether a worker is alive")
     people: CollectionProperty(type=LGD_PG_person)
+    people_of: StringProperty(description="The footage and the frames that they were listed for")
     active_person: IntProperty()
 
 

@@ -17,7 +17,7 @@ from .. import overlay, preferences, session
 from .._bridge import LgdError, counting
 from ..scene.timing import decoded
 from . import bodies, busy
-from .request import Plan
+from .request import Plan, listed_for
 
 INTERVAL = 0.05
 SETTLE = 30.0  # s that the timer goes on while the worker's stop ladder may run
@@ -260,12 +260,13 @@ def _remember_detection(run: Run) -> None:
         shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
         overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
-        list_people(show, found["people"], shown)
+        list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1)
+        show.people_of = listed_for(run.plan.footage)
         show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
 
 
-def list_people(show, people, footage=None) -> None:
-    """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on 1 + k."""
+def list_people(show, people, footage=None, start: int = 1) -> None:
+    """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on start + k."""
     from ..properties import COLOURS
     from ..scene.timing import shown_keys
 
@@ -280,7 +281,7 @@ def list_people(show, people, footage=None) -> None:
             continue
         item = show.people.add()
         item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
-        ends = [round(places.get(entry[end], entry[end] + (footage is None))) for end in ("first", "last")]
+        ends = [round(places.get(entry[end], entry[end] + (start if footage is None else 0))) for end in ("first", "last")]
         item.first, item.last = sorted(ends)
         item.colour = COLOURS[item.person % len(COLOURS)]
         item.use = item.person == 0

@@ -243,11 +243,20 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
     return camera_for_solver(context.scene, camera, size, times[first], behind, aspect)
 
 
-def chosen_people(context) -> tuple[int, ...]:
-    """The people ticked in the panel; the most prominent one where no list is there. Raises LgdError for none."""
-    people = context.window_manager.lgd.people
+def listed_for(found: places.Footage | None) -> str:
+    """What a list of people is of: they are numbered by prominence in the frames that are solved, and others are others."""
+    return "" if found is None else "{} {}:{}".format(found.path, *found.frames)
+
+
+def chosen_people(context, found: places.Footage | None) -> tuple[int, ...]:
+    """The people ticked in the panel; the most prominent one where no list is there. Raises LgdError for none, and where several were
+    listed for other frames."""
+    show = context.window_manager.lgd
+    people = show.people
     if not len(people):
         return (0,)
+    if len(people) > 1 and show.people_of != listed_for(found):
+        raise LgdError("bad_input", "The people were listed for other footage or another range, in which they have other numbers.", "Press List People, and tick again.")
     chosen = tuple(p.person for p in people if p.use)
     if not chosen:
         raise LgdError("bad_input", "No person is chosen.", "Tick at least one person of the list.")
@@ -255,7 +264,7 @@ def chosen_people(context) -> tuple[int, ...]:
 
 
 def keypoints_alone(settings) -> bool:
-    """Whether keypoints of another detector are named and no footage: then frame k lies on frame 1 + k."""
+    """Whether keypoints of another detector are named and no footage: then frame k lies on Start Frame + k."""
     return bool(settings.keypoints) and settings.place == "FILE" and not settings.path
 
 
@@ -274,7 +283,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
     found = None if from_keypoints and keypoints_alone(settings) else find_footage(context)
-    people = chosen_people(context) if from_keypoints else (0,)
+    people = chosen_people(context, found) if from_keypoints else (0,)
     source = None if from_keypoints else source_of(context, found)
     boxes = source["boxes"] if source else ()
     rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
@@ -311,6 +320,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         correctives=settings.correctives,
         names=settings.bone_names,
         name=Path(settings.keypoints).stem if found is None else "",
+        start=settings.start,
         camera=camera.name,
         straight=camera.straight,
     )

@@ -11,7 +11,7 @@ from mathutils import Matrix
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .footage import Footage, folder_files
-from .keyframes import Take, write_curve, write_curves
+from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
 
 SENSOR = 36.0
 
@@ -88,28 +88,40 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, s
         return
     offsets = _window(user, image, numbers, footage, frames, sources)
     if np.ptp(offsets):
-        index = len(data.background_images) - 1
-        change = np.concatenate([[True], np.diff(offsets) != 0])
-        write_curve(
-            take.bag(data), f"background_images[{index}].image_user.frame_offset", 0,
-            np.asarray(frames)[change], offsets[change], interpolation="CONSTANT",
-        )  # fmt: skip
+        _key_offsets(take.bag(data), _offset_path(len(data.background_images) - 1), frames, offsets)
+
+
+def _offset_path(index: int) -> str:
+    return f"background_images[{index}].image_user.frame_offset"
+
+
+def _key_offsets(bag, path: str, frames, offsets) -> None:
+    change = np.concatenate([[True], np.diff(offsets) != 0])
+    write_curve(bag, path, 0, np.asarray(frames)[change], offsets[change], interpolation="CONSTANT")
 
 
 def follow_footage(camera, footage: Footage, frames, sources) -> None:
     """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
-    range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve."""
-    keyed = camera.data.animation_data is not None and camera.data.animation_data.action is not None
-    backgrounds = [b for b in camera.data.background_images if b.source == "IMAGE" and b.image is not None]
-    if keyed or not backgrounds:
+    range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve, which may
+    have been of more, unless the footage was moved."""
+    backgrounds = [(i, b) for i, b in enumerate(camera.data.background_images) if b.source == "IMAGE" and b.image is not None]
+    if not backgrounds:
         return
     image, numbers = _image(footage)
-    for background in backgrounds:
-        if background.image == image and image.source != "FILE":
-            user = background.image_user
-            before = user.frame_duration
-            _window(user, image, numbers, footage, frames, sources)
-            user.frame_duration = max(user.frame_duration, before)
+    for index, background in backgrounds:
+        if background.image != image or image.source == "FILE":
+            continue
+        user, path = background.image_user, _offset_path(index)
+        curve, before = find_curve(camera.data, path), (user.frame_start, user.frame_duration, user.frame_offset)
+        offsets = _window(user, image, numbers, footage, frames, sources)
+        if curve is None:
+            user.frame_duration = max(user.frame_duration, before[1])
+        elif np.abs(sample(curve, frames) - offsets).max() < 0.5:  # it shows the same already
+            user.frame_start, user.frame_duration, user.frame_offset = before
+        else:
+            bag = bag_of(camera.data)
+            bag.fcurves.remove(curve)
+            _key_offsets(bag, path, frames, offsets)
 
 
 def _window(user, image, numbers, footage: Footage, frames, sources):
@@ -140,17 +152,24 @@ def _image(footage: Footage):
     """The image data-block of a footage, and the number in the file's name of each source frame."""
     path = Path(footage.path)
     if not footage.is_folder:
-        image = bpy.data.images.load(str(path), check_existing=True)
-        image.source = "MOVIE"
-        return image, np.arange(1, max(len(footage.table), 1) + 1)
+        return _loaded(path, "MOVIE"), np.arange(1, max(len(footage.table), 1) + 1)
     names = folder_files(path) if path.is_dir() else [path.name]
     folder = path if path.is_dir() else path.parent
-    image = bpy.data.images.load(str(folder / names[0]), check_existing=True)
     matches = [re.match(r"^(.*?)(\d+)(\D*)$", name) for name in names]
     if len(names) == 1 or not all(matches):
-        return image, np.ones(len(names), dtype=int)
-    image.source = "SEQUENCE"
-    return image, np.array([int(match.group(2)) for match in matches if match])
+        return _loaded(folder / names[0], "FILE"), np.ones(len(names), dtype=int)
+    return _loaded(folder / names[0], "SEQUENCE"), np.array([int(match.group(2)) for match in matches if match])
+
+
+def _loaded(path: Path, source: str):
+    """The image data-block of a file as a movie, a sequence or a picture. Blender's own `check_existing` passes over movies that are open,
+    and would make a sequence of a picture that is used elsewhere."""
+    for image in bpy.data.images:
+        if image.source == source and image.library is None and Path(bpy.path.abspath(image.filepath)) == path:
+            return image
+    image = bpy.data.images.load(str(path))
+    image.source = source
+    return image
 
 
 def fit_background(scene, background, size) -> None:

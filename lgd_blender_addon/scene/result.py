@@ -27,7 +27,8 @@ class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the session_uid of an armature to animate anew, 0 for a new one; camera: the name of a camera whose world the motion is in;
     straight: the motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
-    names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of the footage, from 0; of how many."""
+    start: the frame of the first picture, where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of
+    the footage, from 0; of how many."""
 
     timing: str = "SHOWN"
     correctives: str = "LIVE"
@@ -35,6 +36,7 @@ class Options:
     camera: str = ""
     straight: bool = False
     name: str = ""
+    start: int = 1
     names: str = "SMPL"
     number: int = 0
     people: int = 1
@@ -60,7 +62,7 @@ def build(
 ) -> Built:
     """Rig, mesh, keys, camera and curves of one person's take.
 
-    scene: where it is linked; footage: the place the keys follow, None for frame k at 1 + k. With options.rig the take
+    scene: where it is linked; footage: the place the keys follow, None for frame k at options.start + k. With options.rig the take
     becomes a new action of that rig, whose shape stays. Raises LgdError; then the file is as it was.
     """
     options = options or Options()
@@ -101,7 +103,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"
     first = footage.frames[0] if footage else 0
-    order, times, frames, sources = key_places(scene, motion, footage, options.timing)
+    order, times, frames, sources = key_places(scene, motion, footage, options.timing, options.start)
     take = Take(name)
     own = [c for c in rig.users_collection if _editable(c)] if rig else []
     collection = own[0] if own else _collection(scene, footage.name if footage else name)
@@ -195,14 +197,14 @@ def _stands(rig, camera, motion: Motion, first: int):
     return here, alike, [] if alike or abs(size - 1) < 1e-3 else [f"{rig.name} is scaled by {size:g}, and its body with it."]
 
 
-def key_places(scene, motion: Motion, footage: Footage | None, mode: str):
-    """Where the take lies in Blender's time.
+def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start: int = 1):
+    """Where the take lies in Blender's time; without footage frame by frame from `start` on.
 
     Returns order (N,) and times (N,): which solved frame has a key when; frames (M,) and sources (M,): which source frame
     the background shows on each whole Blender frame.
     """
     if footage is None:
-        order, times = np.arange(motion.frames), 1.0 + np.arange(motion.frames)
+        order, times = np.arange(motion.frames), float(start) + np.arange(motion.frames)
         return order, times, times.astype(int), order
     first = footage.frames[0]
     table = timing.decoded_table(footage.table, footage.fps, motion.frame_times, first)
