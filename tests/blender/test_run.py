@@ -227,61 +227,6 @@ def test_boxes_go_into_the_request_as_source_frames(script):
     assert not bpy.ops.lgd.clear_boxes.poll()
 
 
-def test_a_file_begins_where_the_scene_does(script):
-    scene = bpy.context.scene
-    scene.frame_start, scene.frame_end, scene.lgd.start = 1001, 1012, 1001
-    bpy.ops.lgd.fit()
-    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
-    action = rig.animation_data.action
-    assert (action.frame_start, action.frame_end) == (1001, 1024) and script.asked[-1][1]["source"]["frames"] == [0, 24]
-    (background,) = scene.camera.data.background_images
-    user = background.image_user
-    assert user.frame_offset == -1000 and user.frame_start + user.frame_duration > 1024
-    scene.lgd.range = "SCENE"
-    bpy.ops.lgd.fit()
-    assert script.asked[-1][1]["source"]["frames"] == [0, 12]
-
-
-def test_footage_that_is_moved_takes_along_what_lies_over_it(script):
-    """Pictures behind the camera whose offsets are keyed, boxes, the list, skeletons; and keypoints without footage begin there."""
-    from lgd_blender_addon import overlay
-
-    scene, settings = bpy.context.scene, bpy.context.scene.lgd
-    scene.render.fps, settings.timing = 30, "REAL"
-    bpy.ops.lgd.detect()
-    bpy.ops.lgd.fit()
-    bpy.ops.lgd.pick_box(x=10, y=10, w=400, h=600, first=3)
-    camera = scene.camera
-    path = "background_images[0].image_user.frame_offset"
-    before = keyframes.find_curve(camera.data, path)
-    pictures = [frame + before.evaluate(frame) for frame in range(1, 25)]
-    assert len(before.keyframe_points) > 1
-    settings.start = 1001
-    assert settings.boxes[0].first == 1003 and overlay.tracks.start == 1001 and overlay.tracks.at(1001)
-    assert bpy.context.window_manager.lgd.people[0].first == 1001
-    bpy.ops.lgd.clear_boxes()
-    assert bpy.ops.lgd.fit() == {"FINISHED"} and len(bpy.data.images) == 1
-    after = keyframes.find_curve(camera.data, path)
-    assert [frame + 1000 + after.evaluate(frame + 1000) for frame in range(1, 25)] == pictures
-    settings.path = ""
-    bpy.ops.lgd.fit_keypoints()
-    alone = next(o for o in bpy.data.objects if o.type == "ARMATURE" and not o.lgd.footage)
-    assert alone.animation_data.action.frame_start == 1001
-
-
-def test_people_of_another_range_are_not_taken_for_those_of_the_list(script):
-    script.people = 2
-    settings, people = bpy.context.scene.lgd, bpy.context.window_manager.lgd.people
-    bpy.ops.lgd.detect()
-    people[1].use = True
-    settings.range, settings.first, settings.last = "CUSTOM", 4, 12
-    with pytest.raises(RuntimeError, match="another range"):
-        bpy.ops.lgd.fit_keypoints()
-    assert bpy.ops.lgd.list_people() == {"FINISHED"}
-    people[1].use = True
-    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
-
-
 def test_preview_range_is_honoured(script):
     scene = bpy.context.scene
     scene.lgd.range = "SCENE"
