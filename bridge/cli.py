@@ -116,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--steps", type=_count, metavar="N",
         help="learned steps, 0 to 8 (default: as many as the mode was trained with)")  # fmt: skip
+    fit.add_argument("--plant-feet", action="store_true", help="afterwards hold feet that rest still on the ground, and none below it (a clean-up)")
     fit.add_argument("--trace", type=Path, metavar="FILE", help="write every step of the paper mode's descent there")
     for name, text in (
         ("train", "train a network"), ("evaluate", "measure the networks and the baselines"),

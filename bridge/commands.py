@@ -131,7 +131,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
         if options.size:
             raise LgdError("bad_input", "--size is for keypoint files; footage has its own.", "Leave --size out.")
         request |= _source(options)
-    request |= {key: getattr(options, key) for key in ("mode", "weights", "focal", "camera", "body", "steps")}
+    request |= {key: getattr(options, key) for key in ("mode", "weights", "focal", "camera", "body", "steps", "plant_feet")}
     if trace is not None and chosen_mode(options.mode, options.weights) != "paper":
         raise LgdError("bad_input", "The video mode keeps no trace.", "Leave out --trace, or use --mode paper.")
     with _Beside(target) as folder:

@@ -196,7 +196,7 @@ def anchor_root(
     across = np.linalg.norm(steps - (steps * ahead).sum(-1, keepdims=True) * ahead, axis=-1)
     seen_at_rest = 1 / (1 + (across / (2 * slip)) ** 4)
     both = np.minimum(contact[1:], contact[:-1])
-    both = both * _ramp((both - 0.3) / 0.4) * seen_at_rest  # a step would be seen as a corner of the path
+    both = both * smooth_ramp((both - 0.3) / 0.4) * seen_at_rest  # a step would be seen as a corner of the path
     stiff = both.sum(-1) / slip**2
     # A foot at rest asks the root to move by minus the foot's own motion about it.
     pull = (both[..., None] * -(feet[1:] - feet[:-1])).sum(1) / slip**2
@@ -221,7 +221,7 @@ def anchor_root(
     return out
 
 
-def _ramp(x: np.ndarray) -> np.ndarray:
+def smooth_ramp(x: np.ndarray) -> np.ndarray:
     """From 0 at 0 to 1 at 1 without corners."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)

@@ -358,6 +358,7 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
         body=None if body is None else str(body),
         seed=request.get("seed", 0),
         trace=bool(request.get("trace")),
+        plant_feet=bool(request.get("plant_feet")),
     )
     return options, keypoints
 

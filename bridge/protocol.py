@@ -49,6 +49,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "steps?": (int, type(None)),
         "seed?": (int,),
         "trace?": (bool,),
+        "plant_feet?": (bool,),
         "device?": _TEXT,
         "detector?": _NAME,
         "out": _TEXT,

@@ -13,6 +13,7 @@ from ..keypoints.repair import relabelled
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..places import version
+from ..planting import plant_feet
 from ..rotations import log_so3
 from .resample import RATE, mean_rate
 
@@ -45,6 +46,13 @@ def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.nd
     seen = confidence > 0
     total = np.where(seen, error, 0).sum(-1)
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
+
+
+def _posed(model: BodyModel, layout: str, rotations: torch.Tensor, betas: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Joints (F, 24, 3) and landmarks (F, 30, 3) m about the pelvis, camera axes, and the joints' axes (F, 24, 3, 3)."""
+    posed = model.shaped(betas, layout).posed(rotations.to(model.device))
+    joints, axes, points = (x.cpu().numpy().astype(float) for x in (posed.joints, posed.world, posed.points))
+    return joints, axes, points
 
 
 def _soles(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
@@ -94,19 +102,33 @@ def _anchored(pelvis: np.ndarray, soles: np.ndarray, contacts: np.ndarray, world
     return np.einsum("fba,fb->fa", turn, held - place)
 
 
+def _planted(
+    model: BodyModel, rotations: torch.Tensor, pelvis: np.ndarray, betas: torch.Tensor, contacts: np.ndarray, world: np.ndarray, times: np.ndarray
+) -> tuple[torch.Tensor, np.ndarray]:  # fmt: skip
+    """Local rotations (F, 24, 3, 3) and pelvis (F, 3) m of the camera's frame, with the feet planted on the world's ground."""
+    offsets, directions, _ = model.soles
+    shape, rest = betas.cpu().numpy().astype(float), model.rest_joints(betas).cpu().numpy().astype(float)
+    turn = np.broadcast_to(world, (len(pelvis), 4, 4))[:, :3, :3]
+    local = rotations.double().cpu().numpy()
+    local[:, 0] = turn @ local[:, 0]
+    local, placed = plant_feet(local, _in_world(world, pelvis[:, None])[:, 0], rest.reshape(24, 3), offsets + directions @ shape, contacts, times)
+    local[:, 0] = turn.transpose(0, 2, 1) @ local[:, 0]
+    back = np.einsum("fba,fb->fa", turn, placed - np.broadcast_to(world, (len(pelvis), 4, 4))[:, :3, 3])
+    return torch.as_tensor(local, dtype=rotations.dtype), back
+
+
 def assemble(
-    keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool
+    keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool,
+    planted: bool = False,
 ) -> Motion:  # fmt: skip
-    """Kinematics, world, contacts and all the fields of a Motion."""
+    """Kinematics, world, contacts and all the fields of a Motion; planted: with the clean-up of `planting.plant_feet`."""
     if found.labels is not None:
         keypoints = relabelled(keypoints, found.labels)
     times = np.asarray(keypoints.times(), float)
     betas = found.betas.to(model.device)
-    posed = model.shaped(betas, keypoints.layout).posed(found.rotations.to(model.device))
-    relative, frames_world = posed.joints.cpu().numpy().astype(float), posed.world.cpu().numpy().astype(float)
-    landmarks = posed.points.cpu().numpy().astype(float)
+    rotations, pelvis = found.rotations, found.pelvis
+    relative, frames_world, landmarks = _posed(model, keypoints.layout, rotations, betas)
     shape = found.betas.cpu().numpy().astype(float)
-    pelvis = found.pelvis
     soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
@@ -130,11 +152,14 @@ def assemble(
             pelvis = _anchored(pelvis, soles, contacts, world, np.clip(mean_rate(times) / RATE, 0.5, 4))
             if T_world_cam is None:
                 world = _world(world[2, :3], pelvis, soles, seen, times, read)
+    if planted and contacts.any():
+        rotations, pelvis = _planted(model, rotations, pelvis, betas, contacts, world, times)
+        relative, _, landmarks = _posed(model, keypoints.layout, rotations, betas)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     return Motion(
-        poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
+        poses=log_so3(rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
         cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
         world_confidence=sure, mocap_framerate=keypoints.rate(),
         frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),

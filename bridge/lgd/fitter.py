@@ -44,7 +44,7 @@ class FitOptions:
 
     weights: a file of the user's own, or None for the mode's; focal: px, or None; T_world_cam: (4, 4) or (F, 4, 4) of a known camera; steps: learned steps, or None for the
     mode's own; device: auto, cpu, cuda, mps; betas: (10) to keep; body: an SMPL file, or None; trace: keep every
-    step (paper mode).
+    step (paper mode); plant_feet: clean up the finished motion so (`planting`).
     """
 
     mode: str = "video"
@@ -57,6 +57,7 @@ class FitOptions:
     body: str | None = None
     seed: int = 0
     trace: bool = False
+    plant_feet: bool = False
 
 
 def fit(
@@ -119,7 +120,7 @@ def _fit(
         )  # fmt: skip
     progress("place", 0, 1)
     weights = weights_name(options.mode, options.weights)
-    motion = assemble(keypoints, options.T_world_cam, options.mode, weights, model, data, found, slow)
+    motion = assemble(keypoints, options.T_world_cam, options.mode, weights, model, data, found, slow, options.plant_feet)
     motion.betas_per_frame = per_frame
     return motion, trace
 

@@ -28,13 +28,14 @@ LAST = f"video{VideoConfig().steps}"  # key of video mode's last step
 
 @dataclass(frozen=True)
 class Row:
-    """A named way to fit: mode, learned steps, whether its feedback is blinded."""
+    """A named way to fit: mode, learned steps, whether its feedback is blinded, whether the feet are planted afterwards."""
 
     key: str
     title: str
     mode: str
     steps: int | None
     blind: bool = False
+    planted: bool = False
 
 
 def our_rows() -> list[Row]:
@@ -42,6 +43,7 @@ def our_rows() -> list[Row]:
     rows.append(Row("paper_blind", "paper, no gradient", "paper", 3, True))
     rows += [Row(f"video{k}", f"video, step {k}", "video", k) for k in range(VideoConfig().steps + 1)]
     rows.append(Row("video_blind", "video, no feedback", "video", None, True))
+    rows.append(Row("video_planted", "video, feet planted", "video", None, planted=True))
     return rows
 
 
@@ -81,7 +83,7 @@ def _by_family(video: Path | None, paper: Path | None) -> dict[tuple[str, str | 
 
 def run_row(row: Row, networks: Networks, keypoints: Keypoints, focal: float | None = FOCAL) -> Motion:
     with networks.used(row.blind):
-        return fit(keypoints, FitOptions(mode=row.mode, focal=focal, steps=row.steps, device="cpu"))[0]
+        return fit(keypoints, FitOptions(mode=row.mode, focal=focal, steps=row.steps, device="cpu", plant_feet=row.planted))[0]
 
 
 def predict(row: Row, networks: Networks, case: Case, soles: Soles) -> Prediction:

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planted feet: where a foot rests it holds still on the ground, and no foot is below it (numpy only).
+
+A clean-up of a finished motion, asked for by name and off otherwise; what a fit is judged by is taken without it. What the soles
+must move by is a smooth path of its own (least squares); what both feet ask for alike the root takes, slowly, the rest the legs, each by
+the one bend of the knee that brings the ankle there, about the axis it bends about already.
+
+World: Z up, metres, ground at z = 0.
+"""
+
+import numpy as np
+from scipy.linalg import solveh_banded
+from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
+
+from .contact import A_STEP, smooth_ramp
+
+LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
+SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to count; m/s: a foot this slow rests, this fast does not
+# How still, how near the ground (m), how smoothly (m a frame^2 at 30 fps), and how near to where they were (m).
+SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.15
+ROOT, ROOT_BEND = 0.02, 0.0003  # m, m a frame^2: how closely and how slowly the root follows what both feet ask for
+REACH = 0.998  # of a leg's length: further from the hip no ankle is put than this, or than it was
+PLAIN = 0.01  # m: a knee bent by less bends forward
+
+
+def plant_feet(
+    rotations: np.ndarray, pelvis: np.ndarray, rest: np.ndarray, soles: np.ndarray, contacts: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A motion's rotations (F, 24, 3, 3) and pelvis (F, 3) with its feet planted.
+
+    rotations: about each joint's parent, the root's in the world; pelvis: (F, 3) m, world; rest: (24, 3) m joints of the rest pose;
+    soles: (4, 3) m from the left ankle, left toes, right ankle, right toes; contacts: (F, 4) in [0, 1] of left heel, left toe, right
+    heel, right toe; times: (F) s. Without contacts nothing changes.
+    """
+    if len(pelvis) < 3:
+        return rotations, pelvis
+    pace = 30 * float(np.median(np.diff(times)))  # frames at 30 fps that one of these is
+    legs = [_Leg(rotations, pelvis, rest, joints, soles[2 * side : 2 * side + 2]) for side, joints in enumerate(LEGS)]
+    resting = np.stack([_resting(leg.soles[:, k], contacts[:, 2 * side + k], times) for side, leg in enumerate(legs) for k in (0, 1)], 1)
+    if not resting.any():
+        return rotations, pelvis
+    wanted = []
+    for side, leg in enumerate(legs):
+        rests = resting[:, 2 * side : 2 * side + 2]
+        placed = np.stack([_planted(leg.soles[:, k], rests[:, k], pace) for k in (0, 1)], 1)
+        wanted.append(leg.foot(placed, rests, gaussian_filter1d(rests.min(-1), 3 / pace, mode="nearest")))
+    carries = np.stack([resting[:, :2].max(-1), resting[:, 2:].max(-1)], 1)
+    moves = np.stack([ankle - leg.ankle for leg, (ankle, _) in zip(legs, wanted, strict=True)], 1)
+    shift = _common(moves, carries, pace)
+    drop = np.max([leg.beyond(ankle, shift) * carries[:, side] for side, (leg, (ankle, _)) in enumerate(zip(legs, wanted, strict=True))], 0)
+    shift[:, 2] -= _over(drop, pace)
+    out = rotations.copy()
+    for leg, (ankle, turn) in zip(legs, wanted, strict=True):
+        leg.bend(out, ankle, turn, shift)
+    return out, pelvis + shift
+
+
+class _Leg:
+    """One leg of a motion in the world: where its joints and its two sole points are, and how it is bent to another ankle."""
+
+    def __init__(self, rotations: np.ndarray, pelvis: np.ndarray, rest: np.ndarray, joints: tuple[int, ...], soles: np.ndarray):
+        self.joints = joints
+        hip, knee, ankle, toes = joints
+        self.root = rotations[:, 0]
+        self.thigh = self.root @ rotations[:, hip]
+        self.shin = self.thigh @ rotations[:, knee]
+        self.sole = self.shin @ rotations[:, ankle]
+        self.hip = pelvis + self.root @ (rest[hip] - rest[0])
+        self.knee = self.hip + self.thigh @ (rest[knee] - rest[hip])
+        self.ankle = self.knee + self.shin @ (rest[ankle] - rest[knee])
+        toe = self.ankle + self.sole @ (rest[toes] - rest[ankle])
+        self.soles = np.stack((self.ankle + self.sole @ soles[0], toe + self.sole @ rotations[:, toes] @ soles[1]), 1)
+        self.long = float(np.linalg.norm(rest[knee] - rest[hip])), float(np.linalg.norm(rest[ankle] - rest[knee]))
+
+    def foot(self, placed: np.ndarray, rests: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ankle (F, 3) and the turn (F, 3, 3) that bring heel and toes where they are placed (F, 2, 3), the one that rests
+        (F, 2) above all; flat: (F) share to which the sole lies level across as well."""
+        along = placed[:, 1] - placed[:, 0]
+        turn = _turn_between(self.soles[:, 1] - self.soles[:, 0], along)
+        axis = along / np.linalg.norm(along, axis=-1, keepdims=True)
+        across = np.cross(axis, [0.0, 0.0, 1.0])
+        up = np.einsum("fab,fb->fa", turn, self.sole[:, :, 1])  # the rest pose stands on the ground: its y is the sole's up
+        level = np.cross(across, axis)
+        roll = np.arctan2((np.cross(up, level) * axis).sum(-1), (up * level).sum(-1))
+        turn = _about(axis, roll * flat) @ turn
+        weight = (rests + 0.02)[..., None]
+        offsets = np.einsum("fab,fkb->fka", turn, self.soles - self.ankle[:, None])
+        return ((placed - offsets) * weight).sum(1) / weight.sum(1), turn
+
+    def beyond(self, ankle: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """How far (F) m the hip, moved by `shift`, must go down for the leg to reach the ankle (F, 3)."""
+        apart = self.hip + shift - ankle
+        reach = np.maximum(REACH * sum(self.long), np.linalg.norm(self.hip - self.ankle, axis=-1))
+        below = np.sqrt(np.maximum(reach**2 - (apart[:, :2] ** 2).sum(-1), 0))
+        return np.clip(apart[:, 2] - below, 0, A_STEP)
+
+    def bend(self, out: np.ndarray, ankle: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> None:
+        """Write the leg's rotations that bring its ankle (F, 3) there and turn its foot by (F, 3, 3) in the world."""
+        hip = self.hip + shift
+        before, line = self.ankle - self.hip, ankle - hip
+        upper, lower = self.long
+        reach = np.maximum(REACH * (upper + lower), np.linalg.norm(before, axis=-1))
+        length = np.clip(np.linalg.norm(line, axis=-1), abs(upper - lower) + 1e-3, np.minimum(reach, upper + lower))
+        straight = line / np.linalg.norm(line, axis=-1, keepdims=True)
+        swing = _turn_between(before, line)
+        bent = np.einsum("fab,fb->fa", swing, self.knee - self.hip + PLAIN * self.thigh[:, :, 2])
+        bent -= (bent * straight).sum(-1, keepdims=True) * straight
+        bent /= np.maximum(np.linalg.norm(bent, axis=-1, keepdims=True), 1e-9)
+        cosine = np.clip((upper**2 + length**2 - lower**2) / (2 * upper * length), -1, 1)[:, None]
+        knee = hip + upper * (cosine * straight + np.sqrt(1 - cosine**2) * bent)
+        thigh = _turn_between(self.knee - self.hip, knee - hip) @ self.thigh
+        shin = _turn_between(self.ankle - self.knee, hip + length[:, None] * straight - knee) @ self.shin
+        inverse = lambda m: m.transpose(0, 2, 1)  # noqa: E731
+        for joint, local in zip(self.joints, (inverse(self.root) @ thigh, inverse(thigh) @ shin, inverse(shin) @ turn @ self.sole), strict=False):
+            out[:, joint] = local
+
+
+def _resting(point: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """To what share (F) a sole point (F, 3) rests: its contact, unless it is seen to move."""
+    speed = np.linalg.norm(np.gradient(point, times, axis=0), axis=-1)
+    return smooth_ramp((contact - SURE[0]) / (SURE[1] - SURE[0])) * smooth_ramp((FAST - speed) / (FAST - SLOW))
+
+
+def _planted(point: np.ndarray, rests: np.ndarray, pace: float) -> np.ndarray:
+    """A sole point's path (F, 3) m that holds still where it rests (F), on the ground or the step that it rests on, and is nowhere
+    below the ground."""
+    level = np.zeros(len(point))
+    for a, b in _runs(rests > 0):
+        height = float(np.median(point[a:b, 2]))
+        level[a:b] = height if abs(height) > A_STEP else 0.0
+    stay = np.minimum(rests[1:], rests[:-1]) / (SLIP * pace) ** 2
+    free = np.zeros(len(point))
+    out = point.copy()
+    for axis in (0, 1):
+        out[:, axis] += _smoothly(point[:, axis], stay, free, level, pace)
+    hold = rests / LEVEL**2
+    for _ in range(5):
+        moved = point[:, 2] + _smoothly(point[:, 2], stay, hold, level, pace)
+        sunk = (moved < -LEVEL) & (point[:, 2] > -A_STEP) & (hold == 0)
+        if not sunk.any():
+            break
+        hold[sunk] = 1 / (3 * LEVEL) ** 2
+    out[:, 2] = moved
+    return out
+
+
+def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+    """Stretches [a, b) in which mask (F) is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(int), [0]))))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _smoothly(path: np.ndarray, stay: np.ndarray, hold: np.ndarray, level: np.ndarray, pace: float) -> np.ndarray:
+    """The change d (F) of a path (F) for which the sum of stay (step of path + d)^2, hold (path + d - level)^2, (d / NEAR)^2 and (second
+    difference of d / BEND)^2 is least: one system of five diagonals."""
+    bands = _bending(len(path), BEND * pace**2)
+    bands[2] += hold + 1 / NEAR**2
+    bands[2, 1:] += stay
+    bands[2, :-1] += stay
+    bands[1, 1:] -= stay
+    right = hold * (level - path)
+    pull = stay * np.diff(path)
+    right[1:] -= pull
+    right[:-1] += pull
+    return solveh_banded(bands, right)
+
+
+def _bending(frames: int, scale: float) -> np.ndarray:
+    """The upper diagonals (3, F), outermost first, of the sum of squared second differences over scale^2."""
+    bands = np.zeros((3, frames))
+    bands[2, :-2] += 1
+    bands[2, 1:-1] += 4
+    bands[2, 2:] += 1
+    bands[1, 1:-1] -= 2
+    bands[1, 2:] -= 2
+    bands[0, 2:] += 1
+    return bands / scale**2
+
+
+def _common(moves: np.ndarray, carries: np.ndarray, pace: float) -> np.ndarray:
+    """The root's shift (F, 3): what the feet that carry (F, 2) ask for, moves (F, 2, 3), as slowly as a root sways."""
+    bands = _bending(len(moves), ROOT_BEND * pace**2)
+    bands[2] += carries.sum(-1) / ROOT**2 + 1 / NEAR**2
+    return solveh_banded(bands, (moves * carries[..., None]).sum(1) / ROOT**2)
+
+
+def _over(values: np.ndarray, pace: float) -> np.ndarray:
+    """A smooth curve (F) nowhere below values (F)."""
+    half = max(round(4 / pace), 1)
+    out = maximum_filter1d(values, 4 * half + 1, mode="nearest")
+    for _ in range(2):
+        out = uniform_filter1d(out, 2 * half + 1, mode="nearest")
+    return out
+
+
+def _turn_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The least rotation (F, 3, 3) that brings the direction of a (F, 3) to that of b (F, 3)."""
+    a, b = (v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9) for v in (a, b))
+    cross, cosine = _skew(np.cross(a, b)), (a * b).sum(-1)
+    return np.eye(3) + cross + cross @ cross / np.maximum(1 + cosine, 1e-6)[:, None, None]
+
+
+def _about(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """Rotations (F, 3, 3) about unit axes (F, 3) by angles (F) rad."""
+    cross = _skew(axis)
+    return np.eye(3) + np.sin(angle)[:, None, None] * cross + (1 - np.cos(angle))[:, None, None] * cross @ cross
+
+
+def _skew(v: np.ndarray) -> np.ndarray:
+    out = np.zeros((*v.shape, 3))
+    out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
+    return out - np.swapaxes(out, -1, -2)
