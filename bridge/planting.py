@@ -12,14 +12,15 @@ import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
 
-from .contact import A_STEP, smooth_ramp
+from .contact import smooth_ramp
 
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
 SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to count; m/s: a foot this slow rests, this fast does not
 # How still, how near the ground (m), how smoothly (m a frame^2 at 30 fps), and how near to where they were (m).
-SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.15
-ROOT, ROOT_BEND = 0.02, 0.0003  # m, m a frame^2: how closely and how slowly the root follows what both feet ask for
-REACH = 0.998  # of a leg's length: further from the hip no ankle is put than this, or than it was
+SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.015
+ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the root follows what the feet ask for
+FLOOR, ALIKE = (0.03, 0.08), 0.03  # m: feet that rest nearer to the ground stand on it, farther on something else; alike: on the same
+REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than this, or than it was
 PLAIN = 0.01  # m: a knee bent by less bends forward
 
 
@@ -39,14 +40,17 @@ def plant_feet(
     resting = np.stack([_resting(leg.soles[:, k], contacts[:, 2 * side + k], times) for side, leg in enumerate(legs) for k in (0, 1)], 1)
     if not resting.any():
         return rotations, pelvis
+    levels = _levels(np.concatenate([leg.soles[..., 2] for leg in legs], 1), resting)
     wanted = []
     for side, leg in enumerate(legs):
         rests = resting[:, 2 * side : 2 * side + 2]
-        placed = np.stack([_planted(leg.soles[:, k], rests[:, k], pace) for k in (0, 1)], 1)
+        placed = np.stack([_planted(leg.soles[:, k], rests[:, k], levels[:, 2 * side + k], pace) for k in (0, 1)], 1)
         wanted.append(leg.foot(placed, rests, gaussian_filter1d(rests.min(-1), 3 / pace, mode="nearest")))
     carries = np.stack([resting[:, :2].max(-1), resting[:, 2:].max(-1)], 1)
     moves = np.stack([ankle - leg.ankle for leg, (ankle, _) in zip(legs, wanted, strict=True)], 1)
     shift = _common(moves, carries, pace)
+    straight = np.stack([leg.straightness() for leg in legs], 1)
+    shift[:, 2] = _common(moves[..., 2:], carries * straight**2, pace)[:, 0]
     drop = np.max([leg.beyond(ankle, shift) * carries[:, side] for side, (leg, (ankle, _)) in enumerate(zip(legs, wanted, strict=True))], 0)
     shift[:, 2] -= _over(drop, pace)
     out = rotations.copy()
@@ -87,12 +91,19 @@ class _Leg:
         offsets = np.einsum("fab,fkb->fka", turn, self.soles - self.ankle[:, None])
         return ((placed - offsets) * weight).sum(1) / weight.sum(1), turn
 
+    def straightness(self) -> np.ndarray:
+        """By how much (F) the knee gives way for a millimetre that the leg is shortened: most where it is straight."""
+        line = self.ankle - self.hip
+        length = np.linalg.norm(line, axis=-1)
+        out = np.linalg.norm(np.cross(self.knee - self.hip, line), axis=-1) / length
+        return np.clip(length / (4 * np.maximum(out, 1e-6)), 1, 8)
+
     def beyond(self, ankle: np.ndarray, shift: np.ndarray) -> np.ndarray:
         """How far (F) m the hip, moved by `shift`, must go down for the leg to reach the ankle (F, 3)."""
         apart = self.hip + shift - ankle
         reach = np.maximum(REACH * sum(self.long), np.linalg.norm(self.hip - self.ankle, axis=-1))
         below = np.sqrt(np.maximum(reach**2 - (apart[:, :2] ** 2).sum(-1), 0))
-        return np.clip(apart[:, 2] - below, 0, A_STEP)
+        return np.clip(apart[:, 2] - below, 0, FLOOR[1])
 
     def bend(self, out: np.ndarray, ankle: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> None:
         """Write the leg's rotations that bring its ankle (F, 3) there and turn its foot by (F, 3, 3) in the world."""
@@ -121,13 +132,20 @@ def _resting(point: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.nd
     return smooth_ramp((contact - SURE[0]) / (SURE[1] - SURE[0])) * smooth_ramp((FAST - speed) / (FAST - SLOW))
 
 
-def _planted(point: np.ndarray, rests: np.ndarray, pace: float) -> np.ndarray:
-    """A sole point's path (F, 3) m that holds still where it rests (F), on the ground or the step that it rests on, and is nowhere
-    below the ground."""
-    level = np.zeros(len(point))
-    for a, b in _runs(rests > 0):
-        height = float(np.median(point[a:b, 2]))
-        level[a:b] = height if abs(height) > A_STEP else 0.0
+def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
+    """What each sole point stands on (F, 4) m while it rests: the ground, or what lies at the height of all that rest near it."""
+    out = np.zeros_like(heights)
+    for k in range(heights.shape[1]):
+        for a, b in _runs(resting[:, k] > 0):
+            around = heights[a:b]
+            alike = (resting[a:b] > 0) & (np.abs(around - np.median(around[:, k])) < ALIKE)
+            level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
+            out[a:b, k] = level * smooth_ramp((abs(level) - FLOOR[0]) / (FLOOR[1] - FLOOR[0]))
+    return out
+
+
+def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: float) -> np.ndarray:
+    """A sole point's path (F, 3) m that holds still on its level (F) where it rests (F), and is nowhere below the ground."""
     stay = np.minimum(rests[1:], rests[:-1]) / (SLIP * pace) ** 2
     free = np.zeros(len(point))
     out = point.copy()
@@ -136,7 +154,7 @@ def _planted(point: np.ndarray, rests: np.ndarray, pace: float) -> np.ndarray:
     hold = rests / LEVEL**2
     for _ in range(5):
         moved = point[:, 2] + _smoothly(point[:, 2], stay, hold, level, pace)
-        sunk = (moved < -LEVEL) & (point[:, 2] > -A_STEP) & (hold == 0)
+        sunk = (moved < -LEVEL) & (point[:, 2] > -FLOOR[1]) & (hold == 0)
         if not sunk.any():
             break
         hold[sunk] = 1 / (3 * LEVEL) ** 2

@@ -219,6 +219,7 @@ def draw_settings(layout, context) -> None:
     row.enabled = settings.camera != "SCENE"  # a camera brings its own
     row.prop(settings, "focal")
     layout.prop(settings, "gender")
+    layout.prop(settings, "plant_feet")
     layout.prop(settings, "correctives")
     layout.prop(settings, "bone_names")
     layout.operator("lgd.release_worker", icon="UNLINKED")
@@ -290,6 +291,7 @@ class LGD_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "gender",
             "correctives",
             "bone_names",
+            "plant_feet",
             "trace",
             "bad_pixels",
         )

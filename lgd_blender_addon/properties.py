@@ -193,6 +193,11 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
             ("MPI", "L_Hip", "As in the plain SMPL add-on and the SMPL FBX files"),
         ),
     )
+    plant_feet: BoolProperty(
+        name="Plant Feet",
+        description="A clean-up after the fit: feet that rest hold still on the ground, by bending the legs and shifting the root a little, and no foot is below it",
+        default=False,
+    )
     trace: BoolProperty(
         name="Keep the Steps",
         description="Keep every step of the paper mode, for Play the Descent",

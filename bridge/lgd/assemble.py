@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From what a mode found to a Motion: kinematics, the world, contacts, and all the fields of the result."""
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..places import version
 from ..planting import plant_feet
-from ..rotations import log_so3
+from ..rotations import exp_so3, log_so3
 from .resample import RATE, mean_rate
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
@@ -49,7 +50,7 @@ def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.nd
 
 
 def _posed(model: BodyModel, layout: str, rotations: torch.Tensor, betas: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Joints (F, 24, 3) and landmarks (F, 30, 3) m about the pelvis, camera axes, and the joints' axes (F, 24, 3, 3)."""
+    """Joints (F, 24, 3) m about the pelvis, their axes (F, 24, 3, 3) and landmarks (F, 30, 3) m, all along the camera's axes."""
     posed = model.shaped(betas, layout).posed(rotations.to(model.device))
     joints, axes, points = (x.cpu().numpy().astype(float) for x in (posed.joints, posed.world, posed.points))
     return joints, axes, points
@@ -102,32 +103,16 @@ def _anchored(pelvis: np.ndarray, soles: np.ndarray, contacts: np.ndarray, world
     return np.einsum("fba,fb->fa", turn, held - place)
 
 
-def _planted(
-    model: BodyModel, rotations: torch.Tensor, pelvis: np.ndarray, betas: torch.Tensor, contacts: np.ndarray, world: np.ndarray, times: np.ndarray
-) -> tuple[torch.Tensor, np.ndarray]:  # fmt: skip
-    """Local rotations (F, 24, 3, 3) and pelvis (F, 3) m of the camera's frame, with the feet planted on the world's ground."""
-    offsets, directions, _ = model.soles
-    shape, rest = betas.cpu().numpy().astype(float), model.rest_joints(betas).cpu().numpy().astype(float)
-    turn = np.broadcast_to(world, (len(pelvis), 4, 4))[:, :3, :3]
-    local = rotations.double().cpu().numpy()
-    local[:, 0] = turn @ local[:, 0]
-    local, placed = plant_feet(local, _in_world(world, pelvis[:, None])[:, 0], rest.reshape(24, 3), offsets + directions @ shape, contacts, times)
-    local[:, 0] = turn.transpose(0, 2, 1) @ local[:, 0]
-    back = np.einsum("fba,fb->fa", turn, placed - np.broadcast_to(world, (len(pelvis), 4, 4))[:, :3, 3])
-    return torch.as_tensor(local, dtype=rotations.dtype), back
-
-
 def assemble(
-    keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool,
-    planted: bool = False,
+    keypoints: Keypoints, T_world_cam: np.ndarray | None, mode: str, weights: str, model: BodyModel, data: dict, found: Found, slow: bool
 ) -> Motion:  # fmt: skip
-    """Kinematics, world, contacts and all the fields of a Motion; planted: with the clean-up of `planting.plant_feet`."""
+    """Kinematics, world, contacts and all the fields of a Motion."""
     if found.labels is not None:
         keypoints = relabelled(keypoints, found.labels)
     times = np.asarray(keypoints.times(), float)
     betas = found.betas.to(model.device)
-    rotations, pelvis = found.rotations, found.pelvis
-    relative, frames_world, landmarks = _posed(model, keypoints.layout, rotations, betas)
+    pelvis = found.pelvis
+    relative, frames_world, landmarks = _posed(model, keypoints.layout, found.rotations, betas)
     shape = found.betas.cpu().numpy().astype(float)
     soles = _soles(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
@@ -152,14 +137,11 @@ def assemble(
             pelvis = _anchored(pelvis, soles, contacts, world, np.clip(mean_rate(times) / RATE, 0.5, 4))
             if T_world_cam is None:
                 world = _world(world[2, :3], pelvis, soles, seen, times, read)
-    if planted and contacts.any():
-        rotations, pelvis = _planted(model, rotations, pelvis, betas, contacts, world, times)
-        relative, _, landmarks = _posed(model, keypoints.layout, rotations, betas)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     return Motion(
-        poses=log_so3(rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
+        poses=log_so3(found.rotations.double()).flatten(1).numpy(), betas=shape, trans=pelvis - rest, joints=relative + pelvis[:, None],
         cam_K=found.cam_K, focal_source=found.focal_source, T_world_cam=world,
         world_confidence=sure, mocap_framerate=keypoints.rate(),
         frame_times=times, gender=str(data["gender"]), body_model=str(data["id"]),
@@ -169,6 +151,29 @@ def assemble(
         person_id=int(keypoints.person_ids[0]) if keypoints.person_ids is not None else 0,
         keypoints_3d=_layout_points(landmarks, keypoints.layout), mode=mode, weights=weights,
         bridge_version=version(),
+    )  # fmt: skip
+
+
+def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
+    """The motion after the clean-up of `planting.plant_feet`, on the ground of its world."""
+    betas = torch.as_tensor(motion.betas, dtype=torch.float32, device=model.device)
+    rest = model.rest_joints(betas).cpu().numpy().reshape(24, 3).astype(float)
+    offsets, directions, _ = model.soles
+    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4)).astype(float)
+    turn, place = world[:, :3, :3], world[:, :3, 3]
+    local = exp_so3(torch.as_tensor(motion.poses).double().unflatten(-1, (24, 3))).numpy()
+    local[:, 0] = turn @ local[:, 0]
+    pelvis = _in_world(world, (motion.trans + rest[0])[:, None])[:, 0]
+    local, pelvis = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, motion.contacts, motion.frame_times)
+    local[:, 0] = turn.transpose(0, 2, 1) @ local[:, 0]
+    pelvis = np.einsum("fba,fb->fa", turn, pelvis - place)
+    rotations = torch.as_tensor(local, dtype=torch.float32)
+    joints, _, landmarks = _posed(model, motion.layout, rotations, betas)
+    joints, landmarks = joints + pelvis[:, None], landmarks + pelvis[:, None]
+    points, confidence = to_internal(motion.keypoints, motion.confidence, motion.layout)
+    return dataclasses.replace(
+        motion, poses=log_so3(torch.as_tensor(local)).flatten(1).numpy(), trans=pelvis - rest[0], joints=joints,
+        reprojection_px=reprojection_px(landmarks, points, confidence, motion.cam_K), keypoints_3d=_layout_points(landmarks, motion.layout),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from ..keypoints.repair import reject_outliers, repair_swaps
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
-from .assemble import Found, assemble
+from .assemble import Found, assemble, with_planted_feet
 from .checkpoint import load_network, weights_name
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
@@ -79,8 +79,12 @@ def fit(
     world = None if options.T_world_cam is None else np.asarray(options.T_world_cam, float)
     with _threads(keypoints.frames), torch.inference_mode():
         if world is None or world.ndim == 2:
-            return _fit(keypoints, options, device, on_progress, should_stop)
-        return _fit_moving(keypoints, options, world, device, on_progress, should_stop)
+            motion, trace = _fit(keypoints, options, device, on_progress, should_stop)
+        else:
+            motion, trace = _fit_moving(keypoints, options, world, device, on_progress, should_stop)
+        if options.plant_feet:
+            motion = with_planted_feet(motion, _body(options.body, str(device))[0])
+        return motion, trace
 
 
 def _fit_moving(
@@ -120,7 +124,7 @@ def _fit(
         )  # fmt: skip
     progress("place", 0, 1)
     weights = weights_name(options.mode, options.weights)
-    motion = assemble(keypoints, options.T_world_cam, options.mode, weights, model, data, found, slow, options.plant_feet)
+    motion = assemble(keypoints, options.T_world_cam, options.mode, weights, model, data, found, slow)
     motion.betas_per_frame = per_frame
     return motion, trace
 

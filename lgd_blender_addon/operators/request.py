@@ -299,6 +299,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "body": body,
         "betas": None,
         "steps": None,
+        "plant_feet": settings.plant_feet,
         "trace": settings.trace,
         "device": preferences.device(context),
         "detector": preferences.detector_file(context),

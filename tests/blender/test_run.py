@@ -406,6 +406,13 @@ def test_weights_of_ones_own_belong_to_their_mode(script, monkeypatch):
     assert told == ["/mine/best.pt", "/mine/best.pt", None]
 
 
+def test_feet_are_planted_where_the_panel_says_so(script):
+    bpy.ops.lgd.fit()
+    bpy.context.scene.lgd.plant_feet = True
+    bpy.ops.lgd.fit()
+    assert [request["plant_feet"] for kind, request in script.asked if kind == "fit"] == [False, True]
+
+
 def test_official_body_with_correctives(script):
     script.body = synthetic_body()
     bpy.ops.lgd.fit()

@@ -53,6 +53,7 @@ class Options:
     body: str | None = None
     seed: int = 0
     trace: bool = False
+    plant_feet: bool = False
 
 
 def tracks(people=1, frames=6, **more):
@@ -112,6 +113,13 @@ def test_one_person(calls, tmp_path):
     assert {"read", "load", "fit", "write"} <= set(result["seconds"])
     assert Motion.load(result["motions"][0]).frames == 6
     assert result["figures"][0]["reprojection_px"] == 2.0
+
+
+def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(calls, tmp_path):
+    _, task = run(tmp_path, tracks())
+    assert not calls[0][1].plant_feet and not task.warnings
+    _, task = run(tmp_path, tracks(), plant_feet=True)
+    assert calls[1][1].plant_feet and ["none is planted" in text for text in task.warnings] == [True]
 
 
 def test_frames_without_the_person_are_told(calls, tmp_path):

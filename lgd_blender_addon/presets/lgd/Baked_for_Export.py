@@ -9,5 +9,6 @@ settings.mode = "AUTO"
 settings.focal = 0.0
 settings.camera = "AUTO"
 settings.correctives = "BAKED"
+settings.plant_feet = False
 settings.trace = False
 settings.bad_pixels = 0.0

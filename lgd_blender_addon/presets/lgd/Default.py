@@ -11,5 +11,6 @@ settings.camera = "AUTO"
 settings.gender = "DEFAULT"
 settings.correctives = "LIVE"
 settings.bone_names = "SMPL"
+settings.plant_feet = False
 settings.trace = True
 settings.bad_pixels = 0.0

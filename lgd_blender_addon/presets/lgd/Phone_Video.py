@@ -9,5 +9,6 @@ settings.mode = "VIDEO"
 settings.focal = 0.0
 settings.camera = "NEW"
 settings.correctives = "LIVE"
+settings.plant_feet = False
 settings.trace = False
 settings.bad_pixels = 0.0

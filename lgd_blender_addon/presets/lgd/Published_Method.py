@@ -9,5 +9,6 @@ settings.mode = "PAPER"
 settings.focal = 0.0
 settings.camera = "AUTO"
 settings.correctives = "LIVE"
+settings.plant_feet = False
 settings.trace = True
 settings.bad_pixels = 0.0

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Planted feet: a made-up walk whose feet slide, float and sink, before and after; and the fit that is asked for it."""
+
+import dataclasses
+
+import pytest
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
+
+from scipy.spatial.transform import Rotation  # noqa: E402
+
+from bridge import camera  # noqa: E402
+from bridge.body.files import load_body  # noqa: E402
+from bridge.body.smpl import BodyModel  # noqa: E402
+from bridge.keypoints.formats import LAYOUTS  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.lgd.assemble import _soles, with_planted_feet  # noqa: E402
+from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
+from bridge.planting import plant_feet  # noqa: E402
+
+FRAMES = 90
+BODY = BodyModel(load_body())
+REST = BODY.rest_joints(torch.zeros(10)).numpy().reshape(24, 3).astype(float)
+SOLES = BODY.soles[0]
+
+
+def turned(angles) -> np.ndarray:
+    return Rotation.from_rotvec(angles).as_matrix()
+
+
+def sways(amplitude: float = 0.02, lift: float = 0.0, frames: int = FRAMES, rate: float = 30.0):
+    """Somebody who shifts their weight and bends their knees a little, feet `lift` above the ground and never quite still: rotations
+    (F, 24, 3, 3), pelvis (F, 3), times (F)."""
+    t = np.arange(frames) / rate
+    angles = np.zeros((frames, 24, 3))
+    bend = 0.35 + 0.15 * np.sin(3 * t)
+    angles[:, [1, 2], 0] = -bend[:, None]
+    angles[:, [4, 5], 0] = 2 * bend[:, None]
+    angles[:, [7, 8], 0] = -bend[:, None] + 0.04 * np.sin(7 * t)[:, None]
+    angles[:, 16, 2] = -1.0
+    local = turned(angles.reshape(-1, 3)).reshape(frames, 24, 3, 3)
+    local[:, 0] = Rotation.from_euler("x", 90, degrees=True).as_matrix()  # y up to z up
+    pelvis = np.zeros((frames, 3))
+    pelvis[:, 2] = lift - soles_of(local, pelvis)[..., 2].min(-1)
+    pelvis += amplitude * np.stack((np.sin(2 * t), np.cos(2.6 * t), np.sin(5 * t)), 1)
+    return local, pelvis, t
+
+
+def posed(local: np.ndarray, pelvis: np.ndarray):
+    return BODY.shaped(torch.zeros(10), "smpl").posed(torch.as_tensor(local).float(), torch.as_tensor(pelvis).float())
+
+
+def soles_of(local: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
+    found = posed(local, pelvis)
+    return _soles(BODY, found.joints.numpy().astype(float), found.world.numpy().astype(float), np.zeros(10))
+
+
+def sliding(soles: np.ndarray) -> float:
+    return float(np.linalg.norm(np.diff(soles, axis=0), axis=-1).mean())
+
+
+@pytest.mark.parametrize("rate", [30.0, 60.0])
+def test_resting_feet_hold_still_on_the_ground(rate):
+    local, pelvis, times = sways(rate=rate, frames=int(3 * rate))
+    before = soles_of(local, pelvis)
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.ones((len(times), 4)), times)
+    after = soles_of(out, moved)
+    assert sliding(before) > 0.02 / rate and np.abs(before[..., 2]).max() > 0.02
+    assert sliding(after) < 0.005 / rate
+    assert np.abs(after[..., 2]).max() < 0.003
+    assert np.linalg.norm(after - before, axis=-1).max() < 0.1  # where they stood already
+
+
+def test_only_the_legs_are_bent_and_the_root_moves_little():
+    local, pelvis, times = sways()
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times)
+    rest = [j for j in range(24) if j not in (1, 2, 4, 5, 7, 8)]
+    assert np.array_equal(out[:, rest], local[:, rest])
+    assert np.allclose(out @ out.transpose(0, 1, 3, 2), np.eye(3), atol=1e-9) and np.allclose(np.linalg.det(out), 1)
+    assert np.linalg.norm(moved - pelvis, axis=-1).max() < 0.06
+    # Knees stay in front of the line from hip to ankle.
+    joints = posed(out, moved).joints.numpy()
+    for hip, knee, ankle in ((1, 4, 7), (2, 5, 8)):
+        middle = (joints[:, hip] + joints[:, ankle]) / 2
+        assert ((joints[:, knee] - middle)[:, 1] < -0.02).all()  # the body looks along -y
+
+
+def test_what_rests_on_nothing_stays_as_it_is():
+    local, pelvis, times = sways()
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.zeros((FRAMES, 4)), times)
+    assert np.array_equal(out, local) and np.array_equal(moved, pelvis)
+    out, moved = plant_feet(local[:2], pelvis[:2], REST, SOLES, np.ones((2, 4)), times[:2])
+    assert np.array_equal(out, local[:2])
+
+
+def test_a_step_is_stood_on_and_not_left_for_the_ground():
+    local, pelvis, times = sways(amplitude=0.005, lift=0.3)
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times)
+    after = soles_of(out, moved)
+    assert sliding(after) < 0.0005 and np.abs(after[..., 2] - 0.3).max() < 0.03
+
+
+def test_a_foot_comes_down_and_leaves_without_a_jerk():
+    local, pelvis, times = sways(amplitude=0.01)
+    lifted = np.clip(np.sin(np.linspace(0, 3 * np.pi, FRAMES)), 0, 1) ** 2  # the left foot steps twice
+    angles = np.zeros((FRAMES, 3))
+    angles[:, 0] = -0.6 * lifted
+    local[:, 1] = local[:, 1] @ turned(angles)
+    local[:, 4] = local[:, 4] @ turned(-2 * angles)
+    contacts = np.ones((FRAMES, 4))
+    contacts[:, :2] = np.clip(1 - 20 * lifted, 0, 1)[:, None]
+    before = soles_of(local, pelvis)
+    out, moved = plant_feet(local, pelvis, REST, SOLES, contacts, times)
+    after = soles_of(out, moved)
+    rests = (contacts[1:] > 0.9) & (contacts[:-1] > 0.9)
+    assert np.linalg.norm(np.diff(after, axis=0), axis=-1)[rests].mean() < 0.0005
+    in_the_air = lifted > 0.3
+    assert np.linalg.norm(after - before, axis=-1)[in_the_air, :2].max() < 0.06
+    peak = lambda points: np.linalg.norm(np.diff(points, 2, axis=0), axis=-1).max() * 900  # noqa: E731
+    assert peak(after) < 1.3 * peak(before) + 2
+    assert after[..., 2].min() > -0.004
+
+
+def test_feet_do_not_sink_where_they_are_not_claimed():
+    local, pelvis, times = sways(amplitude=0.0)
+    contacts = np.ones((FRAMES, 4))
+    contacts[30:60, :2] = 0
+    local[35:55, 7] = local[35:55, 7] @ turned([0.15, 0, 0])  # the toes point down, through the ground
+    before = soles_of(local, pelvis)
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, contacts, times))
+    assert before[..., 2].min() < -0.02 and after[..., 2].min() > -0.012
+
+
+@pytest.fixture(scope="module")
+def filmed():
+    """Keypoints of the swaying body before a level camera, and the camera."""
+    local, pelvis, times = sways(amplitude=0.02)
+    world = np.eye(4)
+    world[:3, :3] = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # the camera's z is the world's y
+    world[:3, 3] = [0, -4, 1]
+    K = camera.camera_matrix(1100.0, 1280, 720)
+    found = BODY.shaped(torch.zeros(10), "coco17").posed(torch.as_tensor(local).float(), torch.as_tensor(pelvis).float())
+    points = (found.points.numpy() - world[:3, 3]) @ world[:3, :3]
+    internal = LAYOUTS["coco17"].internal
+    confidence = np.where(internal >= 0, 0.9, 0.0)[None].repeat(FRAMES, 0)
+    return Keypoints(camera.project(points, K)[:, np.maximum(internal, 0)][None], confidence[None], "coco17", (1280, 720), fps=30.0), world
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_fit_is_planted_by_name_alone(filmed, moving):
+    keypoints, world = filmed
+    options = FitOptions(focal=1100.0, T_world_cam=np.repeat(world[None], FRAMES, 0) if moving else None)
+    plain = fit(keypoints, options)[0]
+    planted = fit(keypoints, dataclasses.replace(options, plant_feet=True))[0]
+    again = with_planted_feet(plain, BODY)
+    assert np.allclose(planted.poses, again.poses, atol=1e-5) and np.allclose(planted.trans, again.trans, atol=1e-5)
+    assert (planted.contacts > 0.5).mean() > 0.5
+    assert np.abs(planted.poses - plain.poses).max() > 0.005
+    # The file hangs together: joints and error are those of the poses.
+    rotations = torch.as_tensor(turned(planted.poses.reshape(-1, 3)).reshape(-1, 24, 3, 3)).float()
+    shaped = BODY.shaped(torch.as_tensor(planted.betas).float(), "coco17")
+    found = shaped.posed(rotations, torch.as_tensor(planted.joints[:, 0]).float())
+    assert np.abs(found.joints.numpy() - planted.joints).max() < 1e-4
+    error = np.linalg.norm(camera.project(planted.keypoints_3d, planted.cam_K) - keypoints.keypoints[0], axis=-1)
+    assert np.allclose(error.mean(-1), planted.reprojection_px, atol=0.05)
+    feet = lambda m: _soles(BODY, m.joints, exact(m), m.betas)  # noqa: E731
+    rests = (plain.contacts[1:] > 0.8) & (plain.contacts[:-1] > 0.8)
+    slide = [np.linalg.norm(np.diff(feet(m), axis=0), axis=-1)[rests].mean() for m in (plain, planted)]
+    assert slide[1] < 0.0005 and slide[1] < slide[0]
+
+
+def exact(motion) -> np.ndarray:
+    rotations = torch.as_tensor(turned(motion.poses.reshape(-1, 3)).reshape(-1, 24, 3, 3)).float()
+    return BODY.shaped(torch.as_tensor(motion.betas).float(), "smpl").posed(rotations).world.numpy()
