@@ -100,10 +100,10 @@ def _key_offsets(bag, path: str, frames, offsets) -> None:
     write_curve(bag, path, 0, np.asarray(frames)[change], offsets[change], interpolation="CONSTANT")
 
 
-def follow_footage(camera, footage: Footage, frames, sources) -> None:
+def follow_footage(camera, footage: Footage, frames, sources, take: Take) -> None:
     """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
-    range, or the same where the footage was moved since. Where the pace is uneven its keys stay those of the earlier solve, which may
-    have been of more, unless the footage was moved."""
+    range, or another pace, or the same where the footage was moved since. What shows them already stays as it is: the earlier solve may
+    have been of more. `take` gets the keys of a camera that has none yet."""
     backgrounds = [(i, b) for i, b in enumerate(camera.data.background_images) if b.source == "IMAGE" and b.image is not None]
     if not backgrounds:
         return
@@ -113,14 +113,18 @@ def follow_footage(camera, footage: Footage, frames, sources) -> None:
             continue
         user, path = background.image_user, _offset_path(index)
         curve, before = find_curve(camera.data, path), (user.frame_start, user.frame_duration, user.frame_offset)
+        # A window that begins before frame 1 counts the pictures from there: compared is what is shown.
+        held = (np.full(len(frames), before[2]) if curve is None else sample(curve, frames)) - before[0]
+        inside = before[0] <= frames[0] and frames[-1] < before[0] + before[1]
         offsets = _window(user, image, numbers, footage, frames, sources)
-        if curve is None:
-            user.frame_duration = max(user.frame_duration, before[1])
-        elif np.abs(sample(curve, frames) - offsets).max() < 0.5:  # it shows the same already
+        if inside and np.abs(held - offsets + user.frame_start).max() < 0.5:  # it shows the same already
             user.frame_start, user.frame_duration, user.frame_offset = before
-        else:
-            bag = bag_of(camera.data)
-            bag.fcurves.remove(curve)
+            continue
+        user.frame_duration = max(user.frame_duration, before[1])
+        if curve is not None:
+            bag_of(camera.data).fcurves.remove(curve)
+        if np.ptp(offsets):
+            bag = bag_of(camera.data) or take.bag(camera.data)
             _key_offsets(bag, path, frames, offsets)
 
 

@@ -291,15 +291,16 @@ def _write_quality(take: Take, rig, motion: Motion, order, times) -> int:
 
 def _camera(given, scene, motion, footage, options, order, times, frames, sources, collection):
     lost = [f"{Path(footage.path).name} is not to be read any more: it does not show behind the camera."] if footage else []
+    name = f"LGD camera {footage.name}" if footage else "LGD camera"
+    take = Take(name)
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
             try:
-                follow_footage(given, footage, frames, sources)
+                follow_footage(given, footage, frames, sources, take)
             except (RuntimeError, OSError):
                 return given, lost
+            take.finish(times[0], times[-1])
         return given, []
-    name = f"LGD camera {footage.name}" if footage else "LGD camera"
-    take = Take(name)
     K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
     T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)

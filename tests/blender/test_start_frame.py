@@ -60,3 +60,32 @@ def test_people_of_another_range_are_not_taken_for_those_of_the_list(script):
     assert bpy.ops.lgd.list_people() == {"FINISHED"}
     people[1].use = True
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
+
+
+def picture(user, frame: int, offset=None) -> int:
+    """Which picture Blender shows on a frame, by its own arithmetic."""
+    return min(max(frame - user.frame_start + 1, 1), user.frame_duration) + int(user.frame_offset if offset is None else offset)
+
+
+def test_a_part_solved_again_leaves_the_pictures_before_frame_1(script):
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    settings.start = -10
+    bpy.ops.lgd.fit()
+    user = scene.camera.data.background_images[0].image_user
+    assert [picture(user, frame) for frame in range(-10, 14)] == list(range(1, 25))
+    settings.range, settings.first, settings.last = "CUSTOM", 5, 10
+    bpy.ops.lgd.fit()
+    assert [picture(user, frame) for frame in range(-10, 14)] == list(range(1, 25))
+
+
+def test_pictures_keep_step_when_the_pace_of_the_keys_is_changed(script):
+    """As Shown, then Real Time, then As Shown again, by the camera of the first solve."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    scene.render.fps = 50
+    path = "background_images[0].image_user.frame_offset"
+    for timing, pace in (("SHOWN", 1), ("REAL", 2), ("SHOWN", 1)):
+        settings.timing = timing
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+        user, curve = scene.camera.data.background_images[0].image_user, keyframes.find_curve(scene.camera.data, path)
+        shown = [picture(user, frame, curve and curve.evaluate(frame)) for frame in range(1, 24 * pace - pace)]
+        assert shown == [1 + (frame - 1) // pace for frame in range(1, 24 * pace - pace)]
