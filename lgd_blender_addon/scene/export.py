@@ -35,16 +35,17 @@ def _keys_of_bones(found) -> set[float]:
 def world_motion(scene, rig, frames, unit: float = 1.0):
     """The animation at Blender frames (F,) in Blender's Z-up world, as it is seen: with what moves the root bone and the armature's object,
     with constraints and layers. unit: how many of the scene's units make a metre. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,),
-    J_0 (3,)."""
+    J_0 (3,), and what `carriage.animation` says of how it was moved."""
     skin = result.skin_of(rig)
     names = bone_names(rig.data)
     if skin is None or names is None:
         raise LgdError(
             "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
         )
-    quats, location, moved = carriage.animation(scene, rig, names, frames)
+    quats, location, carried = carriage.animation(scene, rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
+    moved = carried.copy()
     moved[:, :3] /= unit
     if np.abs(moved - np.eye(4)).max() > 1e-6:
         moved = np.broadcast_to(moved, (len(frames), 4, 4))
@@ -55,7 +56,7 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
         back[:, :3, :3] = turn.swapaxes(1, 2)
         back[:, :3, 3:] = -back[:, :3, :3] @ shift
         poses, trans = world_to_camera(poses, trans, pelvis, back)
-    return poses, trans, mesh.get_shape(skin), pelvis
+    return poses, trans, mesh.get_shape(skin), pelvis, carried
 
 
 def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
@@ -72,7 +73,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
     unit = result.unit_of(rig, result.camera_of(scene, rig))
-    poses, trans, betas, pelvis = world_motion(scene, rig, frames, unit)
+    poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
     fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
@@ -87,7 +88,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     elif form == SMPL:
         data = {"poses": poses, "trans": trans, "betas": betas, "gender": gender, "mocap_framerate": fps}
     else:
-        data = _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, times, fps, stored, rows)
+        data = _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, carried, times, fps, stored, rows)
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
@@ -111,11 +112,11 @@ def _evenly(frames, times, rate: float):
     return np.interp(even, times, frames), even
 
 
-def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, times, fps, stored, rows) -> dict:
+def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, carried, times, fps, stored, rows) -> dict:
     size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
     camera = result.camera_of(scene, rig)
     still = stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2)
-    if still and (camera is None or not _moved(rig, stored)):
+    if still and (camera is None or not _moved(carried, stored)):
         T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))
     else:  # nothing was solved, or keys were added or taken out, or the rig was moved: the camera as it is
         camera = camera or scene.camera
@@ -143,7 +144,6 @@ def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, 
     return data
 
 
-def _moved(rig, stored) -> bool:
-    """Whether the rig stands elsewhere than where it was solved."""
-    before = np.asarray(stored.extra.get("carriage", np.eye(4)), float)
-    return not np.allclose(carriage.now(rig, bone_names(rig.data)), before, atol=1e-4)
+def _moved(carried, stored) -> bool:
+    """Whether the rig stands elsewhere than where it was solved, at any of its frames: carried (1 or F, 4, 4)."""
+    return not np.allclose(carried, np.asarray(stored.extra.get("carriage", np.eye(4)), float), atol=1e-4)

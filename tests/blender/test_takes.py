@@ -330,3 +330,19 @@ def test_a_muted_channel_is_exported_as_it_is_seen(solved, tmp_path):
         keyframes.find_curve(built.rig, 'pose.bones["left_elbow"].rotation_quaternion', index).mute = True
     built.rig.pose.bones["left_elbow"].rotation_quaternion = (1, 0, 0, 0)
     assert np.abs(exported(built, tmp_path / "a.npz")["poses"].reshape(-1, 24, 3)[:, elbow]).max() < 1e-3
+
+
+def test_an_export_is_the_same_on_whatever_frame_one_stands(solved, tmp_path):
+    """Rig and camera are carried together, by keys: where they begin is where they were solved."""
+    motion, built = solved
+    ship = bpy.data.objects.new("ship", None)
+    bpy.context.scene.collection.objects.link(ship)
+    for item in (built.rig, built.camera):
+        item.parent = ship
+    for frame, place in ((11, 0.0), (50, 5.0)):
+        ship.location.x = place
+        ship.keyframe_insert("location", frame=frame)
+    for frame in (11, 40):
+        bpy.context.scene.frame_set(frame)
+        found = exported(built, tmp_path / "a.npz")
+        assert np.abs(found["trans"] - motion.trans).max() < 1e-3 and found["T_world_cam"].shape == (40, 4, 4)
