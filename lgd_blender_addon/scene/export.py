@@ -138,7 +138,7 @@ def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, 
     errors = takes.take_keys(rig, f'["{result.ERROR_PROPERTY}"]')
     if errors is not None and len(errors[0]):
         data["reprojection_px"] = np.interp(frames, *errors).astype(np.float32)
-    solved = None if stored is None else takes.nearest_solved(stored, frames)
+    solved = None if stored is None else takes.nearest_solved(rig, stored, frames, f'["{result.CONFIDENCE_PROPERTY}"]')
     if solved is not None:
         data["joint_confidence"] = stored.joint_confidence[solved].astype(np.float32)
     return data

@@ -84,10 +84,19 @@ def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     return order[index] if near.all() else None
 
 
-def nearest_solved(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
-    """The frame of a stored motion (F,) whose key is the nearest to each Blender frame (F,)."""
+def moved_to(rig, at: np.ndarray, path: str) -> np.ndarray:
+    """Where keys that a solve put at the scene's frames (N,), rising, lie by now: told by those of a property that was keyed with them,
+    as long as none was taken out or added."""
+    keyed = take_keys(rig, path)
+    return keyed[0] if keyed is not None and len(keyed[0]) == len(at) else at
+
+
+def nearest_solved(rig, motion: Motion, frames: np.ndarray, path: str) -> np.ndarray | None:
+    """The frame of a rig's stored motion (F,) whose key is the nearest to each Blender frame (F,). path: as in `moved_to`."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    return None if keys is None or order is None or not len(keys) else order[_nearest(keys, frames)[0]]
+    if keys is None or order is None or not len(keys):
+        return None
+    return order[_nearest(moved_to(rig, keys, path), frames)[0]]
 
 
 def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:

@@ -68,11 +68,8 @@ def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
     if known[1] is None:
         return None
     frames, values = known[1]
-    keyed = takes.take_keys(rig, f'["{CONFIDENCE_PROPERTY}"]')
     at, index = takes.shown(rig, strips, frames)
-    if keyed is not None and len(keyed[0]) == len(at):  # where the user has moved them to
-        at = keyed[0]
-    return (at, values[index]) if len(at) else None
+    return (takes.moved_to(rig, at, f'["{CONFIDENCE_PROPERTY}"]'), values[index]) if len(at) else None
 
 
 def _limbs(data) -> tuple[np.ndarray, np.ndarray] | None:

@@ -346,3 +346,13 @@ def test_an_export_is_the_same_on_whatever_frame_one_stands(solved, tmp_path):
         bpy.context.scene.frame_set(frame)
         found = exported(built, tmp_path / "a.npz")
         assert np.abs(found["trans"] - motion.trans).max() < 1e-3 and found["T_world_cam"].shape == (40, 4, 4)
+
+
+def test_the_confidence_of_moved_keys_goes_with_them(tmp_path, default_body):
+    trusted = np.tile(np.linspace(0.1, 0.9, 40)[:, None], (1, 24))
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, joint_confidence=trusted))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    for curve in keyframes.curves(built.rig):
+        for key in curve.keyframe_points:
+            key.co.x += 1000
+    assert np.abs(exported(built, tmp_path / "a.npz")["joint_confidence"] - trusted).max() < 1e-3
