@@ -61,16 +61,17 @@ def take_keys(rig, path: str) -> tuple[np.ndarray, np.ndarray] | None:
 
 def stored_motion(rig) -> Motion | None:
     """The motion as it was solved. `extra` has key_frames (N,), rising, where its keys were put, in the scene's frames as it plays now;
-    key_order (N,), the solved frame of each; and retimed, whether a strip plays it at another speed. Raises LgdError where it is
-    damaged."""
+    key_order (N,), the solved frame of each; and retimed, whether strips play it at another speed or with parts moved against others.
+    Raises LgdError where it is damaged."""
     action, strips = playing(rig)
     if action is None:
         return None
     motion = load_motion(bytes(action[STORED_PROPERTY]))
     if "key_frames" in motion.extra and "key_order" in motion.extra:
-        motion.extra["key_frames"], index = shown(rig, strips, motion.extra["key_frames"])
-        motion.extra["key_order"] = motion.extra["key_order"][index]
-    motion.extra["retimed"] = any(strip.scale != 1 or strip.use_animated_time for strip in strips)
+        put = motion.extra["key_frames"]
+        at, index = shown(rig, strips, put)
+        motion.extra.update(key_frames=at, key_order=motion.extra["key_order"][index])
+        motion.extra["retimed"] = any(s.use_animated_time for s in strips) or (len(at) > 0 and float(np.ptp(at - put[index])) > 0.01)
     return motion
 
 

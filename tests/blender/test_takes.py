@@ -356,3 +356,25 @@ def test_the_confidence_of_moved_keys_goes_with_them(tmp_path, default_body):
         for key in curve.keyframe_points:
             key.co.x += 1000
     assert np.abs(exported(built, tmp_path / "a.npz")["joint_confidence"] - trusted).max() < 1e-3
+
+
+def test_parts_of_a_take_that_were_moved_apart_stay_apart(solved, tmp_path):
+    motion, built = solved
+    strip = pushed_down(built, 111)
+    strip.action_frame_end = 30
+    rest = built.rig.animation_data.nla_tracks[0].strips.new("rest", 300, strip.action)
+    rest.action_frame_start = 31
+    bpy.context.view_layer.update()
+    rate = bpy.context.scene.render.fps
+    assert np.diff(exported(built, tmp_path / "a.npz")["frame_times"]).max() == pytest.approx((rest.frame_start - 130) / rate)
+
+
+def test_an_opened_strip_of_half_the_speed_has_the_scenes_time(solved, tmp_path):
+    _, built = solved
+    strip, data = pushed_down(built, 111), built.rig.animation_data
+    strip.scale = 2
+    data.nla_tracks[0].select = strip.select = True
+    data.nla_tracks.active = data.nla_tracks[0]
+    data.use_tweak_mode = True
+    bpy.context.view_layer.update()
+    assert exported(built, tmp_path / "a.npz")["frame_times"][-1] == pytest.approx(78 / bpy.context.scene.render.fps)
