@@ -47,7 +47,7 @@ def _moves(rig, names) -> bool:
 def _keyed_alone(rig, names) -> bool:
     """Whether the quaternion keys of the present action, and nothing else, pose the bones."""
     data = rig.animation_data
-    if data is None or _layered(rig) or data.use_tweak_mode or len(data.drivers) or any(c.mute for c in curves(rig)):
+    if data is None or _layered(rig) or data.use_tweak_mode or len(data.drivers) or any(c.mute or (c.group is not None and c.group.mute) for c in curves(rig)):
         return False
     bones = [rig.pose.bones[name] for name in names]
     return all(b.rotation_mode == "QUATERNION" and all(c.mute or not c.influence for c in b.constraints) for b in bones)
