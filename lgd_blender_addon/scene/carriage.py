@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 
-from .keyframes import curves, read_pose
+from .keyframes import curves, read_pose, shown_tracks
 
 
 def now(rig, names) -> np.ndarray:
@@ -80,7 +80,10 @@ def _at_each(scene, frames, look) -> list:
 
 def _layered(rig) -> bool:
     data = rig.animation_data
-    return data is not None and any(not t.mute and any(not s.mute for s in t.strips) for t in data.nla_tracks)
+    if data is None:
+        return False
+    tracks, acts = shown_tracks(data)
+    return not acts or any(not s.mute for t in tracks for s in t.strips)
 
 
 def _path(name: str) -> str:

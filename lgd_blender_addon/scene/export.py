@@ -11,7 +11,7 @@ from . import carriage, mesh, result, takes
 from .armature import bone_names, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
-from .keyframes import curves, keys_of
+from .keyframes import curves, keys_of, shown_tracks
 
 MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
 
@@ -22,7 +22,7 @@ def key_frames(rig) -> np.ndarray:
     frames = set() if action is not None else _keys_of_bones(curves(rig))
     if action is not None:
         frames = set(takes.shown(rig, strips, sorted(_keys_of_bones(curves(rig, action))))[0].tolist())
-        frames |= _keys_of_bones(curves(rig)) if strips else set()  # of a layer above
+        frames |= _keys_of_bones(curves(rig)) if strips and shown_tracks(rig.animation_data)[1] else set()  # of a layer above
     if not frames:
         raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
     return np.array(sorted(frames))

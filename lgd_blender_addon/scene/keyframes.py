@@ -115,6 +115,12 @@ def curves(block, action=None, slot=None):
     return found
 
 
+def shown_tracks(data) -> tuple[list, bool]:
+    """The NLA's tracks that are seen, and whether the present action is: a track that is starred hides all else, a mute one itself."""
+    starred = [track for track in data.nla_tracks if track.is_solo]
+    return starred or [track for track in data.nla_tracks if not track.mute], data.use_tweak_mode or not starred
+
+
 def bag_of(block):
     """The holder of f-curves of a block's present action, None where it has none."""
     data = block.animation_data

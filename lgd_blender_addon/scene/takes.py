@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .keyframes import curves, keys_of
+from .keyframes import curves, keys_of, shown_tracks
 from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
@@ -12,13 +12,14 @@ MOST = 0.9  # of the keys that a solve put, or of those that are there: one of t
 
 def playing(rig):
     """The action that holds the rig's take, and the strips of the NLA that it plays in: the present action, for which there are none, else
-    the uppermost of those pushed down that are not muted, in all its strips. (None, []) where there is none."""
+    the uppermost of those pushed down that are seen, in all its strips. (None, []) where there is none."""
     data = rig.animation_data
     if data is None:
         return None, []
-    if data.action is not None and STORED_PROPERTY in data.action:
+    tracks, acts = shown_tracks(data)
+    if acts and data.action is not None and STORED_PROPERTY in data.action:
         return data.action, []
-    strips = [s for track in reversed(data.nla_tracks) if not track.mute for s in reversed(track.strips) if not s.mute and s.action is not None]
+    strips = [s for track in reversed(tracks) for s in reversed(track.strips) if not s.mute and s.action is not None]
     action = next((s.action for s in strips if STORED_PROPERTY in s.action), None)
     return action, [s for s in strips if s.action == action] if action is not None else []
 

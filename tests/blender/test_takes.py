@@ -388,3 +388,20 @@ def test_a_bone_of_a_muted_group_is_exported_as_it_is_seen(solved, tmp_path):
     seen = built.rig.pose.bones["left_elbow"].rotation_quaternion.copy()  # since 5.0 it is not muted by its group
     found = exported(built, tmp_path / "a.npz")["poses"].reshape(-1, 24, 3)[9, JOINTS.index("left_elbow")]
     assert np.linalg.norm(found) == pytest.approx(seen.angle, abs=1e-3)
+
+
+@pytest.mark.parametrize("newer", ("action", "strip"))
+def test_of_two_takes_the_starred_one_counts(solved, tmp_path, default_body, newer):
+    motion, built = solved
+    strip = pushed_down(built)
+    second = load_motion(write_motion(tmp_path / "second.npz", default_body, seed=4))
+    options = result.Options(rig=built.rig.session_uid, camera=built.camera.name, show_footage=False)
+    last = result.build(bpy.context.scene, second, default_body, plain_footage(), options)
+    if newer == "strip":
+        pushed_down(built, 400)
+    assert takes.playing(built.rig)[0] == last.action
+    built.rig.animation_data.nla_tracks[0].is_solo = True
+    bpy.context.view_layer.update()
+    assert takes.playing(built.rig)[0] == strip.action
+    found = exported(built, tmp_path / "a.npz")
+    assert len(found["trans"]) == 40 and np.abs(found["poses"] - motion.poses).max() < 2e-3
