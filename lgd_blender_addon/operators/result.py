@@ -14,6 +14,7 @@ from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
 from ..scene.armature import bone_names
 from ..scene.camera import fit_background
+from ..scene.keyframes import curves
 from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
 from . import bodies, pump
@@ -234,8 +235,11 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
             action = rig.animation_data.action if rig.animation_data else None
         render = scene.render
         if self.use_range and action is not None:
-            own = (action.frame_start, action.frame_end) if action.use_frame_range else tuple(action.frame_range)
-            first, last = (min(s.frame_start for s in strips), max(s.frame_end for s in strips)) if strips else own
+            if strips:
+                first, last = min(s.frame_start for s in strips), max(s.frame_end for s in strips)
+            else:  # where the keys are by now, not where the action was told to lie when it was made
+                ends = [end for curve in curves(rig, action) for end in curve.range()] or list(action.curve_frame_range)
+                first, last = takes.shown(rig, [], [min(ends), max(ends)])[0]
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:
                 scene.frame_set(scene.frame_start)

@@ -405,3 +405,20 @@ def test_of_two_takes_the_starred_one_counts(solved, tmp_path, default_body, new
     assert takes.playing(built.rig)[0] == strip.action
     found = exported(built, tmp_path / "a.npz")
     assert len(found["trans"]) == 40 and np.abs(found["poses"] - motion.poses).max() < 2e-3
+
+
+@pytest.mark.parametrize("how", ("moved", "opened"))
+def test_the_scenes_range_is_where_the_keys_are(solved, how):
+    _, built = solved
+    bpy.context.view_layer.objects.active = built.rig
+    if how == "moved":
+        for curve in keyframes.curves(built.rig):
+            for key in curve.keyframe_points:
+                key.co.x += 100
+    else:
+        strip, data = pushed_down(built, 111), built.rig.animation_data
+        data.nla_tracks[0].select = strip.select = True
+        data.nla_tracks.active = data.nla_tracks[0]
+        data.use_tweak_mode = True
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert (bpy.context.scene.frame_start, bpy.context.scene.frame_end) == (111, 150)
