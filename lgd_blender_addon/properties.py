@@ -231,7 +231,7 @@ class LGD_PG_status(bpy.types.PropertyGroup):
     rig: StringProperty(description="The rig that the summary is about; it may be undone")
     worker: BoolProperty(description="Whether a worker is alive")
     people: CollectionProperty(type=LGD_PG_person)
-    people_of: StringProperty(description="The footage and the frames that they were listed for")
+    people_of: StringProperty(description="The keypoints, footage and frames that they were listed for; empty: one alone is in them")
     active_person: IntProperty()
 
 

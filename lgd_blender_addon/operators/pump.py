@@ -261,7 +261,8 @@ def _remember_detection(run: Run) -> None:
         overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
         list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1)
-        show.people_of = listed_for(run.plan.footage)
+        named = found["keypoints"] if run.job.kind == "detect" else run.job.request["keypoints"]
+        show.people_of = listed_for(named, run.plan.footage) if len(found["people"]) > 1 else ""
         show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
 
 

@@ -243,20 +243,23 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
     return camera_for_solver(context.scene, camera, size, times[first], behind, aspect)
 
 
-def listed_for(found: places.Footage | None) -> str:
-    """What a list of people is of: they are numbered by prominence in the frames that are solved, and others are others."""
-    return "" if found is None else "{} {}:{}".format(found.path, *found.frames)
+def listed_for(keypoints: str, found: places.Footage | None) -> str:
+    """What a list of people is of: they are numbered by prominence in a file's frames that are solved, and others are others."""
+    return keypoints + ("" if found is None else " {} {}:{}".format(found.path, *found.frames))
 
 
 def chosen_people(context, found: places.Footage | None) -> tuple[int, ...]:
-    """The people ticked in the panel; the most prominent one where no list is there. Raises LgdError for none, and where several were
-    listed for other frames."""
+    """The people ticked in the panel; the most prominent one where no list is there. Raises LgdError for none, and where the list is of
+    other keypoints (an undo or another scene brings these) or frames."""
     show = context.window_manager.lgd
     people = show.people
     if not len(people):
         return (0,)
-    if len(people) > 1 and show.people_of != listed_for(found):
-        raise LgdError("bad_input", "The people were listed for other footage or another range, in which they have other numbers.", "Press List People, and tick again.")
+    if show.people_of and show.people_of != listed_for(bpy.path.abspath(context.scene.lgd.keypoints), found):
+        raise LgdError(
+            "bad_input", "The people were listed for other keypoints, other footage or another range, in which they have other numbers.",
+            "Press List People, and tick again.",
+        )  # fmt: skip
     chosen = tuple(p.person for p in people if p.use)
     if not chosen:
         raise LgdError("bad_input", "No person is chosen.", "Tick at least one person of the list.")

@@ -89,3 +89,50 @@ def test_pictures_keep_step_when_the_pace_of_the_keys_is_changed(script):
         user, curve = scene.camera.data.background_images[0].image_user, keyframes.find_curve(scene.camera.data, path)
         shown = [picture(user, frame, curve and curve.evaluate(frame)) for frame in range(1, 24 * pace - pace)]
         assert shown == [1 + (frame - 1) // pace for frame in range(1, 24 * pace - pace)]
+
+
+def listed(script, path):
+    path.write_text("{}")
+    script.people = 2
+    bpy.context.scene.lgd.keypoints = str(path)
+    bpy.ops.lgd.list_people()
+    people = bpy.context.window_manager.lgd.people
+    people[0].use, people[1].use = False, True
+    return people
+
+
+def test_people_of_another_scenes_keypoints_are_not_taken_for_those_of_the_list(script, tmp_path):
+    bpy.context.scene.lgd.path = ""
+    other = bpy.data.scenes.new("other")
+    other.lgd.keypoints = str(tmp_path / "theirs.json")
+    (tmp_path / "theirs.json").write_text("{}")
+    listed(script, tmp_path / "ours.json")
+    bpy.context.window.scene = other
+    with pytest.raises(RuntimeError, match="other keypoints"):
+        bpy.ops.lgd.fit_keypoints()
+
+
+def test_people_of_keypoints_that_were_undone_are_not_taken_for_those_of_the_list(script, tmp_path):
+    (tmp_path / "before.json").write_text("{}")
+    bpy.context.scene.lgd.keypoints = str(tmp_path / "before.json")
+    bpy.ops.ed.undo_push(message="before")
+    listed(script, tmp_path / "after.json")
+    bpy.ops.ed.undo_push(message="after")
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.lgd.keypoints.endswith("before.json")
+    with pytest.raises(RuntimeError, match="other keypoints"):
+        bpy.ops.lgd.fit_keypoints()
+
+
+def test_who_alone_is_seen_in_a_range_is_not_who_is_most_seen_in_another(script, monkeypatch):
+    import scripted
+
+    monkeypatch.setattr(scripted, "PEOPLE", [scripted.PEOPLE[0], scripted.PEOPLE[1] | {"seen": 0}])
+    script.people = 2
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 4, 12
+    bpy.ops.lgd.detect()
+    assert len(bpy.context.window_manager.lgd.people) == 1
+    settings.last = 20
+    with pytest.raises(RuntimeError, match="another range"):
+        bpy.ops.lgd.fit_keypoints()
