@@ -83,6 +83,7 @@ class Tracks:
         self.size = (0, 0)
         self.first = 0
         self.start = 1
+        self.file_start: int | None = None
         self.table = np.zeros(0, int)
 
     def at(self, frame: int) -> list:
@@ -106,7 +107,7 @@ def begin(footage) -> None:
     tracks = Tracks()
     if footage is not None:
         tracks.first, tracks.start, tracks.table = footage.frames[0], footage.start, footage.table
-        tracks.size, tracks.path = footage.size, footage.path
+        tracks.size, tracks.path, tracks.file_start = footage.size, footage.path, footage.file_start
 
 
 def add(event: dict) -> None:
@@ -245,7 +246,9 @@ def lines_at(frame: int, scene) -> list:
     out = []
     edges = EDGES.get(tracks.layout, ())
     chosen = {item.person: tuple(item.colour) for item in bpy.context.window_manager.lgd.people}
-    for number, person in enumerate(tracks.at(frame)):
+    # A file may have been moved since, by Start Frame or by undoing that, and begins elsewhere in another scene.
+    moved = 0 if tracks.file_start is None else scene.lgd.start - tracks.file_start
+    for number, person in enumerate(tracks.at(frame - moved)):
         ends = []
         for a, b in edges:
             if a < len(person) and b < len(person) and min(person[a][2], person[b][2]) >= SEEN:

@@ -32,7 +32,8 @@ class LGD_UL_people(bpy.types.UIList):
         colour.scale_x = 0.3
         colour.prop(item, "colour", text="")
         row.label(text=iface("Person {:d}").format(item.person + 1), translate=False)
-        row.label(text=f"{item.first}-{item.last}", translate=False)
+        moved = context.scene.lgd.start - data.people_start if data.people_move else 0
+        row.label(text=f"{item.first + moved}-{item.last + moved}", translate=False)
         row.label(text=f"{item.confidence * 100:.0f} %", translate=False)
 
 

@@ -43,17 +43,12 @@ def _other_path(settings, context) -> None:
 
 
 def _other_start(settings, context) -> None:
-    """What lies over the file in the scene's time goes along: boxes, the list's frames, the drawn skeletons."""
-    from . import overlay
-
+    """The boxes go along with the file. The list and the skeletons are no scene's, nor undone: they are shown by where it now begins."""
     moved = settings.start - settings.start_before
     settings.start_before = settings.start
     if settings.place == "FILE":
         for box in settings.boxes:
             box.first, box.last = box.first + moved, box.last + moved
-        for person in context.window_manager.lgd.people:
-            person.first, person.last = person.first + moved, person.last + moved
-        overlay.tracks.start += moved
 
 
 class LGD_PG_box(bpy.types.PropertyGroup):
@@ -232,6 +227,8 @@ class LGD_PG_status(bpy.types.PropertyGroup):
     worker: BoolProperty(description="Whether a worker is alive")
     people: CollectionProperty(type=LGD_PG_person)
     people_of: StringProperty(description="The keypoints, footage and frames that they were listed for; empty: one alone is in them")
+    people_start: IntProperty(description="Start Frame when they were listed")
+    people_move: BoolProperty(description="Whether they are of a file, which begins on Start Frame, or of a place with its own time")
     active_person: IntProperty()
 
 

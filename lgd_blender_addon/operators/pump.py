@@ -277,6 +277,8 @@ def list_people(show, people, footage=None, start: int = 1) -> None:
         order, times = shown_keys(footage.table, footage.start, a, b - a)
         places = dict(zip(order.tolist(), times.tolist(), strict=True))
     show.people.clear()
+    show.people_move = footage is None or footage.file_start is not None
+    show.people_start = start if footage is None else footage.file_start or 0
     for entry in people:
         if not entry["seen"]:
             continue

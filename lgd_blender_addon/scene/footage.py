@@ -26,7 +26,7 @@ class Footage:
     fps: the rate Blender takes for the file (0: not known); size (w, h) px or (0, 0); start: Blender's frame of
     table[0]; table (N,) int: the source frame shown on Blender's frame start + i, -1 for none; block: the name of
     the clip or image that shows it, for the camera's background; begin: of a part, the frame on which the whole begins to
-    be shown, and the source frame it shows there.
+    be shown, and the source frame it shows there; file_start: of a FILE, the frame on which its first picture lies.
     """
 
     place: str
@@ -38,6 +38,7 @@ class Footage:
     table: np.ndarray
     block: str = ""
     begin: tuple[int, int] | None = None
+    file_start: int | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -274,4 +275,4 @@ def with_footage(place: str, scene, strip=None, clip=None, path: str = "", start
         return from_camera(scene)
     if not path:
         raise _bad("No file is chosen.", "Choose a video or a folder of images.")
-    return replace(from_file(path), start=start)
+    return replace(from_file(path), start=start, file_start=start)

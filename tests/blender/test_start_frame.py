@@ -22,10 +22,30 @@ def test_a_file_begins_where_the_scene_does(script):
     assert script.asked[-1][1]["source"]["frames"] == [0, 12]
 
 
-def test_footage_that_is_moved_takes_along_what_lies_over_it(script):
-    """Pictures behind the camera whose offsets are keyed, boxes, the list, skeletons; and keypoints without footage begin there."""
+def skeletons(frame: int) -> bool:
+    """Whether people, not boxes alone, are drawn on a frame."""
     from lgd_blender_addon import overlay
 
+    scene = bpy.context.scene
+    return len(overlay.lines_at(frame, scene)) > sum(box.first <= frame <= box.last for box in scene.lgd.boxes)
+
+
+def listed_first() -> int:
+    """The first frame of the first person, as the panel's list draws it."""
+    from types import SimpleNamespace
+
+    from lgd_blender_addon import panels
+
+    texts = []
+    row = SimpleNamespace(prop=lambda *a, **k: None, label=lambda text, **k: texts.append(text))
+    row.row = lambda **k: row
+    show = bpy.context.window_manager.lgd
+    panels.LGD_UL_people.draw_item(None, bpy.context, row, show, show.people[0], 0, show, "active_person")
+    return int(texts[1].split("-")[0])
+
+
+def test_footage_that_is_moved_takes_along_what_lies_over_it(script):
+    """Pictures behind the camera whose offsets are keyed, boxes, the list, skeletons; and keypoints without footage begin there."""
     scene, settings = bpy.context.scene, bpy.context.scene.lgd
     scene.render.fps, settings.timing = 30, "REAL"
     bpy.ops.lgd.detect()
@@ -37,8 +57,7 @@ def test_footage_that_is_moved_takes_along_what_lies_over_it(script):
     pictures = [frame + before.evaluate(frame) for frame in range(1, 25)]
     assert len(before.keyframe_points) > 1
     settings.start = 1001
-    assert settings.boxes[0].first == 1003 and overlay.tracks.start == 1001 and overlay.tracks.at(1001)
-    assert bpy.context.window_manager.lgd.people[0].first == 1001
+    assert settings.boxes[0].first == 1003 and skeletons(1001) and not skeletons(1) and listed_first() == 1001
     bpy.ops.lgd.clear_boxes()
     assert bpy.ops.lgd.fit() == {"FINISHED"} and len(bpy.data.images) == 1
     after = keyframes.find_curve(camera.data, path)
@@ -136,3 +155,31 @@ def test_who_alone_is_seen_in_a_range_is_not_who_is_most_seen_in_another(script,
     settings.last = 20
     with pytest.raises(RuntimeError, match="another range"):
         bpy.ops.lgd.fit_keypoints()
+
+
+@pytest.mark.parametrize("what", ("undone", "other scene", "clip", "during the job"))
+def test_list_and_skeletons_lie_where_the_file_does(script, film, what):
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_detect
+
+    settings, first = bpy.context.scene.lgd, 1
+    if what == "clip":
+        settings.place, settings.clip = "CLIP", bpy.data.movieclips.load(film).name
+    script.hold = what == "during the job"
+    run = pump.start(plan_detect(bpy.context))
+    if what == "during the job":
+        settings.start = first = 1001
+        script.hold = False
+    pump.finish(run)
+    if what == "undone":
+        bpy.ops.ed.undo_push(message="before")
+        bpy.context.scene.lgd.start = 1001
+        bpy.ops.ed.undo_push(message="after")
+        bpy.ops.ed.undo()
+    elif what == "other scene":
+        bpy.data.scenes.new("other").lgd.start = 1001
+    elif what == "clip":
+        settings.place = "FILE"
+        settings.start = 1001
+        settings.place = "CLIP"
+    assert skeletons(first) and not skeletons(1002 - first) and listed_first() == first
