@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The solved camera and the footage behind it; and a camera of the scene as the solver wants it."""
 
+import os
 import re
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def _loaded(path: Path, source: str):
     """The image data-block of a file as a movie, a sequence or a picture. Blender's own `check_existing` passes over movies that are open,
     and would make a sequence of a picture that is used elsewhere."""
     for image in bpy.data.images:
-        if image.source == source and image.library is None and Path(bpy.path.abspath(image.filepath)) == path:
+        if image.source == source and image.library is None and Path(os.path.normpath(bpy.path.abspath(image.filepath))) == path:
             return image
     image = bpy.data.images.load(str(path))
     image.source = source

@@ -6,6 +6,7 @@ Every place is read into one form, `Footage`: the path that the worker opens, an
 is in that table; `timing.py` lays keys by it.
 """
 
+import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,7 +70,8 @@ class Footage:
 
 def same_footage(noted: str, path: str) -> bool:
     """Whether what a rig or camera noted is the footage at `path`, also where the project was moved since."""
-    return noted == path or bool(noted) and Path(noted).name == Path(path).name and not Path(noted).exists()
+    same = os.path.normpath(noted) == os.path.normpath(path)
+    return bool(noted) and (same or (Path(noted).name == Path(path).name and not Path(noted).exists()))
 
 
 def _bad(text: str, hint: str = "") -> LgdError:
@@ -94,7 +96,7 @@ def folder_files(folder: Path) -> list[str]:
 
 
 def _existing(path: str, library=None) -> Path:
-    full = Path(bpy.path.abspath(path, library=library))
+    full = Path(os.path.normpath(bpy.path.abspath(path, library=library)))  # //../footage is one with what was chosen by its full path
     if not path or not full.exists():
         raise _bad(
             f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file."

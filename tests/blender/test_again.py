@@ -249,3 +249,19 @@ def test_where_none_of_the_ticked_people_was_solved_nothing_is_built(script, mon
     with pytest.raises(RuntimeError, match="None of the people"):
         bpy.ops.lgd.fit_keypoints()
     assert not rigs()
+
+
+def test_footage_beside_the_projects_folder_is_one_with_what_its_full_path_names(script, film, tmp_path):
+    import shutil
+
+    for name in ("shots", "footage"):
+        (tmp_path / name).mkdir()
+    whole = shutil.copy(film, tmp_path / "footage" / "walk.mp4")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shots" / "a.blend"))
+    settings = bpy.context.scene.lgd
+    settings.path = "//../footage/walk.mp4"
+    bpy.ops.lgd.detect()
+    bpy.ops.lgd.fit()
+    settings.path = str(whole)
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"} and bpy.ops.lgd.fit() == {"FINISHED"}
+    assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 1 and len(bpy.data.images) == 1
