@@ -242,11 +242,12 @@ def _editable(block) -> bool:
 
 
 def camera_of(scene, rig):
-    """The camera that a rig was solved for, also where it was renamed since; None where there is none."""
+    """The camera of a scene that a rig was solved for, also where it was renamed since, as in a full copy of a scene; None where there is
+    none."""
     note = getattr(rig, "lgd", None)  # where the add-on is registered
     if note is None:
         return None
-    named = bpy.data.objects.get(note.camera) if note.camera else None
+    named = scene.objects.get(note.camera) if note.camera else None
     if named is not None and named.type == "CAMERA":
         return named
     solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]

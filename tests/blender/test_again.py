@@ -265,3 +265,23 @@ def test_footage_beside_the_projects_folder_is_one_with_what_its_full_path_names
     settings.path = str(whole)
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"} and bpy.ops.lgd.fit() == {"FINISHED"}
     assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 1 and len(bpy.data.images) == 1
+
+
+def test_a_full_copy_of_a_scene_has_its_own_camera(script, tmp_path):
+    from lgd_blender_addon.scene import export, takes
+    from lgd_blender_addon.scene.motion import load_motion
+
+    bpy.ops.lgd.fit()
+    bpy.ops.scene.new(type="FULL_COPY")
+    scene = bpy.context.scene
+    rig, camera = (next(o for o in scene.objects if o.type == kind) for kind in ("ARMATURE", "CAMERA"))
+    bpy.context.view_layer.objects.active = rig
+    scene.camera = None
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.camera == camera
+    for item in (rig, camera):
+        item.location.x += 3
+    bpy.context.view_layer.update()
+    export.write_motion(scene, rig, str(tmp_path / "out.npz"))
+    assert np.abs(load_motion(tmp_path / "out.npz").trans - takes.stored_motion(rig).trans).max() < 1e-3
+    bpy.data.objects.remove(camera)
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.camera is None
