@@ -4,6 +4,7 @@
 import bpy
 import numpy as np
 
+from .._bridge import LgdError
 from .keyframes import curves, read_pose, shown_tracks
 
 
@@ -26,10 +27,12 @@ def unscaled(moved) -> tuple[np.ndarray, float]:
 
 def animation(scene, rig, names, frames):
     """The rig at frames (F,) as it is seen: quaternions (F, 24, 4) against the parent, the pelvis's location (F, 3), and `now`,
-    (1, 4, 4) where nothing moves it, else (F, 4, 4)."""
+    (1, 4, 4) where nothing moves it, else (F, 4, 4). Raises LgdError where Blender does not evaluate it."""
     moves = _moves(rig, names)
     if not moves and _keyed_alone(rig, names):
         return (*read_pose(rig, names, frames), now(rig, names)[None])
+    if not rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
+        raise LgdError("bad_input", f"Blender does not move {rig.name} while its collection is hidden or left out of the view layer.", "Show the collection.")
     found = _at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
     quats, location = (np.array(part) for part in zip(*(pose for pose, _ in found), strict=True))
     carried = np.array([carried for _, carried in found])

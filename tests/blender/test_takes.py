@@ -422,3 +422,24 @@ def test_the_scenes_range_is_where_the_keys_are(solved, how):
         data.use_tweak_mode = True
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
     assert (bpy.context.scene.frame_start, bpy.context.scene.frame_end) == (111, 150)
+
+
+@pytest.mark.parametrize("how", ("excluded", "hidden", "eye", "disabled"))
+def test_a_rig_that_blender_does_not_evaluate_is_not_exported_as_it_stands(solved, tmp_path, how):
+    motion, built = solved
+    pushed_down(built)
+    (own,) = built.rig.users_collection
+    if how == "excluded":
+        bpy.context.view_layer.layer_collection.children[own.name].exclude = True
+    elif how == "hidden":
+        own.hide_viewport = True
+    elif how == "eye":
+        built.rig.hide_set(True)
+    else:
+        built.rig.hide_viewport = True
+    bpy.context.scene.frame_set(30)
+    if how in ("excluded", "hidden"):
+        with pytest.raises(LgdError, match="collection is hidden"):
+            exported(built, tmp_path / "a.npz")
+    else:
+        assert np.abs(exported(built, tmp_path / "a.npz")["poses"] - motion.poses).max() < 2e-3
