@@ -218,8 +218,13 @@ def solver_notes(context, camera, found: places.Footage) -> tuple[str, ...]:
 
 
 def _camera_file(data: dict) -> str:
-    file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
-    np.savez(file, **data)
+    """The file that tells the worker of a camera. Raises LgdError where the disk is full."""
+    try:
+        file = Path(tempfile.mkdtemp(prefix="lgd-", dir=bpy.app.tempdir)) / "camera.npz"
+        np.savez(file, **data)
+    except OSError as error:
+        text = f"Blender's temporary folder {bpy.app.tempdir} cannot be written: {error.strerror}."
+        raise LgdError("disk", text, "Free some space, or choose another in Preferences > File Paths.") from None
     return str(file)
 
 
