@@ -94,9 +94,10 @@ def _apply(scene, run) -> list:
     camera = run.plan.options.camera
     onto = [o for o in bpy.data.objects if o.session_uid in run.plan.rigs.values() and o.type == "ARMATURE"]
     with AllOrNothing([(rig, scene_result.skin_of(rig)) for rig in onto]):
-        for file, trace, options in pump.results(run):
+        # All are read before the first is built, which moves the pictures behind a camera that was there before.
+        for motion, trace, options in [(load_motion(file), trace, options) for file, trace, options in pump.results(run)]:
             options.camera = camera or options.camera
-            built = scene_result.build(scene, load_motion(file), body, run.plan.footage, options)
+            built = scene_result.build(scene, motion, body, run.plan.footage, options)
             built.rig.lgd.trace = trace
             camera = built.camera.name if built.camera else camera
             run.built.append(built)
