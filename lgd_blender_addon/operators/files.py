@@ -50,10 +50,12 @@ def body_for(identity: str) -> str:
     )
 
 
-def _named(path: str) -> None:
-    """Raises LgdError where a script, or a file browser without a name, gives no path."""
+def _named(path: str) -> str:
+    """A path that may begin with //, beside the .blend, as a full one. Raises LgdError where a script, or a file browser without a name,
+    gives none."""
     if not path:
         raise LgdError("bad_input", "No file is named.", "Choose a file, or give its path as filepath.")
+    return bpy.path.abspath(path)
 
 
 class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
@@ -88,8 +90,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
-            _named(self.filepath)
-            built = import_motion(context.scene, self.filepath, self.timing, self.correctives)
+            built = import_motion(context.scene, _named(self.filepath), self.timing, self.correctives)
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
@@ -139,8 +140,7 @@ class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):
     def execute(self, context):
         """Write the file."""
         try:
-            _named(self.filepath)
-            frames = write_motion(context.scene, present_rig(context), self.filepath, self.form)
+            frames = write_motion(context.scene, present_rig(context), _named(self.filepath), self.form)
         except LgdError as error:
             return complain(self, error)
         forget_complaint()

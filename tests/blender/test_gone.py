@@ -2,9 +2,11 @@
 """What the user, or the machine, takes away before a solve is built or solved again: the result is kept."""
 
 import shutil
+from pathlib import Path
 
 import bpy
 import numpy as np
+import pytest
 from models import synthetic_body
 
 from lgd_blender_addon.operators import bodies, pump
@@ -91,3 +93,48 @@ def test_new_shape_goes_without_the_keypoints_of_other_footage(script, tmp_path)
     bpy.ops.lgd.fit()
     assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
     assert np.all([rig.lgd.footage == str(other) for rig in rigs()])
+
+
+def test_a_full_temporary_folder_is_told_in_a_sentence(script, monkeypatch):
+    """Where the camera of an earlier solve is put for the worker."""
+    import errno
+    import os
+
+    from lgd_blender_addon.operators import request
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    bpy.ops.lgd.fit()
+    monkeypatch.setattr(request.np, "savez", full)
+    with pytest.raises(RuntimeError, match="temporary folder .* cannot be written: No space left") as told:
+        bpy.ops.lgd.fit()
+    assert "Traceback" not in str(told.value) and bpy.context.window_manager.lgd.code == "disk"
+
+
+def test_a_damaged_second_person_leaves_the_pictures_where_they_were(script, monkeypatch):
+    script.people = 2
+    bpy.ops.lgd.detect()
+    bpy.ops.lgd.fit()
+    scene, solve = bpy.context.scene, script.fit
+    user = scene.camera.data.background_images[0].image_user
+    before = user.frame_offset
+    scene.lgd.start = 101
+    bpy.context.window_manager.lgd.people[1].use = True
+
+    def damaged(request):
+        found = solve(request)
+        Path(found["motions"][1]).write_bytes(b"damaged")
+        return found
+
+    monkeypatch.setattr(script, "fit", damaged)
+    with pytest.raises(RuntimeError, match="cannot be read as a motion"):
+        bpy.ops.lgd.fit_keypoints()
+    assert user.frame_offset == before
+
+
+def test_motions_are_written_and_read_beside_the_file(script, tmp_path):
+    bpy.ops.lgd.fit()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert bpy.ops.lgd.export_motion(filepath="//out.npz") == {"FINISHED"} and (tmp_path / "out.npz").is_file()
+    assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
