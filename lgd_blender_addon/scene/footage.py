@@ -16,6 +16,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from . import strips
+from .keyframes import find_curve, sample
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jpe .jp2 .bmp .tif .tiff .webp .ppm .pgm .pbm".split())
 
@@ -200,8 +201,9 @@ def _sequence(first: Path, index):
     return first.parent, np.array([order.get(name, -1) for name in names], dtype=int)
 
 
-def from_image(image, user) -> Footage:
-    """A movie or image sequence behind a camera, with that background's own frames (`image_user`)."""
+def from_image(image, user, offset=None) -> Footage:
+    """A movie or image sequence behind a camera, with that background's own frames (`image_user`). offset: the f-curve of its offset,
+    which Real Time keys."""
     path = _existing(image.filepath, image.library)
     size = tuple(image.size)
     name = Path(image.filepath).stem
@@ -210,12 +212,12 @@ def from_image(image, user) -> Footage:
     if image.source not in ("MOVIE", "SEQUENCE"):
         raise _bad(f"The image {image.name} is neither a movie nor an image sequence.")
     count = int(user.frame_duration)
-    shown = np.arange(1, count + 1) + int(user.frame_offset)
+    offsets = int(user.frame_offset) if offset is None else sample(offset, user.frame_start + np.arange(count)).astype(int)
+    shown = np.arange(1, count + 1) + offsets
     if image.source == "MOVIE":
-        return Footage(
-            "CAMERA", name, str(path), _movie(path)[1], size, int(user.frame_start), np.maximum(shown - 1, -1),
-            image.name,
-        )
+        length, fps = _movie(path)
+        index = np.where((shown >= 1) & (shown <= length), shown - 1, -1)
+        return Footage("CAMERA", name, str(path), fps, size, int(user.frame_start), index, image.name)
     match = re.match(r"^(.*?)(\d+)(\D*)$", path.name)
     number = int(match.group(2)) if match else 1
     folder, index = _sequence(path, shown - number)
@@ -227,13 +229,14 @@ def from_camera(scene) -> Footage:
     camera = scene.camera
     if camera is None or camera.type != "CAMERA":
         raise _bad("The scene has no camera.", "Add a camera with the footage as its background image.")
-    for background in camera.data.background_images:
+    for number, background in enumerate(camera.data.background_images):
         if background.source == "MOVIE_CLIP":
             clip = scene.active_clip if background.use_camera_clip else background.clip
             if clip is not None:
                 return replace(from_clip(clip), place="CAMERA")
         elif background.image is not None:
-            return from_image(background.image, background.image_user)
+            offset = find_curve(camera.data, f"background_images[{number}].image_user.frame_offset")
+            return from_image(background.image, background.image_user, offset)
     raise _bad(
         f"The camera {camera.name} has no footage behind it.", "Add the footage as its background image."
     )

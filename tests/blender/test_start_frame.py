@@ -183,3 +183,19 @@ def test_list_and_skeletons_lie_where_the_file_does(script, film, what):
         settings.start = 1001
         settings.place = "CLIP"
     assert skeletons(first) and not skeletons(1002 - first) and listed_first() == first
+
+
+@pytest.mark.parametrize("timing", ("SHOWN", "REAL"))
+def test_what_a_solve_put_behind_the_camera_is_read_back(script, timing):
+    """On whatever frame one stands, and no picture that the movie has not."""
+    from lgd_blender_addon.scene import footage
+
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    scene.render.fps, settings.timing, settings.start = 50, timing, 11
+    bpy.ops.lgd.fit()
+    for frame in (1, 40):
+        scene.frame_set(frame)
+        found = footage.from_camera(scene)
+        seen = found.table[11 - found.start :]
+        assert found.frames == (0, 24)
+        assert seen[:20].tolist() == [k // (2 if timing == "REAL" else 1) for k in range(20)]
