@@ -13,7 +13,7 @@ from .axes import camera_to_rig, inverse
 from .body import Body
 from .camera import build_camera, follow_footage, show_footage
 from .footage import Footage
-from .keyframes import Take, write_curve, write_pose
+from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
 from .takes import STORED_PROPERTY, stored_motion
 from .transaction import AllOrNothing
@@ -146,6 +146,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     notes += told
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
         notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
+    if not shown_tracks(rig.animation_data)[1]:
+        notes.append(f"{rig.name} shows the starred track of its NLA, not the new take: take the star off.")
     _remember(rig, motion, footage, options, camera, first, made=camera != given)
     bpy.context.view_layer.update()
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)

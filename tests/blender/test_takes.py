@@ -405,6 +405,7 @@ def test_of_two_takes_the_starred_one_counts(solved, tmp_path, default_body, new
     assert takes.playing(built.rig)[0] == strip.action
     found = exported(built, tmp_path / "a.npz")
     assert len(found["trans"]) == 40 and np.abs(found["poses"] - motion.poses).max() < 2e-3
+    assert not last.notes and "take the star off" in result.build(bpy.context.scene, second, default_body, plain_footage(), options).notes[-1]
 
 
 @pytest.mark.parametrize("how", ("moved", "opened"))
