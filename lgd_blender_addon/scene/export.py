@@ -17,15 +17,30 @@ MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
 
 
 def key_frames(rig) -> np.ndarray:
-    """The Blender frames (F,) at which the rig's pelvis or any bone has keys, those of a take that was pushed down into the NLA too."""
+    """The Blender frames (F,) at which the rig's pelvis or any bone has keys, in all strips of the NLA that are seen: takes that follow one
+    another, and layers of the user's own. A take covers those below it; as the present action, all."""
     action, strips = takes.playing(rig)
-    frames = set() if action is not None else _keys_of_bones(curves(rig))
-    if action is not None:
-        frames = set(takes.shown(rig, strips, sorted(_keys_of_bones(curves(rig, action))))[0].tolist())
-        frames |= _keys_of_bones(curves(rig)) if strips and shown_tracks(rig.animation_data)[1] else set()  # of a layer above
+    if action is not None and not strips:
+        frames = set(takes.shown(rig, [], sorted(_keys_of_bones(curves(rig, action))))[0].tolist())
+    else:
+        tracks, acts = shown_tracks(rig.animation_data) if rig.animation_data else ([], True)
+        frames = _keys_of_bones(curves(rig)) if acts else set()
+        covered: list[tuple[float, float]] = []
+        for track in reversed(tracks):
+            strips = [s for s in track.strips if not s.mute and s.action is not None]
+            for strip in strips:
+                keys = _keys_of_bones(curves(rig, strip.action, getattr(strip, "action_slot", None)))
+                frames |= {f for f in takes.shown(rig, [strip], sorted(keys))[0].tolist() if not any(a < f < b for a, b in covered)}
+            covered += [_covers(strip) for strip in strips if takes.STORED_PROPERTY in strip.action]
     if not frames:
         raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
     return np.array(sorted(frames))
+
+
+def _covers(strip) -> tuple[float, float]:
+    """Between which frames a take's strip hides what lies below it, with what it holds before and after."""
+    before = -np.inf if strip.extrapolation == "HOLD" else strip.frame_start - 1e-3
+    return before, np.inf if strip.extrapolation != "NOTHING" else strip.frame_end + 1e-3
 
 
 def _keys_of_bones(found) -> set[float]:
@@ -137,10 +152,10 @@ def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, 
     }  # fmt: skip
     errors = takes.take_keys(rig, f'["{result.ERROR_PROPERTY}"]')
     if errors is not None and len(errors[0]):
-        data["reprojection_px"] = np.interp(frames, *errors).astype(np.float32)
+        data["reprojection_px"] = np.interp(frames, *errors, left=np.nan, right=np.nan).astype(np.float32)
     solved = None if stored is None else takes.nearest_solved(rig, stored, frames, f'["{result.CONFIDENCE_PROPERTY}"]')
     if solved is not None:
-        data["joint_confidence"] = stored.joint_confidence[solved].astype(np.float32)
+        data["joint_confidence"] = np.where(solved[:, None] < 0, 0, stored.joint_confidence[solved]).astype(np.float32)
     return data
 
 

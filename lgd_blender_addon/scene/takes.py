@@ -94,11 +94,13 @@ def moved_to(rig, at: np.ndarray, path: str) -> np.ndarray:
 
 
 def nearest_solved(rig, motion: Motion, frames: np.ndarray, path: str) -> np.ndarray | None:
-    """The frame of a rig's stored motion (F,) whose key is the nearest to each Blender frame (F,). path: as in `moved_to`."""
+    """The frame of a rig's stored motion (F,) whose key is the nearest to each Blender frame (F,), -1 before the first and after the last,
+    where another take plays, or the user's own. path: as in `moved_to`."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
     if keys is None or order is None or not len(keys):
         return None
-    return order[_nearest(moved_to(rig, keys, path), frames)[0]]
+    keys = moved_to(rig, keys, path)
+    return np.where((frames < keys[0] - 0.5) | (frames > keys[-1] + 0.5), -1, order[_nearest(keys, frames)[0]])
 
 
 def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:

@@ -444,3 +444,21 @@ def test_a_rig_that_blender_does_not_evaluate_is_not_exported_as_it_stands(solve
             exported(built, tmp_path / "a.npz")
     else:
         assert np.abs(exported(built, tmp_path / "a.npz")["poses"] - motion.poses).max() < 2e-3
+
+
+def test_takes_that_follow_one_another_in_the_nla_are_exported_whole(solved, tmp_path, default_body):
+    motion, built = solved
+    pushed_down(built, 111)
+    second = load_motion(write_motion(tmp_path / "second.npz", default_body, seed=4, joint_confidence=np.full((40, 24), 0.5)))
+    options = result.Options(rig=built.rig.session_uid, camera=built.camera.name, show_footage=False)
+    result.build(bpy.context.scene, second, default_body, plain_footage(), options)
+    strip = pushed_down(built, 400)
+    assert len(exported(built, tmp_path / "a.npz")["poses"]) == 40  # it holds its first pose before it begins
+    strip.extrapolation = "HOLD_FORWARD"  # as Push Down has it
+    bpy.context.view_layer.update()
+    found = exported(built, tmp_path / "a.npz")
+    assert len(found["poses"]) == 80 and np.abs(found["poses"][:40] - motion.poses).max() < 2e-3
+    assert np.abs(found["poses"][40:] - second.poses).max() < 2e-3
+    assert np.diff(found["frame_times"]).max() > 5  # what lies between them is not left out
+    assert (found["joint_confidence"][:40] == 0).all() and np.allclose(found["joint_confidence"][40:], 0.5, atol=1e-3)
+    assert np.isnan(found["reprojection_px"][:40]).all()
