@@ -298,6 +298,8 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     take = Take(name)
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
+            if not (_editable(given) and _editable(given.data)):
+                return given, [f"{given.name} belongs to another file: the pictures behind it stay where they are."]
             try:
                 follow_footage(given, footage, frames, sources, take)
             except (RuntimeError, OSError):

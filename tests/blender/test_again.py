@@ -285,3 +285,18 @@ def test_a_full_copy_of_a_scene_has_its_own_camera(script, tmp_path):
     assert np.abs(load_motion(tmp_path / "out.npz").trans - takes.stored_motion(rig).trans).max() < 1e-3
     bpy.data.objects.remove(camera)
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.camera is None
+
+
+def test_pictures_behind_a_linked_camera_stay_and_that_is_told(script, tmp_path):
+    bpy.ops.lgd.fit()
+    path = bpy.context.scene.lgd.path
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "shot.blend"), link=True) as (there, here):
+        here.collections = [name for name in there.collections if name.startswith("LGD")]
+    bpy.context.scene.collection.children.link(here.collections[0])
+    settings = bpy.context.scene.lgd
+    settings.place, settings.path, settings.start = "FILE", path, 101
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert "belongs to another file" in bpy.context.window_manager.lgd.warnings
+    assert [o for o in bpy.data.objects if o.type == "ARMATURE" and o.library is None]
