@@ -177,13 +177,13 @@ def contacts_by_height(soles: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 def anchor_root(
     root: np.ndarray, feet: np.ndarray, contact: np.ndarray, doubt: np.ndarray, slip: float = 0.004,
-    depth: np.ndarray | tuple = (0.0, 0.0, 1.0),
+    depth: np.ndarray | tuple = (0.0, 0.0, 1.0), together: float = 10.0,
 ) -> np.ndarray:  # fmt: skip
     """The root's path moved so that feet at rest stay where they are.
 
     root: (F, 3) m as seen, a static camera's or the world's axes; feet: (F, 4, 3) m about the root, same axes; contact:
     (F, 4) in [0, 1]; doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at
-    rest may move by; depth: (3) or (F, 3) the camera's axis. Least squares, one tridiagonal system an axis: (path - seen) /
+    rest may move by; depth: (3) or (F, 3) the camera's axis; together: frames over which errors of the path as seen are alike. Least squares, one tridiagonal system an axis: (path - seen) /
     doubt against foot motion / slip. A foot that is seen to move across the image is not at rest, whatever its contact says:
     what is uncertain is depth.
     """
@@ -202,8 +202,7 @@ def anchor_root(
     pull = (both[..., None] * -(feet[1:] - feet[:-1])).sum(1) / slip**2
     out = np.empty_like(root)
     for axis in range(3):
-        # Errors of the path as seen hang together over about a third of a second, so each frame counts a tenth.
-        trust = 0.1 / np.maximum(doubt[:, axis], 1e-3) ** 2
+        trust = 1 / max(together, 1.0) / np.maximum(doubt[:, axis], 1e-3) ** 2
         # Between contacts the path follows the seen path's own steps.
         free = 1 / 0.02**2
         steps = stiff + free

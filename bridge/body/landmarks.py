@@ -27,6 +27,7 @@ _SURFACE_PARENTS = {"big_toe": 10, "small_toe": 10, "heel": 7, "index": 20, "pin
 # OpenPose and BlazePose points of the same man at once, shrunk by a third toward the default body's own points.
 _OPENPOSE = {
     "hip": (0.026, 0.014, 0.0), "shoulder": (-0.006, 0.028, -0.016), "knee": (0.014, 0.0, 0.0),
+    "ankle": (0.0, 0.018, 0.0), "heel": (0.0, 0.036, 0.0),
     "toe": (-0.015, 0.010, -0.012), "nose": (0.0, 0.002, -0.008), "eye": (0.0, 0.0, -0.006), "ear": (0.003, 0.0, 0.005),
     "upper_neck": (0.0, -0.030, 0.012), "head_top": (0.0, 0.02, 0.03),
 }  # fmt: skip
@@ -36,7 +37,8 @@ SHIFTS = {
     "openpose": _OPENPOSE,
     "blaze": {
         "hip": (0.015, -0.014, -0.006), "shoulder": (0.003, 0.020, -0.016), "knee": (0.014, -0.006, -0.003),
-        "toe": (-0.004, 0.0, -0.003), "heel": (0.0, 0.0, 0.008), "nose": (0.0, 0.0, -0.006), "ear": (-0.010, 0.0, 0.020),
+        "ankle": (0.0, 0.024, 0.0),
+        "toe": (-0.004, 0.0, -0.003), "heel": (0.0, 0.036, 0.008), "nose": (0.0, 0.0, -0.006), "ear": (-0.010, 0.0, 0.020),
         "index": (-0.004, -0.003, 0.010), "pinky": (-0.007, -0.003, 0.0),
     },
 }  # fmt: skip

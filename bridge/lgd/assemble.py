@@ -20,6 +20,8 @@ from .resample import RATE, mean_rate
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
 LEANING, UNTOLD = np.radians(15), 0.5
+# Of the distance: how far off the path as seen may be across the image and along the ray, where feet at rest say otherwise.
+ACROSS, ALONG = 0.001, 0.01
 
 
 @dataclass
@@ -91,14 +93,14 @@ def _world(
 
 def _anchored(pelvis: np.ndarray, soles: np.ndarray, contacts: np.ndarray, world: np.ndarray, rate: float) -> np.ndarray:
     """The path (F, 3) of the camera's frame, held on feet at rest: in its own axes for a camera that stands still, else in the world's."""
-    # Seen across the image to half a percent of the distance, along the ray to three.
-    doubt, slip = pelvis[:, 2:] * np.array([0.005, 0.005, 0.03]), 0.004 / rate
+    doubt, slip = pelvis[:, 2:] * np.array([ACROSS, ACROSS, ALONG]), 0.004 / rate
+    together = 10 * rate  # frames over which errors of the path as seen hang together: a third of a second
     if world.ndim == 2:
-        return contact.anchor_root(pelvis, soles, contacts, doubt, slip)
+        return contact.anchor_root(pelvis, soles, contacts, doubt, slip, together=together)
     turn, place = world[:, :3, :3], world[:, :3, 3]
     held = contact.anchor_root(
         np.einsum("fab,fb->fa", turn, pelvis) + place, np.einsum("fab,fkb->fka", turn, soles), contacts,
-        np.sqrt(np.einsum("fab,fb->fa", turn**2, doubt**2)), slip, turn[:, :, 2],
+        np.sqrt(np.einsum("fab,fb->fa", turn**2, doubt**2)), slip, turn[:, :, 2], together,
     )  # fmt: skip
     return np.einsum("fba,fb->fa", turn, held - place)
 
@@ -133,10 +135,11 @@ def assemble(
             contacts = read
         else:
             contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
-        if found.anchored:
-            pelvis = _anchored(pelvis, soles, contacts, world, np.clip(mean_rate(times) / RATE, 0.5, 4))
-            if T_world_cam is None:
-                world = _world(world[2, :3], pelvis, soles, seen, times, read)
+    held = read if slow and read is not None and world.ndim == 2 else contacts
+    if found.anchored and held.any() and len(pelvis) > 2:
+        pelvis = _anchored(pelvis, soles, held, world, min(mean_rate(times) / RATE, 4))
+        if T_world_cam is None:
+            world = _world(world[2, :3], pelvis, soles, seen, times, read)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
