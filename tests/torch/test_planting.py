@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 from bridge import camera  # noqa: E402
 from bridge.body.files import load_body  # noqa: E402
 from bridge.body.smpl import BodyModel  # noqa: E402
-from bridge.keypoints.formats import LAYOUTS  # noqa: E402
+from bridge.keypoints.formats import LAYOUTS, POINT_INDEX  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.lgd import assemble  # noqa: E402
 from bridge.lgd.assemble import _soles, with_planted_feet  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.planting import plant_feet  # noqa: E402
@@ -168,6 +169,37 @@ def test_a_fit_is_planted_by_name_alone(filmed, moving):
     rests = (plain.contacts[1:] > 0.8) & (plain.contacts[:-1] > 0.8)
     slide = [np.linalg.norm(np.diff(feet(m), axis=0), axis=-1)[rests].mean() for m in (plain, planted)]
     assert slide[1] < 0.0005 and slide[1] < slide[0]
+
+
+@pytest.mark.parametrize("fps", [6.0, 30.0])
+def test_who_seems_to_come_and_go_on_resting_feet_stays_and_lies_over_the_person(monkeypatch, fps):
+    """The feet rest, the picture grows and shrinks by 3 %, as detectors' people do: also of slow footage, which claims no contacts."""
+    local, pelvis, _ = sways(amplitude=0.0, frames=60, rate=fps)
+    found = BODY.shaped(torch.zeros(10), "coco17").posed(torch.as_tensor(local).float(), torch.as_tensor(pelvis).float())
+    points = found.points.numpy() @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]) + [0, 1, 4]
+    internal = LAYOUTS["coco17"].internal
+    pixels = camera.project(points, camera.camera_matrix(1100.0, 1280, 720))[:, np.maximum(internal, 0)]
+    middle = pixels.mean((0, 1))
+    pixels = middle + (pixels - middle) * (1 + 0.03 * np.sin(np.arange(60) * 7.5 / fps))[:, None, None]
+    confidence = np.where(internal >= 0, 0.9, 0.0)[None].repeat(60, 0)
+    keypoints = Keypoints(pixels[None], confidence[None], "coco17", (1280, 720), fps=fps)
+    held = fit(keypoints, FitOptions(focal=1100.0))[0]
+    monkeypatch.setattr(assemble, "_anchored", lambda pelvis, *rest: pelvis)
+    free = fit(keypoints, FitOptions(focal=1100.0))[0]
+    wanders = [float(np.ptp(m.joints[:, [7, 8], 2], axis=0).mean()) for m in (held, free)]
+    assert wanders[0] < 0.5 * wanders[1] and wanders[1] > 0.1
+    assert np.nanmedian(held.reprojection_px) < np.nanmedian(free.reprojection_px) + 2
+    assert (held.contacts > 0.5).any() == (fps > 15)
+
+
+def test_flat_feet_are_seen_flat():
+    """Where detectors see heels and ankles, above the soles, lets no flat foot's toes point down."""
+    for layout in ("body25b", "blazepose33"):
+        found = BODY.shaped(torch.zeros(10), layout).posed(torch.eye(3).repeat(1, 24, 1, 1))
+        heights = found.points[0, :, 1].numpy()
+        for side in ("left", "right"):
+            heel, toe, ankle = (heights[POINT_INDEX[f"{side}_{name}"]] for name in ("heel", "big_toe", "ankle"))
+            assert 0.02 < heel - toe < 0.06 and ankle > heel + 0.02
 
 
 def exact(motion) -> np.ndarray:
