@@ -200,7 +200,7 @@ def output_file(path: Path, *kept: str | Path | None, numbered: bool = False) ->
         raise LgdError("bad_input", f"The output {path} does not end in .npz.", "Choose such a name.")
     if path.is_dir() or not path.absolute().parent.is_dir():
         raise LgdError(
-            "bad_input", f"The output {path} cannot be written: its folder is not there, or it is a folder."
+            "bad_input", f"The output {path} cannot be written: its folder is not there, or it is a folder.", "Name a file in a folder that is there."
         )
     if not os.access(path.absolute().parent, os.W_OK):
         raise LgdError("disk", f"The folder {path.absolute().parent} cannot be written.", "Choose another one.")
@@ -228,7 +228,7 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
                 shutil.move(file, part)
                 part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
             except OSError as fault:
-                raise LgdError("disk", f"{target} cannot be written: {fault.strerror or fault}.") from fault
+                raise LgdError("disk", f"{target} cannot be written: {fault.strerror or fault}.", "Choose another folder, or free some space.") from fault
         for part, target in ready:
             os.replace(part, target)
     finally:
@@ -253,7 +253,7 @@ class _Beside:
             self._folder = tempfile.mkdtemp(prefix=".lgd-", dir=self._parent)
         except OSError as fault:
             raise LgdError(
-                "disk", f"The folder {self._parent} cannot be written: {fault.strerror}."
+                "disk", f"The folder {self._parent} cannot be written: {fault.strerror}.", "Choose another folder, or free some space."
             ) from fault
         return Path(self._folder)
 

@@ -33,7 +33,7 @@ def steps_at(rig, frame: float, path: str = ""):
         data = arrays.load_arrays(file)
         poses, trans, errors = (data[name].astype(float) for name in ("poses", "trans", "reprojection_px"))
     except (ValueError, KeyError):
-        raise LgdError("bad_input", f"{Path(file).name} holds no steps of the descent.") from None
+        raise LgdError("bad_input", f"{Path(file).name} holds no steps of the descent.", "Solve in the mode Paper again.") from None
     keys = motion.extra.get("key_frames", key_frames(rig))
     row = int(np.abs(keys - frame).argmin())
     index = int(np.clip(motion.extra.get("key_order", np.arange(len(keys)))[row], 0, poses.shape[1] - 1))

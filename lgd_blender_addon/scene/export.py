@@ -111,7 +111,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
             np.savez(file, **data)
         os.replace(part, target)
     except OSError as error:
-        raise LgdError("disk", f"The file {target.name} cannot be written: {error.strerror}.") from None
+        raise LgdError("disk", f"The file {target.name} cannot be written: {error.strerror}.", "Choose another folder, or free some space.") from None
     finally:
         part.unlink(missing_ok=True)
     return len(frames)

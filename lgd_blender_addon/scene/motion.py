@@ -103,7 +103,7 @@ def _checked(data: dict) -> Motion:
         times,
         tuple(int(v) for v in np.asarray(data["image_size"]).reshape(-1)[:2]),
         str(np.ravel(data.get("gender", "neutral"))[0]),
-        str(np.ravel(data.get("body_model", ""))[0]),
+        str(np.ravel(data["body_model"])[0]),
         errors,
         confidence,
         int(data.get("person_id", 0)),

@@ -392,6 +392,10 @@ def test_a_motion_whose_body_is_not_at_hand_is_a_sentence(script, tmp_path):
     for _ in range(2):
         with pytest.raises(RuntimeError, match="is not at hand"):
             bpy.ops.lgd.import_motion(filepath=str(tmp_path / "other.npz"))
+    with np.load(tmp_path / "other.npz") as file:
+        np.savez(tmp_path / "none.npz", **{name: file[name] for name in file if name != "body_model"})
+    with pytest.raises(RuntimeError, match="body_model is missing"):
+        bpy.ops.lgd.import_motion(filepath=str(tmp_path / "none.npz"))
 
 
 def test_weights_of_ones_own_belong_to_their_mode(script, monkeypatch):
