@@ -21,7 +21,7 @@ from .resample import RATE, mean_rate
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
 LEANING, UNTOLD = np.radians(15), 0.5
 # Of the distance: how far off the path as seen may be across the image and along the ray, where feet at rest say otherwise.
-ACROSS, ALONG = 0.001, 0.01
+ACROSS, ALONG = 0.002, 0.01
 
 
 @dataclass
