@@ -19,7 +19,9 @@ SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to cou
 # How still, how near the ground (m), how smoothly (m a frame^2 at 30 fps), and how near to where they were (m).
 SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.015
 ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the root follows what the feet ask for
-FLOOR, ALIKE = (0.03, 0.08), 0.03  # m: feet that rest nearer to the ground stand on it, farther on something else; alike: on the same
+# m: feet that rest nearer to the ground stand on it (fits put them up to 6 cm off it), farther on something else; alike: on the same.
+# Nothing between: a foot that were brought half of the way would rest in the air.
+FLOOR, ALIKE = 0.08, 0.03
 REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than this, or than it was
 PLAIN = 0.01  # m: a knee bent by less bends forward
 
@@ -103,7 +105,7 @@ class _Leg:
         apart = self.hip + shift - ankle
         reach = np.maximum(REACH * sum(self.long), np.linalg.norm(self.hip - self.ankle, axis=-1))
         below = np.sqrt(np.maximum(reach**2 - (apart[:, :2] ** 2).sum(-1), 0))
-        return np.clip(apart[:, 2] - below, 0, FLOOR[1])
+        return np.clip(apart[:, 2] - below, 0, FLOOR)
 
     def bend(self, out: np.ndarray, ankle: np.ndarray, turn: np.ndarray, shift: np.ndarray) -> None:
         """Write the leg's rotations that bring its ankle (F, 3) there and turn its foot by (F, 3, 3) in the world."""
@@ -140,7 +142,7 @@ def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
             around = heights[a:b]
             alike = (resting[a:b] > 0) & (np.abs(around - np.median(around[:, k])) < ALIKE)
             level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
-            out[a:b, k] = level * smooth_ramp((abs(level) - FLOOR[0]) / (FLOOR[1] - FLOOR[0]))
+            out[a:b, k] = level if abs(level) > FLOOR else 0
     return out
 
 
@@ -154,7 +156,7 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
     hold = rests / LEVEL**2
     for _ in range(5):
         moved = point[:, 2] + _smoothly(point[:, 2], stay, hold, level, pace)
-        sunk = (moved < -LEVEL) & (point[:, 2] > -FLOOR[1]) & (hold == 0)
+        sunk = (moved < -LEVEL) & (point[:, 2] > -FLOOR) & (hold == 0)
         if not sunk.any():
             break
         hold[sunk] = 1 / (3 * LEVEL) ** 2

@@ -102,6 +102,13 @@ def test_a_step_is_stood_on_and_not_left_for_the_ground():
     assert sliding(after) < 0.0005 and np.abs(after[..., 2] - 0.3).max() < 0.03
 
 
+@pytest.mark.parametrize("lift, stands", [(0.03, 0.0), (0.055, 0.0), (0.07, 0.0), (0.1, 0.1), (-0.06, 0.0)])
+def test_a_foot_stands_on_the_ground_or_on_a_step_and_not_between(lift, stands):
+    local, pelvis, times = sways(amplitude=0.002, lift=lift)
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times))
+    assert abs(np.median(after[..., 2]) - stands) < 0.01
+
+
 def test_a_foot_comes_down_and_leaves_without_a_jerk():
     local, pelvis, times = sways(amplitude=0.01)
     lifted = np.clip(np.sin(np.linspace(0, 3 * np.pi, FRAMES)), 0, 1) ** 2  # the left foot steps twice
