@@ -140,6 +140,47 @@ def test_feet_do_not_sink_where_they_are_not_claimed():
     assert before[..., 2].min() < -0.02 and after[..., 2].min() > -0.012
 
 
+def knees(joints: np.ndarray) -> np.ndarray:
+    """By how many degrees (F, 2) each knee is bent."""
+    thigh, shin = joints[:, [4, 5]] - joints[:, [1, 2]], joints[:, [7, 8]] - joints[:, [4, 5]]
+    cosine = (thigh * shin).sum(-1) / np.linalg.norm(thigh, axis=-1) / np.linalg.norm(shin, axis=-1)
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+
+def bent(left: float, right: float, ahead: float = 0.0, frames: int = FRAMES):
+    """Somebody who stands still, knees bent by so much (rad), the right leg `ahead` (rad), the lower sole on the ground: as `sways`."""
+    angles = np.zeros((frames, 24, 3))
+    angles[:, [1, 2, 4, 5, 7, 8], 0] = np.array([-left, -right, 2 * left, 2 * right, -left, -right]) / 2
+    angles[:, 2, 0], angles[:, 8, 0] = angles[:, 2, 0] - ahead, angles[:, 8, 0] + ahead
+    local = turned(angles.reshape(-1, 3)).reshape(frames, 24, 3, 3)
+    local[:, 0] = Rotation.from_euler("x", 90, degrees=True).as_matrix()
+    pelvis = np.zeros((frames, 3))
+    pelvis[:, 2] = -soles_of(local, pelvis)[..., 2].min(-1)
+    return local, pelvis, np.arange(frames) / 30
+
+
+def test_no_knee_snaps_straight_for_a_foot_that_comes_down():
+    """A foot that rests 7 cm too high, half a stride ahead, is brought down by the root as well and not by stretching its knee."""
+    local, pelvis, times = bent(*np.radians([16, 34, 20]))
+    contacts = np.ones((FRAMES, 4))
+    contacts[45:, 2:] = 0
+    assert 0.06 < soles_of(local, pelvis)[0, 2:, 2].min() < 0.08
+    out, moved = plant_feet(local, pelvis, REST, SOLES, contacts, times)
+    after = knees(posed(out, moved).joints.numpy())
+    assert np.abs(soles_of(out, moved)[:45, 2:, 2]).max() < 0.003
+    assert after[:, 1].min() > 18 and np.abs(np.diff(after, 2, axis=0)).max() < 4
+
+
+def test_a_leg_held_out_level_does_not_pull_the_root_down():
+    """The standing leg's slide takes the hip a little away from a leg that is held straight out to the front."""
+    local, pelvis, times = bent(np.radians(20), np.radians(2), ahead=np.radians(80))
+    pelvis[:, 1] += 0.03 * np.sin(2 * times)
+    contacts = np.zeros((FRAMES, 4))
+    contacts[:, :2] = 1
+    moved = plant_feet(local, pelvis, REST, SOLES, contacts, times)[1]
+    assert np.abs(moved - pelvis)[:, 2].max() < 0.03
+
+
 @pytest.fixture(scope="module")
 def filmed():
     """Keypoints of the swaying body before a level camera, and the camera."""
