@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
 from .contact import smooth_ramp
 
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
+PAUSE = 1 / 3  # s: in a longer gap between two frames a foot may have taken a step
 SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to count; m/s: a foot this slow rests, this fast does not
 # How still, how near the ground (m), how smoothly (m a frame^2 at 30 fps), and how near to where they were (m).
 SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.015
@@ -38,6 +39,10 @@ def plant_feet(
     soles: (4, 3) m from the left ankle, left toes, right ankle, right toes; contacts: (F, 4) in [0, 1] of left heel, left toe, right
     heel, right toe; times: (F) s. Without contacts nothing changes.
     """
+    ends = [0, *(np.flatnonzero(np.diff(times) > PAUSE) + 1).tolist(), len(times)]
+    if len(ends) > 2:  # where a foot went in between is not known
+        parts = [plant_feet(rotations[a:b], pelvis[a:b], rest, soles, contacts[a:b], times[a:b]) for a, b in zip(ends, ends[1:])]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     if len(pelvis) < 3:
         return rotations, pelvis
     pace = 30 * float(np.median(np.diff(times)))  # frames at 30 fps that one of these is

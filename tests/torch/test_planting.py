@@ -181,6 +181,18 @@ def test_a_leg_held_out_level_does_not_pull_the_root_down():
     assert np.abs(moved - pelvis)[:, 2].max() < 0.03
 
 
+def test_who_stands_elsewhere_after_a_pause_is_left_there():
+    local, pelvis, times = sways()
+    pelvis[45:, 0] += 1.0
+    times[45:] += 5.0
+    contacts = np.ones((FRAMES, 4))
+    out, moved = plant_feet(local, pelvis, REST, SOLES, contacts, times)
+    assert np.linalg.norm(moved - pelvis, axis=-1).max() < 0.06
+    for part in (slice(0, 45), slice(45, None)):
+        assert np.array_equal(out[part], plant_feet(local[part], pelvis[part], REST, SOLES, contacts[part], times[part])[0])
+        assert sliding(soles_of(out, moved)[part]) < 0.0005
+
+
 @pytest.fixture(scope="module")
 def filmed():
     """Keypoints of the swaying body before a level camera, and the camera."""
