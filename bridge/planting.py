@@ -27,6 +27,7 @@ REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than t
 # Of a leg's length: so far the hip lets the foot reach, the rest the root goes down for. Nearer to its whole length the last millimetres
 # turn the knee by tens of degrees, and it snaps: 0.985 is a knee bent by 20 degrees.
 EASY = 0.985
+ROLL = np.radians((25, 45))  # of a sole that rests: tipped by less it is laid level across, by more it rests on the foot's edge, as of who kneels
 PLAIN = 0.01  # m: a knee bent by less bends forward
 
 
@@ -96,7 +97,8 @@ class _Leg:
         up = np.einsum("fab,fb->fa", turn, self.sole[:, :, 1])  # the rest pose stands on the ground: its y is the sole's up
         level = np.cross(across, axis)
         roll = np.arctan2((np.cross(up, level) * axis).sum(-1), (up * level).sum(-1))
-        turn = _about(axis, roll * flat) @ turn
+        level_across = smooth_ramp((ROLL[1] - np.abs(roll)) / (ROLL[1] - ROLL[0]))
+        turn = _about(axis, roll * flat * level_across) @ turn
         weight = (rests + 0.02)[..., None]
         offsets = np.einsum("fab,fkb->fka", turn, self.soles - self.ankle[:, None])
         return ((placed - offsets) * weight).sum(1) / weight.sum(1), turn

@@ -193,6 +193,16 @@ def test_who_stands_elsewhere_after_a_pause_is_left_there():
         assert sliding(soles_of(out, moved)[part]) < 0.0005
 
 
+@pytest.mark.parametrize("degrees, left", [(15, 0), (60, 60)])
+def test_a_tipped_foot_is_laid_flat_and_one_on_its_edge_stays_there(degrees, left):
+    local, pelvis, times = bent(0.4, 0.4)
+    local[:, 7] = local[:, 7] @ turned([0, 0, np.radians(degrees)])
+    pelvis[:, 2] -= soles_of(local, pelvis)[:, :2, 2].min()
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.tile([1.0, 1.0, 0.0, 0.0], (FRAMES, 1)), times)
+    up = posed(out, moved).world[:, 7, 2, 1].numpy()
+    assert np.abs(np.degrees(np.arccos(np.clip(up, -1, 1))) - left).max() < 4
+
+
 @pytest.fixture(scope="module")
 def filmed():
     """Keypoints of the swaying body before a level camera, and the camera."""
