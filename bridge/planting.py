@@ -23,6 +23,7 @@ ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the
 # m: feet that rest nearer to the ground stand on it (fits put them up to 6 cm off it), farther on something else; alike: on the same.
 # Nothing between: a foot that were brought half of the way would rest in the air.
 FLOOR, ALIKE = 0.08, 0.03
+TIPTOE = 0.05  # m: a heel that rests by more above its toes is held up, as of who stands on tiptoe; by less is within what fits are off by
 REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than this, or than it was
 # Of a leg's length: so far the hip lets the foot reach, the rest the root goes down for. Nearer to its whole length the last millimetres
 # turn the knee by tens of degrees, and it snaps: 0.985 is a knee bent by 20 degrees.
@@ -147,7 +148,8 @@ def _resting(point: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.nd
 
 
 def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
-    """What each sole point stands on (F, 4) m while it rests: the ground, or what lies at the height of all that rest near it."""
+    """At what height (F, 4) m each sole point rests: on the ground, or on what lies at the height of all that rest near it; and one that is
+    held up over the foot's other as far over it."""
     out = np.zeros_like(heights)
     for k in range(heights.shape[1]):
         for a, b in _runs(resting[:, k] > 0):
@@ -155,6 +157,12 @@ def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
             alike = (resting[a:b] > 0) & (np.abs(around - np.median(around[:, k])) < ALIKE)
             level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
             out[a:b, k] = level if abs(level) > FLOOR else 0
+    for k in range(heights.shape[1]):
+        other = k ^ 1  # of the same foot
+        for a, b in _runs((resting[:, k] > 0) & (resting[:, other] > 0)):
+            above = float(np.median(heights[a:b, k] - heights[a:b, other]))
+            if above > TIPTOE:
+                out[a:b, k] = out[a:b, other] + above
     return out
 
 

@@ -109,6 +109,19 @@ def test_a_foot_stands_on_the_ground_or_on_a_step_and_not_between(lift, stands):
     assert abs(np.median(after[..., 2]) - stands) < 0.01
 
 
+def test_who_stands_on_tiptoe_keeps_the_heels_up():
+    """The network calls a heel that keeps still at rest, whatever it is on."""
+    local, pelvis, times = bent(0.3, 0.3)
+    local[:, [7, 8]] = local[:, [7, 8]] @ turned([np.radians(48), 0, 0])
+    local[:, [10, 11]] = local[:, [10, 11]] @ turned([np.radians(-48), 0, 0])
+    pelvis[:, 2] -= soles_of(local, pelvis)[..., 2].min() - 0.02
+    before = soles_of(local, pelvis)
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times))
+    raised = lambda soles: soles[:, [0, 2], 2] - soles[:, [1, 3], 2]  # noqa: E731
+    assert 0.05 < raised(before).min() < 0.08 and np.abs(raised(after) - raised(before)).max() < 0.005
+    assert np.abs(after[:, [1, 3], 2]).max() < 0.003
+
+
 def test_a_foot_comes_down_and_leaves_without_a_jerk():
     local, pelvis, times = sways(amplitude=0.01)
     lifted = np.clip(np.sin(np.linspace(0, 3 * np.pi, FRAMES)), 0, 1) ** 2  # the left foot steps twice
