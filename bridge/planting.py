@@ -23,6 +23,7 @@ ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the
 # m: feet that rest nearer to the ground stand on it (fits put them up to 6 cm off it), farther on something else; alike: on the same.
 # Nothing between: a foot that were brought half of the way would rest in the air.
 FLOOR, ALIKE = 0.08, 0.03
+FAR = (0.1, 0.2)  # m: a foot that holding it still would put so far from where it is seen does slide, whatever its contact says
 TIPTOE = 0.05  # m: a heel that rests by more above its toes is held up, as of who stands on tiptoe; by less is within what fits are off by
 REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than this, or than it was
 # Of a leg's length: so far the hip lets the foot reach, the rest the root goes down for. Nearer to its whole length the last millimetres
@@ -167,12 +168,20 @@ def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
 
 
 def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: float) -> np.ndarray:
-    """A sole point's path (F, 3) m that holds still on its level (F) where it rests (F), and is nowhere below the ground."""
-    stay = np.minimum(rests[1:], rests[:-1]) / (SLIP * pace) ** 2
+    """A sole point's path (F, 3) m that holds still on its level (F) where it rests (F), unless that takes it FAR from where it is seen, and
+    is nowhere below the ground."""
     free = np.zeros(len(point))
     out = point.copy()
-    for axis in (0, 1):
-        out[:, axis] += _smoothly(point[:, axis], stay, free, level, pace)
+    near = np.ones(len(point))
+    for _ in range(5):
+        held = rests * near
+        stay = np.minimum(held[1:], held[:-1]) / (SLIP * pace) ** 2
+        change = np.stack([_smoothly(point[:, axis], stay, free, level, pace) for axis in (0, 1)], 1)
+        off = np.linalg.norm(change, axis=-1)
+        if off.max() < FAR[0]:
+            break
+        near = np.minimum(near, smooth_ramp((FAR[1] - off) / (FAR[1] - FAR[0])))
+    out[:, :2] += change
     hold = rests / LEVEL**2
     for _ in range(5):
         moved = point[:, 2] + _smoothly(point[:, 2], stay, hold, level, pace)

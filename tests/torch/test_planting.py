@@ -194,6 +194,17 @@ def test_a_leg_held_out_level_does_not_pull_the_root_down():
     assert np.abs(moved - pelvis)[:, 2].max() < 0.03
 
 
+@pytest.mark.parametrize("speed, held", [(0.02, True), (0.2, False), (0.3, False)])
+def test_feet_that_slide_far_are_not_held_whatever_their_contacts_say(speed, held):
+    local, pelvis, times = sways(amplitude=0.01, frames=180)
+    pelvis[:, 0] += speed * times
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.ones((180, 4)), times)
+    off = np.linalg.norm(soles_of(out, moved) - soles_of(local, pelvis), axis=-1)
+    assert off.max() < 0.2 and np.linalg.norm(moved - pelvis, axis=-1).max() < 0.2
+    if held:
+        assert sliding(soles_of(out, moved)) < 0.0005
+
+
 def test_who_stands_elsewhere_after_a_pause_is_left_there():
     local, pelvis, times = sways()
     pelvis[45:, 0] += 1.0
