@@ -182,13 +182,13 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
             break
         near = np.minimum(near, smooth_ramp((FAR[1] - off) / (FAR[1] - FAR[0])))
     out[:, :2] += change
-    hold = rests / LEVEL**2
-    for _ in range(5):
-        moved = point[:, 2] + _smoothly(point[:, 2], stay, hold, level, pace)
-        sunk = (moved < -LEVEL) & (point[:, 2] > -FLOOR) & (hold == 0)
+    hold, under = rests / LEVEL**2, 0.0 * rests
+    for _ in range(8):
+        moved = point[:, 2] + _smoothly(point[:, 2], stay, hold + under, level, pace)
+        sunk = (moved < -3 * LEVEL) & (point[:, 2] > -FLOOR) & (rests == 0)
         if not sunk.any():
             break
-        hold[sunk] = 1 / (3 * LEVEL) ** 2
+        under[sunk] = np.maximum(4 * under[sunk], 1 / (3 * LEVEL) ** 2)
     out[:, 2] = moved
     return out
 
