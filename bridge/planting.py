@@ -30,7 +30,9 @@ REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than t
 # turn the knee by tens of degrees, and it snaps: 0.985 is a knee bent by 20 degrees.
 EASY = 0.985
 ROLL = np.radians((25, 45))  # of a sole that rests: tipped by less it is laid level across, by more it rests on the foot's edge, as of who kneels
-PLAIN = 0.01  # m: a knee bent by less bends forward
+# m: a knee that is less far in front of the line from hip to ankle (17 degrees of bend) does not tell where it goes as the leg is
+# shortened, which is forward: fits and captured motion overstretch knees by up to 10 degrees.
+PLAIN = 0.03
 
 
 def plant_feet(
@@ -105,6 +107,12 @@ class _Leg:
         offsets = np.einsum("fab,fkb->fka", turn, self.soles - self.ankle[:, None])
         return ((placed - offsets) * weight).sum(1) / weight.sum(1), turn
 
+    def _across(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (F, 3) without what lies along the line from hip to ankle."""
+        line = self.ankle - self.hip
+        line = line / np.linalg.norm(line, axis=-1, keepdims=True)
+        return vectors - (vectors * line).sum(-1, keepdims=True) * line
+
     def straightness(self) -> np.ndarray:
         """By how much (F) the knee gives way for a millimetre that the leg is shortened: most where it is straight."""
         line = self.ankle - self.hip
@@ -130,7 +138,9 @@ class _Leg:
         length = np.clip(np.linalg.norm(line, axis=-1), abs(upper - lower) + 1e-3, np.minimum(reach, upper + lower))
         straight = line / np.linalg.norm(line, axis=-1, keepdims=True)
         swing = _turn_between(before, line)
-        bent = np.einsum("fab,fb->fa", swing, self.knee - self.hip + PLAIN * self.thigh[:, :, 2])
+        aside, forward = self._across(self.knee - self.hip), self._across(self.thigh[:, :, 2])
+        told = smooth_ramp((aside * forward).sum(-1, keepdims=True) / PLAIN)
+        bent = np.einsum("fab,fb->fa", swing, told * aside + (1 - told) * PLAIN * forward)
         bent -= (bent * straight).sum(-1, keepdims=True) * straight
         bent /= np.maximum(np.linalg.norm(bent, axis=-1, keepdims=True), 1e-9)
         cosine = np.clip((upper**2 + length**2 - lower**2) / (2 * upper * length), -1, 1)[:, None]

@@ -184,6 +184,16 @@ def test_no_knee_snaps_straight_for_a_foot_that_comes_down():
     assert after[:, 1].min() > 18 and np.abs(np.diff(after, 2, axis=0)).max() < 4
 
 
+def test_an_overstretched_knee_is_bent_forward():
+    local, pelvis, times = bent(-0.14, -0.1)
+    pelvis[:, 2] -= 0.03
+    out, moved = plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times)
+    found = posed(out, moved)
+    joints, forward = found.joints.numpy(), found.world[:, [1, 2], :, 2].numpy()
+    front = ((joints[:, [4, 5]] - (joints[:, [1, 2]] + joints[:, [7, 8]]) / 2) * forward).sum(-1)
+    assert front.min() > 0.01 and np.abs(np.diff(front, axis=0)).max() < 0.003
+
+
 def test_a_leg_held_out_level_does_not_pull_the_root_down():
     """The standing leg's slide takes the hip a little away from a leg that is held straight out to the front."""
     local, pelvis, times = bent(np.radians(20), np.radians(2), ahead=np.radians(80))
