@@ -147,7 +147,7 @@ def fit(request: dict, task: Task) -> dict:
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
         if n not in people:
             continue
-        if options.plant_feet and not (motion.contacts > 0.5).any():
+        if options.plant_feet and not motion.feet_planted:
             task.warning(f"No foot of {called[0].lower()}{called[1:]} rests on the ground, so that none is planted.")
         off = off_the_person(motion, read=not request.get("source"))
         if off:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The result of a fit and its file, motion.npz (numpy only)."""
 
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ class Motion:
     assumed; T_world_cam (4, 4) or (F, 4, 4); world_confidence in [0, 1]; mocap_framerate; frame_times (F) s; gender;
     body_model; reprojection_px (F), NaN where nothing is seen; joint_confidence (F, 24) in [0, 1]; contacts (F, 4) left
     heel, left toe, right heel, right toe; keypoints (F, K, 2) px, confidence (F, K), layout, image_size (2), person_id;
-    keypoints_3d (F, K, 3); mode, weights, bridge_version; betas_per_frame (F, 10) in paper mode.
+    keypoints_3d (F, K, 3); mode, weights, bridge_version; betas_per_frame (F, 10) in paper mode; feet_planted after that clean-up.
     """
 
     poses: np.ndarray
@@ -47,6 +47,7 @@ class Motion:
     weights: str
     bridge_version: str
     betas_per_frame: np.ndarray | None = None
+    feet_planted: bool | None = None
 
     @property
     def frames(self) -> int:
@@ -73,7 +74,7 @@ class Motion:
         except Unreadable as fault:
             raise LgdError("bad_input", f"{Path(path).name} cannot be read as a motion.", "Fit it again.") from fault
         values = {f.name: found[f.name] for f in fields(cls) if f.name in found}
-        missing = [f.name for f in fields(cls) if f.name not in values and f.name != "betas_per_frame"]
+        missing = [f.name for f in fields(cls) if f.name not in values and f.default is MISSING]
         if missing:
             raise LgdError("bad_input", f"{Path(path).name} lacks {', '.join(missing)}.", "Fit it again.")
         scalars = {k: v.item() if v.ndim == 0 else v for k, v in values.items()}

@@ -17,18 +17,18 @@ from .contact import smooth_ramp
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
 PAUSE = 1 / 3  # s: in a longer gap between two frames a foot may have taken a step
 SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to count; m/s: a foot this slow rests, this fast does not
-# How still, how near the ground (m), how smoothly (m a frame^2 at 30 fps), and how near to where they were (m).
-SLIP, LEVEL, BEND, NEAR = 0.0003, 0.001, 0.001, 0.015
+SLIP, LEVEL = 0.0003, 0.001  # m a frame, m: how still a foot rests, and how exactly on its level
+BEND, NEAR = 0.001, 0.015  # m a frame^2, m: how smoothly soles are moved (frames at 30 fps), and how far from where they were
 ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the root follows what the feet ask for
 # m: feet that rest nearer to the ground stand on it (fits put them up to 6 cm off it), farther on something else; alike: on the same.
 # Nothing between: a foot that were brought half of the way would rest in the air.
 FLOOR, ALIKE = 0.08, 0.03
 FAR = (0.1, 0.2)  # m: a foot that holding it still would put so far from where it is seen does slide, whatever its contact says
 TIPTOE = 0.05  # m: a heel that rests by more above its toes is held up, as of who stands on tiptoe; by less is within what fits are off by
-REACH = 0.9995  # of a leg's length: further from the hip no ankle is put than this, or than it was
+REACH = 0.9995  # of a leg's length, where the root could not go down far enough: no ankle is put further from the hip, or than it was
 # Of a leg's length: so far the hip lets the foot reach, the rest the root goes down for. Nearer to its whole length the last millimetres
-# turn the knee by tens of degrees, and it snaps: 0.985 is a knee bent by 20 degrees.
-EASY = 0.985
+# turn the knee by tens of degrees, and it snaps: 0.993 is a knee bent by 14 degrees. The lower, the more all legs are bent.
+EASY = 0.993
 ROLL = np.radians((25, 45))  # of a sole that rests: tipped by less it is laid level across, by more it rests on the foot's edge, as of who kneels
 # m: a knee that is less far in front of the line from hip to ankle (17 degrees of bend) does not tell where it goes as the leg is
 # shortened, which is forward: fits and captured motion overstretch knees by up to 10 degrees.
@@ -50,7 +50,7 @@ def plant_feet(
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
     if len(pelvis) < 3:
         return rotations, pelvis
-    pace = 30 * float(np.median(np.diff(times)))  # frames at 30 fps that one of these is
+    pace = 30 * float(np.median(np.diff(times)))  # how many frames at 30 fps one of these lasts
     legs = [_Leg(rotations, pelvis, rest, joints, soles[2 * side : 2 * side + 2]) for side, joints in enumerate(LEGS)]
     resting = np.stack([_resting(leg.soles[:, k], contacts[:, 2 * side + k], times) for side, leg in enumerate(legs) for k in (0, 1)], 1)
     if not resting.any():
@@ -103,7 +103,7 @@ class _Leg:
         roll = np.arctan2((np.cross(up, level) * axis).sum(-1), (up * level).sum(-1))
         level_across = smooth_ramp((ROLL[1] - np.abs(roll)) / (ROLL[1] - ROLL[0]))
         turn = _about(axis, roll * flat * level_across) @ turn
-        weight = (rests + 0.02)[..., None]
+        weight = (rests + 0.02)[..., None]  # where neither rests, both alike
         offsets = np.einsum("fab,fkb->fka", turn, self.soles - self.ankle[:, None])
         return ((placed - offsets) * weight).sum(1) / weight.sum(1), turn
 
@@ -180,13 +180,13 @@ def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
 def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: float) -> np.ndarray:
     """A sole point's path (F, 3) m that holds still on its level (F) where it rests (F), unless that takes it FAR from where it is seen, and
     is nowhere below the ground."""
-    free = np.zeros(len(point))
+    nowhere = np.zeros(len(point))
     out = point.copy()
     near = np.ones(len(point))
     for _ in range(5):
         held = rests * near
         stay = np.minimum(held[1:], held[:-1]) / (SLIP * pace) ** 2
-        change = np.stack([_smoothly(point[:, axis], stay, free, level, pace) for axis in (0, 1)], 1)
+        change = np.stack([_smoothly(point[:, axis], stay, nowhere, level, pace) for axis in (0, 1)], 1)
         off = np.linalg.norm(change, axis=-1)
         if off.max() < FAR[0]:
             break

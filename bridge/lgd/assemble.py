@@ -158,7 +158,7 @@ def assemble(
 
 
 def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
-    """The motion after the clean-up of `planting.plant_feet`, on the ground of its world."""
+    """The motion after the clean-up of `planting.plant_feet`, on the ground of its world; itself where no foot rests."""
     betas = torch.as_tensor(motion.betas, dtype=torch.float32, device=model.device)
     rest = model.rest_joints(betas).cpu().numpy().reshape(24, 3).astype(float)
     offsets, directions, _ = model.soles
@@ -167,7 +167,10 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
     local = exp_so3(torch.as_tensor(motion.poses).double().unflatten(-1, (24, 3))).numpy()
     local[:, 0] = turn @ local[:, 0]
     pelvis = _in_world(world, (motion.trans + rest[0])[:, None])[:, 0]
-    local, pelvis = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, motion.contacts, motion.frame_times)
+    planted = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, motion.contacts, motion.frame_times)
+    if np.array_equal(planted[0], local):
+        return motion
+    local, pelvis = planted
     local[:, 0] = turn.transpose(0, 2, 1) @ local[:, 0]
     pelvis = np.einsum("fba,fb->fa", turn, pelvis - place)
     rotations = torch.as_tensor(local, dtype=torch.float32)
@@ -177,6 +180,7 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
     return dataclasses.replace(
         motion, poses=log_so3(torch.as_tensor(local)).flatten(1).numpy(), trans=pelvis - rest[0], joints=joints,
         reprojection_px=reprojection_px(landmarks, points, confidence, motion.cam_K), keypoints_3d=_layout_points(landmarks, motion.layout),
+        feet_planted=True,
     )  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_no_knee_snaps_straight_for_a_foot_that_comes_down():
     out, moved = plant_feet(local, pelvis, REST, SOLES, contacts, times)
     after = knees(posed(out, moved).joints.numpy())
     assert np.abs(soles_of(out, moved)[:45, 2:, 2]).max() < 0.003
-    assert after[:, 1].min() > 18 and np.abs(np.diff(after, 2, axis=0)).max() < 4
+    assert after[:, 1].min() > 12 and np.abs(np.diff(after, 2, axis=0)).max() < 4
 
 
 def test_an_overstretched_knee_is_bent_forward():
@@ -271,6 +271,9 @@ def test_a_fit_is_planted_by_name_alone(filmed, moving):
     plain = fit(keypoints, options)[0]
     planted = fit(keypoints, dataclasses.replace(options, plant_feet=True))[0]
     again = with_planted_feet(plain, BODY)
+    assert planted.feet_planted and not plain.feet_planted
+    none = dataclasses.replace(plain, contacts=np.zeros_like(plain.contacts))
+    assert with_planted_feet(none, BODY) is none
     assert np.allclose(planted.poses, again.poses, atol=1e-5) and np.allclose(planted.trans, again.trans, atol=1e-5)
     assert (planted.contacts > 0.5).mean() > 0.5
     assert np.abs(planted.poses - plain.poses).max() > 0.005

@@ -115,11 +115,15 @@ def test_one_person(calls, tmp_path):
     assert result["figures"][0]["reprojection_px"] == 2.0
 
 
-def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(calls, tmp_path):
+def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(calls, tmp_path, monkeypatch):
     _, task = run(tmp_path, tracks())
     assert not calls[0][1].plant_feet and not task.warnings
     _, task = run(tmp_path, tracks(), plant_feet=True)
     assert calls[1][1].plant_feet and ["none is planted" in text for text in task.warnings] == [True]
+    fitted = bridge.lgd.fitter.fit
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], feet_planted=True), None))
+    result, task = run(tmp_path, tracks(), plant_feet=True)
+    assert not task.warnings and Motion.load(result["motions"][0]).feet_planted is True
 
 
 def test_frames_without_the_person_are_told(calls, tmp_path):
