@@ -148,6 +148,7 @@ def _gui(arguments: list[str]) -> Tally:
         return Tally(skipped=1, names=[f"not run gui ({why})"])
     import build_addon
 
+    environments.worker()  # by which the scenarios solve
     addon = build_addon.build()
     scenarios = sorted((ROOT / "tests" / "gui" / "scenarios").glob("test_*.py"))
     tally = Tally()
