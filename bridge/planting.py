@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Planted feet: where a foot rests it holds still on the ground, and no foot is below it (numpy only).
+"""Planted feet: where a foot rests it holds still on the ground, and no foot is below it (numpy and scipy).
 
 A clean-up of a finished motion, asked for by name and off otherwise; what a fit is judged by is taken without it. What the soles
 must move by is a smooth path of its own (least squares); what both feet ask for alike the root takes, slowly, the rest the legs, each by
@@ -11,6 +11,7 @@ World: Z up, metres, ground at z = 0.
 import numpy as np
 from scipy.linalg import solveh_banded
 from scipy.ndimage import gaussian_filter1d, maximum_filter1d, uniform_filter1d
+from scipy.spatial.transform import Rotation
 
 from .contact import smooth_ramp
 
@@ -254,18 +255,11 @@ def _over(values: np.ndarray, pace: float) -> np.ndarray:
 
 def _turn_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The least rotation (F, 3, 3) that brings the direction of a (F, 3) to that of b (F, 3)."""
-    a, b = (v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9) for v in (a, b))
-    cross, cosine = _skew(np.cross(a, b)), (a * b).sum(-1)
-    return np.eye(3) + cross + cross @ cross / np.maximum(1 + cosine, 1e-6)[:, None, None]
+    across = np.cross(a, b)
+    sine = np.linalg.norm(across, axis=-1)
+    return _about(across / np.maximum(sine, 1e-12)[:, None], np.arctan2(sine, (a * b).sum(-1)))
 
 
 def _about(axis: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """Rotations (F, 3, 3) about unit axes (F, 3) by angles (F) rad."""
-    cross = _skew(axis)
-    return np.eye(3) + np.sin(angle)[:, None, None] * cross + (1 - np.cos(angle))[:, None, None] * cross @ cross
-
-
-def _skew(v: np.ndarray) -> np.ndarray:
-    out = np.zeros((*v.shape, 3))
-    out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -v[..., 2], v[..., 1], -v[..., 0]
-    return out - np.swapaxes(out, -1, -2)
+    return Rotation.from_rotvec(axis * angle[:, None]).as_matrix()
