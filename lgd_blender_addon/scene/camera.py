@@ -11,7 +11,7 @@ from mathutils import Matrix
 
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
-from .footage import Footage, folder_files
+from .footage import Footage, folder_files, offset_path
 from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
 
 SENSOR = 36.0
@@ -89,11 +89,7 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, s
         return
     offsets = _window(user, image, numbers, footage, frames, sources)
     if np.ptp(offsets):
-        _key_offsets(take.bag(data), _offset_path(len(data.background_images) - 1), frames, offsets)
-
-
-def _offset_path(index: int) -> str:
-    return f"background_images[{index}].image_user.frame_offset"
+        _key_offsets(take.bag(data), offset_path(len(data.background_images) - 1), frames, offsets)
 
 
 def _key_offsets(bag, path: str, frames, offsets) -> None:
@@ -112,7 +108,7 @@ def follow_footage(camera, footage: Footage, frames, sources, take: Take) -> Non
     for index, background in backgrounds:
         if background.image != image or image.source == "FILE":
             continue
-        user, path = background.image_user, _offset_path(index)
+        user, path = background.image_user, offset_path(index)
         curve, before = find_curve(camera.data, path), (user.frame_start, user.frame_duration, user.frame_offset)
         # A window that begins before frame 1 counts the pictures from there: compared is what is shown.
         held = (np.full(len(frames), before[2]) if curve is None else sample(curve, frames)) - before[0]

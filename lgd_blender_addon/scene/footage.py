@@ -224,6 +224,11 @@ def from_image(image, user, offset=None) -> Footage:
     return Footage("CAMERA", folder.name, str(folder), 0.0, size, int(user.frame_start), index, image.name)
 
 
+def offset_path(background: int) -> str:
+    """The data path, in a camera, of the offset of the pictures behind it, which takes of an uneven pace key."""
+    return f"background_images[{background}].image_user.frame_offset"
+
+
 def from_camera(scene) -> Footage:
     """The first clip, movie or image sequence behind the scene's camera."""
     camera = scene.camera
@@ -235,7 +240,7 @@ def from_camera(scene) -> Footage:
             if clip is not None:
                 return replace(from_clip(clip), place="CAMERA")
         elif background.image is not None:
-            offset = find_curve(camera.data, f"background_images[{number}].image_user.frame_offset")
+            offset = find_curve(camera.data, offset_path(number))
             return from_image(background.image, background.image_user, offset)
     raise _bad(
         f"The camera {camera.name} has no footage behind it.", "Add the footage as its background image."
