@@ -64,14 +64,14 @@ def test_describe_body(session):
 
 @needs_weights
 def test_fit_and_the_command_line_agree(session, standing, tmp_path):
-    job = session.start("fit", {"keypoints": str(standing), "focal": FOCAL, "device": "cpu"})
+    job = session.start("fit", {"keypoints": str(standing), "focal": FOCAL, "device": "cpu", "plant_feet": True})
     finish(session, job)
     assert job.state is State.DONE, job.error
     motion = Motion.load(job.result["motions"][0])
     assert motion.frames == 8 and np.isfinite(motion.poses).all()
     target = tmp_path / "motion.npz"
     done = subprocess.run(
-        [sys.executable, "-m", "bridge", "fit", str(standing), "-o", str(target), "--focal", str(FOCAL), "--device", "cpu"],
+        [sys.executable, "-m", "bridge", "fit", str(standing), "-o", str(target), "--focal", str(FOCAL), "--device", "cpu", "--plant-feet"],
         cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -79,6 +79,7 @@ def test_fit_and_the_command_line_agree(session, standing, tmp_path):
     again = Motion.load(target)
     for name in ("poses", "betas", "trans", "joints"):
         assert np.array_equal(getattr(motion, name), getattr(again, name)), name
+    assert motion.feet_planted and again.feet_planted
 
 
 @needs_weights
