@@ -183,8 +183,8 @@ def anchor_root(
 
     root: (F, 3) m as seen, a static camera's or the world's axes; feet: (F, 4, 3) m about the root, same axes; contact:
     (F, 4) in [0, 1]; doubt: (F, 3) expected error (m) of each coordinate of the path as seen; slip: m a frame that a foot at
-    rest may move by; depth: (3) or (F, 3) the camera's axis; together: frames over which errors of the path as seen are alike. Least squares, one tridiagonal system an axis: (path - seen) /
-    doubt against foot motion / slip. A foot that is seen to move across the image is not at rest, whatever its contact says:
+    rest may move by; depth: (3) or (F, 3) the camera's axis; together: frames over which errors
+    of the path as seen are alike. Least squares, one tridiagonal system an axis: (path - seen) / doubt against foot motion / slip. A foot that is seen to move across the image is not at rest, whatever its contact says:
     what is uncertain is depth.
     """
     frames = len(root)

@@ -148,7 +148,7 @@ def fit(request: dict, task: Task) -> dict:
         if n not in people:
             continue
         if options.plant_feet and not motion.feet_planted:
-            task.warning(f"No foot of {called[0].lower()}{called[1:]} rests on the ground, so that none is planted.")
+            task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground, so that none is planted.")
         off = off_the_person(motion, read=not request.get("source"))
         if off:
             task.warning(off)
@@ -178,7 +178,8 @@ def read_keypoints(request: dict, task: Task) -> dict:
     return _kept(request, _read(request, task))
 
 
-def _kept(request: dict, keypoints) -> dict:
+def _kept(request: dict, keypoints: Keypoints) -> dict:
+    """Write tracks to keypoints.npz, and what a message tells of them."""
     file = Path(request["out"]) / "keypoints.npz"
     keypoints.save(file)
     return {"keypoints": str(file), **describe_keypoints(keypoints)}

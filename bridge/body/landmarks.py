@@ -24,7 +24,8 @@ _ON_JOINTS = {
 _SURFACE_PARENTS = {"big_toe": 10, "small_toe": 10, "heel": 7, "index": 20, "pinky": 20}
 
 # Shifts (outward, up, forward) over leg length for each family: one body and one motion fitted to the triangulated
-# OpenPose and BlazePose points of the same man at once, shrunk by a third toward the default body's own points.
+# OpenPose and BlazePose points of the same man at once, shrunk by a third toward the default body's own points. How high heels and
+# ankles are was told apart from that fit, in which the ankle's turn takes it up: by his flat foot's points (LOG, 2026-11-29).
 _OPENPOSE = {
     "hip": (0.026, 0.014, 0.0), "shoulder": (-0.006, 0.028, -0.016), "knee": (0.014, 0.0, 0.0),
     "ankle": (0.0, 0.018, 0.0), "heel": (0.0, 0.036, 0.0),
