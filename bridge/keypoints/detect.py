@@ -3,28 +3,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bridge.errors import LgdError
+from bridge.keypoints.blazepose import WINDOW, BlazePose, nobody
+from bridge.keypoints.borders import around, clip_box, confidence_inside
 from bridge.keypoints.formats import get_layout
 from bridge.keypoints.track import TrackOptions, make_tracks
 from bridge.keypoints.tracks import Keypoints
 from bridge.keypoints.video import Footage, open_footage
 
-# The person finder works at 224 px and would miss a small person, so the graph is shown a cut round the box, with so
-# much more on each side (part of the longer one), everything outside the box black. When the box's frames end, a
-# window goes along with the person, so much larger than they are; while that lies in the cut, the graph follows on
-# unbroken. Lost, the window grows every so many frames. Before the first box's frames the footage is read backwards.
-_CUT = 0.75
-_WINDOW = 0.25
-_GROW_AFTER = 10
 # Without a box BlazePose may need some frames to find the person whole. So many at the beginning are looked at again from behind
 # where they do not hang together: where a frame shows nobody, or the points jump by so large a part of the person.
 _BEGIN = 12
@@ -130,8 +121,8 @@ def detect(
             footage.notes.append(note)
     times = footage.frame_times
     options = _ONE_PERSON if detector is None else None
-    nobody = _nobody(len(get_layout(finder.layout).names))
-    whole = [found.get(index, nobody) for index in range(len(times))]
+    none = nobody(len(get_layout(finder.layout).names))
+    whole = [found.get(index, none) for index in range(len(times))]
     keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options)
     if not len(keypoints):
         raise LgdError(
@@ -176,8 +167,8 @@ def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
     again: Found = {}
     finder.turn()
     for index, image in footage.backwards(_BEGIN + 1):
-        around = _around((box[0], box[1], box[0] + box[2], box[1] + box[3]), _WINDOW, footage.width, footage.height)
-        seen, conf = finder.find(image, [(around[0], around[1], around[2] - around[0], around[3] - around[1])] if index == _BEGIN else [])
+        x0, y0, x1, y1 = around((box[0], box[1], box[0] + box[2], box[1] + box[3]), WINDOW, footage.width, footage.height)
+        seen, conf = finder.find(image, [(x0, y0, x1 - x0, y1 - y0)] if index == _BEGIN else [])
         again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
     parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _PARTED), -1)
     sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
@@ -212,182 +203,3 @@ def _shows(box, points: np.ndarray, conf: np.ndarray) -> bool:
     """Whether points (D, K, 2) px of confidence (D, K) show somebody inside a box x, y, w, h."""
     inside = ((points >= box[:2]) & (points <= (box[0] + box[2], box[1] + box[3]))).all(-1) & (conf > 0.3)
     return bool((inside.sum(-1) >= 6).any())
-
-
-def confidence_inside(points: np.ndarray, confidence: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Confidence (..., K) in [0, 1] of points (..., K, 2) px, 0 where they lie outside the picture."""
-    outside = ((points < 0) | (points > np.array([width - 1, height - 1]))).any(-1)
-    return np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(confidence, 0.0, 1.0))
-
-
-def clip_box(box, width: int, height: int) -> tuple[int, int, int, int] | None:
-    """Pixel borders x0, y0, x1, y1 of a box x, y, w, h inside the picture; None where nothing is left of it."""
-    x0, y0 = max(int(np.floor(box[0])), 0), max(int(np.floor(box[1])), 0)
-    x1, y1 = min(int(np.ceil(box[0] + box[2])), width), min(int(np.ceil(box[1] + box[3])), height)
-    return (x0, y0, x1, y1) if x1 - x0 >= 8 and y1 - y0 >= 8 else None
-
-
-def _around(borders, part: float, width: int, height: int) -> tuple[int, int, int, int]:
-    """Borders moved outwards on each side by a part of the longer one, inside the picture."""
-    x0, y0, x1, y1 = borders
-    more = part * max(x1 - x0, y1 - y0)
-    return (
-        max(int(x0 - more), 0),
-        max(int(y0 - more), 0),
-        min(int(np.ceil(x1 + more)), width),
-        min(int(np.ceil(y1 + more)), height),
-    )
-
-
-def _within(inner, outer) -> bool:
-    """Whether borders lie inside others."""
-    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
-
-
-def masked(image: np.ndarray, borders: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
-    """The picture with everything outside the borders black."""
-    out = np.zeros_like(image)
-    for x0, y0, x1, y1 in borders:
-        out[y0:y1, x0:x1] = image[y0:y1, x0:x1]
-    return out
-
-
-_IMPORT_FAULTS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
-
-
-class BlazePose:
-    """BlazePose full of mediapipe's old interface, as a video, its own smoothing off; one person."""
-
-    layout = "blazepose33"
-
-    def __init__(self):
-        self.notes: list[str] = []
-        self.turn()
-        self._pose = None
-        self._found = False
-        try:
-            with quiet():
-                from mediapipe.python.solutions import pose
-        except _IMPORT_FAULTS as error:
-            raise _no_mediapipe(error) from None
-        self._make = pose.Pose
-
-    def turn(self) -> None:
-        """Forget where the boxed person was: the frames go on elsewhere."""
-        self._cut: tuple[int, int, int, int] = (0, 0, 0, 0)  # what part of the picture the graph is shown
-        self._box: tuple[int, int, int, int] | None = None  # the last box that held
-        self._window: tuple[int, int, int, int] | None = None  # what goes along with a boxed person
-        self._lost = 0  # frames since the boxed person was seen
-
-    def find(self, image: np.ndarray, boxes) -> tuple[np.ndarray, np.ndarray]:
-        """Points (D, 33, 2) px and confidence (D, 33) with D 0 or 1."""
-        height, width = image.shape[:2]
-        borders = clip_box(boxes[-1], width, height) if boxes else self._window
-        if boxes and borders is None:
-            return _nobody(33)
-        left, top, seen, anew = 0, 0, image, False
-        if borders is not None:
-            x0, y0, x1, y1 = borders
-            boxed = borders if boxes else None
-            # The graph remembers places in its cut: another cut, or another box, and it has to look anew.
-            anew = not _within(borders, self._cut) or (boxed is not None and boxed != self._box)
-            if anew:
-                self._cut = _around(borders, _CUT, width, height)
-            self._box = boxed or self._box
-            left, top, right, bottom = self._cut
-            seen = masked(image, [borders])[top:bottom, left:right]
-        result: Any = self._process(np.ascontiguousarray(seen[..., ::-1]), anew)
-        if result.pose_landmarks is None:
-            self._miss(width, height)
-            return _nobody(33)
-        raw = np.array([(p.x, p.y, p.visibility) for p in result.pose_landmarks.landmark], dtype=np.float64)
-        # mediapipe counts from the picture's edge, we from the centre of its first pixel.
-        points = raw[:, :2] * (seen.shape[1], seen.shape[0]) - 0.5 + (left, top)
-        conf = raw[:, 2]
-        if borders is not None:
-            inside = (points >= (x0, y0)) & (points <= (x1, y1))
-            conf = np.where(inside.all(-1), conf, 0.0)
-            self._follow(points[conf > 0.5], width, height)
-        return points[None], conf[None]
-
-    def _follow(self, points: np.ndarray, width: int, height: int) -> None:
-        """Lay the window for the next frame round the points (N, 2) px seen in this one."""
-        if len(points) < 6:
-            self._miss(width, height)
-            return
-        self._lost = 0
-        self._window = _around((*points.min(0), *points.max(0)), _WINDOW, width, height)
-
-    def _miss(self, width: int, height: int) -> None:
-        if self._box is None:
-            return
-        self._window = self._window or self._box
-        self._lost += 1
-        if self._lost % _GROW_AFTER == 0:
-            self._window = _around(self._window, _WINDOW, width, height)
-
-    def _process(self, rgb: np.ndarray, anew: bool):
-        if self._pose is not None and not anew and self._found:
-            return self._pose.process(rgb)
-        # A graph says its remarks from its own threads while it starts: until it has found somebody for the first time.
-        with quiet():
-            try:
-                if self._pose is None:
-                    self._pose = self._make(
-                        static_image_mode=False,
-                        model_complexity=1,
-                        smooth_landmarks=False,
-                        enable_segmentation=False,
-                    )
-                elif anew:
-                    self._pose.reset()
-            except _IMPORT_FAULTS as error:
-                raise _no_mediapipe(error) from None
-            result = self._pose.process(rgb)
-        self._found |= result.pose_landmarks is not None
-        return result
-
-    def close(self) -> None:
-        """Frees the graph."""
-        if self._pose is not None:
-            with contextlib.suppress(RuntimeError, ValueError), quiet():
-                self._pose.close()
-
-
-def _nobody(count: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros((0, count, 2)), np.zeros((0, count))
-
-
-def _no_mediapipe(error: Exception) -> LgdError:
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if isinstance(error, ModuleNotFoundError) and sys.version_info >= (3, 13):
-        text = f"The default detector (mediapipe 0.10.21) does not exist for Python {version}."
-        hint = "Set up with Python 3.11 or 3.12, or name an ONNX pose model."
-    elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "mediapipe":
-        text = "The default detector (mediapipe 0.10.21) is not installed."
-        hint = "Run the set-up, or name an ONNX pose model."
-    else:
-        text = f"The default detector (mediapipe 0.10.21) does not start: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
-        hint = "Repair the set-up, or name an ONNX pose model."
-    return LgdError("setup_incomplete", text, hint)
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps native libraries' start-up remarks off stderr for the moment."""
-    os.environ.setdefault("GLOG_minloglevel", "3")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        sys.stderr.flush()
-        saved = os.dup(2)
-    except (OSError, ValueError, AttributeError):
-        yield
-        return
-    try:
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 2)
-        os.close(sink)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

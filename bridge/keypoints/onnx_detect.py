@@ -10,7 +10,7 @@ import numpy as np
 
 from bridge.errors import LgdError
 from bridge.keypoints import onnx_decode as decode
-from bridge.keypoints.detect import clip_box, masked
+from bridge.keypoints.borders import clip_box, masked
 from bridge.keypoints.formats import get_layout
 from bridge.keypoints.track import box_of, spread_of, suppress_duplicates
 

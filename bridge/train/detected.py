@@ -26,7 +26,8 @@ from ..body.smpl import BodyModel, Posed
 from ..cli import Parser, natural
 from ..commands import output_file
 from ..errors import LgdError
-from ..keypoints.detect import BlazePose, confidence_inside
+from ..keypoints.blazepose import BlazePose
+from ..keypoints.borders import confidence_inside
 from ..keypoints.formats import POINTS, to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
 from ..rotations import matrix_to_quaternion, quaternion_to_matrix
