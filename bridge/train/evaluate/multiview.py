@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ...errors import LgdError
+from ...keypoints.detect import detect
 from ...keypoints.formats import LAYOUTS
 from ...keypoints.tracks import Keypoints
 from ...lgd.fitter import FitOptions, fit
@@ -17,7 +18,11 @@ from .rows import Networks
 
 PARTS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 NAMES = tuple(f"{side}_{part}" for part in PARTS for side in ("left", "right"))  # the order of joints.LIMBS
-SOURCES = {"openpose": ("kp2d", "xyz", "body25b"), "blazepose": ("kp2d_blaze", "xyz_blaze", "blazepose33")}
+# Where the 2D comes from (None: our own detector, now, in the clip itself), the 3D points that it is judged by, its layout.
+SOURCES = {
+    "openpose": ("kp2d", "xyz", "body25b"), "blazepose": ("kp2d_blaze", "xyz_blaze", "blazepose33"),
+    "detector": (None, "xyz_blaze", "blazepose33"),
+}  # fmt: skip
 SWAP_FAR = (
     2.0  # a frame counts as wrong where its PA is above so many times the median of the frames never swapped
 )
@@ -32,37 +37,42 @@ BLAZE_SWAPPED = (
 def evaluate_multiview(
     folder: Path, networks: Networks, modes: tuple[str, ...], cameras: tuple[int, ...]
 ) -> dict:
-    """{source: {mode: {"given" | "unknown": {camera: figures, "mean": figures}}}}, mm. Raises LgdError without data."""
+    """{source: {mode: {"given" | "unknown": {camera: figures, "mean": figures}}}}, mm; the source "detector" where BlazePose is
+    installed. Raises LgdError without data."""
     path = folder / "multiview" / "beam_walk.npz"
     if not path.is_file():
         raise LgdError("bad_input", f"{path} is not there.", "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.")
     file = np.load(path)
     out: dict = {}
     for source, (seen, truth, layout) in SOURCES.items():
+        try:
+            views = {c: _stored(file, seen, layout, c) if seen else detect(path.parent / f"cam0{c + 1}.mp4") for c in cameras}
+        except LgdError as fault:
+            if fault.code != "setup_incomplete":
+                raise
+            continue
         for mode in modes:
             for known in ("given", "unknown"):
-                results = {}
-                for c in cameras:
-                    found = _one(file, seen, truth, layout, mode, known, c, networks)
-                    results[f"camera {c + 1}"] = found
+                results = {f"camera {c + 1}": _one(file, views[c], truth, mode, known, c, networks) for c in cameras}
                 keys = ("pa", "mpjpe", "pa_joints", "mpjpe_joints")
                 results["mean"] = {k: float(np.mean([results[n][k] for n in results])) for k in keys}
                 out.setdefault(source, {}).setdefault(mode, {})[known] = results
     return out
 
 
-def _one(file, seen: str, truth: str, layout: str, mode: str, known: str, c: int, networks: Networks) -> dict:
+def _stored(file, seen: str, layout: str, c: int) -> Keypoints:
     size = tuple(int(v) for v in file["image_size"][c])
     points = file[seen][c]
     times = np.arange(len(points)) / float(file["fps"])
+    return Keypoints(points[None, ..., :2], np.nan_to_num(points[None, ..., 2]), layout, size, frame_times=times)
+
+
+def _one(file, keypoints: Keypoints, truth: str, mode: str, known: str, c: int, networks: Networks) -> dict:
     k = file["K"][c]
-    keypoints = Keypoints(
-        points[None, ..., :2], np.nan_to_num(points[None, ..., 2]), layout, size, frame_times=times
-    )
     focal = float((k[0, 0] + k[1, 1]) / 2) if known == "given" else None
     with networks.used():
         motion = fit(keypoints, FitOptions(mode=mode, focal=focal, device="cpu"))[0]
-    rows = [LAYOUTS[layout].names.index(n) for n in NAMES]
+    rows = [LAYOUTS[keypoints.layout].names.index(n) for n in NAMES]
     target = torch.as_tensor(file[truth][:, rows] @ file["R"][c].T + file["t"][c].reshape(3)).float()
     out = {}
     for suffix, found in (
@@ -74,7 +84,7 @@ def _one(file, seen: str, truth: str, layout: str, mode: str, known: str, c: int
         if not suffix:
             frames = pa
     out["focal_over_true"] = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[:, 0, 0].mean() / k[0, 0])
-    if seen == "kp2d_blaze" and c == BLAZE_SWAPPED[0]:
+    if truth == "xyz_blaze" and c == BLAZE_SWAPPED[0]:
         swapped = np.array(sorted({f for part in BLAZE_SWAPPED[1:] for f in part}))
         others = np.setdiff1d(np.arange(len(frames)), swapped)
         usual = float(np.nanmedian(frames[others]))

@@ -30,7 +30,7 @@ def verdicts(result: dict) -> list[Verdict]:
     every = lambda row, condition: base[row]["pa"][condition]["all"]  # noqa: E731
     view = lambda source, key: views[source]["video"]["given"]["mean"][key]  # noqa: E731
     percent = lambda new, old: 100 * (1 - new / old)  # noqa: E731
-    camera2 = lambda key: views["blazepose"]["video"]["given"]["camera 2"][key]  # noqa: E731
+    camera2 = lambda source: views[source]["video"]["given"]["camera 2"]["swapped_frames_wrong"]  # noqa: E731
 
     def more(row: str, other: str, condition: str) -> float:
         """How much further `row` lies below `other` than it does on clean 2D."""
@@ -59,7 +59,8 @@ def verdicts(result: dict) -> list[Verdict]:
         _at_least("video: one shape for the clip (1 = yes)", lambda: stress["beta_vectors_in_a_clip"], 1),
         _at_most("start turned by 60 degrees: PA above the usual result by, mm", lambda: stress["start_turned_pa"] - stress["usual_pa"], 5),
         _at_most("ten swapped frames: wrong ones, worst clip", lambda: stress["swap_wrong_frames_worst"], 2),
-        _at_most("camera 2, BlazePose: swapped frames that come out wrong", lambda: camera2("swapped_frames_wrong"), 0),
+        _at_most("camera 2, BlazePose: swapped frames that come out wrong", lambda: camera2("blazepose"), 0),
+        _at_most("camera 2, our detector: swapped frames that come out wrong", lambda: camera2("detector"), 0),
         _at_most("focal length wrong by a factor of two: PA changes by, mm", lambda: max(abs(stress["focal_half_pa_change"]), abs(stress["focal_double_pa_change"])), 5),
         _at_most("fifteen frames unseen: a joint moves beyond the truth by, mm a frame", lambda: stress["unseen_extra_mm_a_frame_camera"], 60),
         _at_most("at 1.2 m: PA differs from that at 4 m by, mm", lambda: near("1.2m"), 10),
@@ -68,6 +69,8 @@ def verdicts(result: dict) -> list[Verdict]:
         _at_most("beam clip, OpenPose, focal length given: MPJPE, mm", lambda: view("openpose", "mpjpe"), 75),
         _at_most("beam clip, BlazePose, focal length given: PA, mm", lambda: view("blazepose", "pa"), 45),
         _at_most("beam clip, BlazePose, focal length given: MPJPE, mm", lambda: view("blazepose", "mpjpe"), 75),
+        _at_most("beam clip, our detector, focal length given: PA, mm", lambda: view("detector", "pa"), 45),
+        _at_most("beam clip, our detector, focal length given: MPJPE, mm", lambda: view("detector", "mpjpe"), 75),
         _at_least("video, 1,000 frames, all hypotheses: frames a second", lambda: stress["speed_fps_1000_frames"], 1000),
         _at_most("paper, a single image: ms", lambda: stress["paper_single_image_ms"], 20),
         _at_most("memory of both: MB", lambda: stress["peak_memory_mb"], 2048),
