@@ -196,7 +196,7 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
     hold, under = rests / LEVEL**2, 0.0 * rests
     for _ in range(8):
         moved = point[:, 2] + _smoothly(point[:, 2], stay, hold + under, level, pace)
-        sunk = (moved < -3 * LEVEL) & (point[:, 2] > -FLOOR) & (rests == 0)
+        sunk = (moved < -3 * LEVEL) & (point[:, 2] > -FLOOR) & (level >= 0)
         if not sunk.any():
             break
         under[sunk] = np.maximum(4 * under[sunk], 1 / (3 * LEVEL) ** 2)

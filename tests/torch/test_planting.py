@@ -153,6 +153,15 @@ def test_feet_do_not_sink_where_they_are_not_claimed():
     assert before[..., 2].min() < -0.02 and after[..., 2].min() > -0.0045
 
 
+@pytest.mark.parametrize("contact", [0.502, 0.51, 0.52])
+def test_feet_do_not_sink_where_they_are_hardly_claimed(contact):
+    local, pelvis, times = bent(0.4, 0.4)
+    pelvis[:, 2] -= 0.05
+    contacts = np.ones((FRAMES, 4))
+    contacts[:, :2] = contact
+    assert soles_of(*plant_feet(local, pelvis, REST, SOLES, contacts, times))[..., 2].min() > -0.0045
+
+
 def knees(joints: np.ndarray) -> np.ndarray:
     """By how many degrees (F, 2) each knee is bent."""
     thigh, shin = joints[:, [4, 5]] - joints[:, [1, 2]], joints[:, [7, 8]] - joints[:, [4, 5]]
