@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from .contact import smooth_ramp
 
 LEGS = ((1, 4, 7, 10), (2, 5, 8, 11))  # hip, knee, ankle, toes
+OTHER = [1, 0, 3, 2]  # of four sole points, the same foot's
 PAUSE = 1 / 3  # s: in a longer gap between two frames a foot may have taken a step
 SURE, SLOW, FAST = (0.5, 0.8), 0.2, 0.6  # a contact between these begins to count; m/s: a foot this slow rests, this fast does not
 SLIP, LEVEL = 0.0003, 0.001  # m a frame, m: how still a foot rests, and how exactly on its level
@@ -25,7 +26,7 @@ ROOT, ROOT_BEND = 0.005, 0.001  # m, m a frame^2: how closely and how slowly the
 # Nothing between: a foot that were brought half of the way would rest in the air.
 FLOOR, ALIKE = 0.08, 0.03
 FAR = (0.1, 0.2)  # m: a foot that holding it still would put so far from where it is seen does slide, whatever its contact says
-TIPTOE = 0.05  # m: a heel that rests by more above its toes is held up, as of who stands on tiptoe; by less is within what fits are off by
+TIPTOE = 0.05  # m: a heel that rests by more above its toes, while it is more than half of it, is held up, as of who stands on tiptoe; by less is within what fits are off by
 REACH = 0.9995  # of a leg's length, where the root could not go down far enough: no ankle is put further from the hip, or than it was
 # Of a leg's length: so far the hip lets the foot reach, the rest the root goes down for. Nearer to its whole length the last millimetres
 # turn the knee by tens of degrees, and it snaps: 0.993 is a knee bent by 14 degrees. The lower, the more all legs are bent.
@@ -56,7 +57,7 @@ def plant_feet(
     resting = np.stack([_resting(leg.soles[:, k], contacts[:, 2 * side + k], times) for side, leg in enumerate(legs) for k in (0, 1)], 1)
     if not resting.any():
         return rotations, pelvis
-    levels = _levels(np.concatenate([leg.soles[..., 2] for leg in legs], 1), resting)
+    levels = _levels(np.concatenate([leg.soles[..., 2] for leg in legs], 1), resting, pace)
     wanted = []
     for side, leg in enumerate(legs):
         rests = resting[:, 2 * side : 2 * side + 2]
@@ -159,22 +160,28 @@ def _resting(point: np.ndarray, contact: np.ndarray, times: np.ndarray) -> np.nd
     return smooth_ramp((contact - SURE[0]) / (SURE[1] - SURE[0])) * smooth_ramp((FAST - speed) / (FAST - SLOW))
 
 
-def _levels(heights: np.ndarray, resting: np.ndarray) -> np.ndarray:
+def _levels(heights: np.ndarray, resting: np.ndarray, pace: float) -> np.ndarray:
     """At what height (F, 4) m each sole point rests: on the ground, or on what lies at the height of all that rest near it; and one that is
-    held up over the foot's other as far over it."""
-    out = np.zeros_like(heights)
+    held up over the foot's other as far over it, as it goes up and comes down."""
+    rests, out = resting > 0, np.zeros_like(heights)
+    above = gaussian_filter1d(heights - heights[:, OTHER], 2 / pace, axis=0, mode="nearest")
+    raised = np.zeros_like(rests)
+    for k, other in enumerate(OTHER):
+        for a, b in _runs(rests[:, k] & (above[:, k] > TIPTOE / 2)):
+            raised[a:b, k] = np.median(above[a:b, k]) > TIPTOE and rests[a:b, other].any()
+    flat = rests & ~raised
     for k in range(heights.shape[1]):
-        for a, b in _runs(resting[:, k] > 0):
+        for a, b in _runs(flat[:, k]):
             around = heights[a:b]
-            alike = (resting[a:b] > 0) & (np.abs(around - np.median(around[:, k])) < ALIKE)
+            alike = flat[a:b] & (np.abs(around - np.median(around[:, k])) < ALIKE)
             level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
             out[a:b, k] = level if abs(level) > FLOOR else 0
-    for k in range(heights.shape[1]):
-        other = k ^ 1  # of the same foot
-        for a, b in _runs((resting[:, k] > 0) & (resting[:, other] > 0)):
-            above = float(np.median(heights[a:b, k] - heights[a:b, other]))
-            if above > TIPTOE:
-                out[a:b, k] = out[a:b, other] + above
+    for k, other in enumerate(OTHER):
+        for a, b in _runs(raised[:, k]):
+            frames = np.arange(a, b)
+            told = frames[rests[a:b, other]]  # between these the other is not claimed for a while
+            share = smooth_ramp(2 * above[a:b, k] / TIPTOE - 1)
+            out[a:b, k] = np.interp(frames, told, out[told, other]) + share * above[a:b, k]
     return out
 
 

@@ -122,6 +122,35 @@ def test_who_stands_on_tiptoe_keeps_the_heels_up():
     assert np.abs(after[:, [1, 3], 2]).max() < 0.003
 
 
+def on_tiptoe(share: np.ndarray, frames: int = FRAMES):
+    """Somebody who stands on the toes to a share (F) in [0, 1], heels 6 cm up at 1: as `sways`."""
+    local, pelvis, times = bent(0.3, 0.3, frames=frames)
+    turn = np.outer(np.radians(48) * share, [1, 0, 0])
+    local[:, [7, 8]] = local[:, [7, 8]] @ turned(turn)[:, None]
+    local[:, [10, 11]] = local[:, [10, 11]] @ turned(-turn)[:, None]
+    pelvis[:, 2] -= soles_of(local, pelvis)[..., 2].min(-1)
+    return local, pelvis, times
+
+
+@pytest.mark.parametrize("rises", [30, 60])
+def test_who_goes_up_on_tiptoe_stood_flat_before_and_stays_up(rises):
+    """With heels that the network calls at rest throughout, as it does."""
+    local, pelvis, times = on_tiptoe(1 / (1 + np.exp((rises - np.arange(FRAMES)) / 3)))
+    before = soles_of(local, pelvis)
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, np.ones((FRAMES, 4)), times))
+    assert np.abs(after[: rises - 12, :, 2]).max() < 0.004
+    assert np.abs(after[rises + 12 :, [0, 2], 2] - before[rises + 12 :, [0, 2], 2]).max() < 0.006
+    assert np.abs(after[..., 2] - before[..., 2]).max() < 0.025
+
+
+def test_a_heel_that_is_held_up_stays_up_where_its_toes_are_not_claimed_for_some_frames():
+    local, pelvis, times = on_tiptoe(np.ones(FRAMES))
+    contacts = np.ones((FRAMES, 4))
+    contacts[:5, [1, 3]] = contacts[44:46, [1, 3]] = 0.3
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, contacts, times))
+    assert np.ptp(after[:, [0, 2], 2]) < 0.004
+
+
 def test_a_foot_comes_down_and_leaves_without_a_jerk():
     local, pelvis, times = sways(amplitude=0.01)
     lifted = np.clip(np.sin(np.linspace(0, 3 * np.pi, FRAMES)), 0, 1) ** 2  # the left foot steps twice
