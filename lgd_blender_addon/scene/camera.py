@@ -11,6 +11,7 @@ from mathutils import Matrix
 
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
+from .carriage import seen_to_move
 from .footage import Footage, folder_files, offset_path
 from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
 
@@ -192,7 +193,7 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
     with pixels `aspect` times as wide as high.
 
     A still camera gives (4, 4) and (3, 3), a moving or zooming one (F, 4, 4) and (F, 3, 3). The scene's frame is put
-    back afterwards.
+    back afterwards. Raises LgdError for a lens without perspective, and for a moving camera that Blender does not evaluate.
     """
     if camera.data.type != "PERSP":
         raise LgdError(
@@ -200,6 +201,8 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
             "Make it perspective, or set Camera to New.",
         )  # fmt: skip
     moving = _may_move(camera)
+    if _carried(camera):
+        seen_to_move(camera)
     before, sub = scene.frame_current, scene.frame_subframe
     places, lenses = [], []
     try:
@@ -220,11 +223,16 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
 
 
 def _may_move(item) -> bool:
-    while item is not None:
-        if item.animation_data or len(item.constraints) or (item.data and item.data.animation_data):
-            return True
-        item = item.parent
-    return False
+    return _carried(item) or any(o.data and o.data.animation_data for o in _and_parents(item))
+
+
+def _carried(item) -> bool:
+    """Whether anything may move an object, not only change its lens or the pictures behind it."""
+    return any(o.animation_data or len(o.constraints) for o in _and_parents(item))
+
+
+def _and_parents(item) -> list:
+    return [item, *_and_parents(item.parent)] if item is not None else []
 
 
 def part_of_frame(size, render, method: str) -> tuple[float, float]:

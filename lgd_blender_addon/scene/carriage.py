@@ -25,14 +25,20 @@ def unscaled(moved) -> tuple[np.ndarray, float]:
     return moved, float(sizes.mean())
 
 
+def seen_to_move(item) -> None:
+    """Raises LgdError where Blender does not evaluate an object, which then stands where it was last seen."""
+    if not item.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
+        text = f"Blender does not move {item.name} while it or its collection is hidden in viewports or left out of the view layer."
+        raise LgdError("bad_input", text, "Show both.")
+
+
 def animation(scene, rig, names, frames):
     """The rig at frames (F,) as it is seen: quaternions (F, 24, 4) against the parent, the pelvis's location (F, 3), and `now`,
     (1, 4, 4) where nothing moves it, else (F, 4, 4). Raises LgdError where Blender does not evaluate it."""
     moves = _moves(rig, names)
     if not moves and _keyed_alone(rig, names):
         return (*read_pose(rig, names, frames), now(rig, names)[None])
-    if not rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
-        raise LgdError("bad_input", f"Blender does not move {rig.name} while its collection is hidden or left out of the view layer.", "Show the collection.")
+    seen_to_move(rig)
     found = _at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
     quats, location = (np.array(part) for part in zip(*(pose for pose, _ in found), strict=True))
     carried = np.array([carried for _, carried in found])

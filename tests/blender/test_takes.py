@@ -446,6 +446,33 @@ def test_a_rig_that_blender_does_not_evaluate_is_not_exported_as_it_stands(solve
         assert np.abs(exported(built, tmp_path / "a.npz")["poses"] - motion.poses).max() < 2e-3
 
 
+@pytest.mark.parametrize("how", ("excluded", "disabled"))
+def test_a_camera_that_blender_does_not_evaluate_is_not_taken_as_it_stands(solved, tmp_path, how):
+    """One that is carried with the rig, put away while another is the scene's; a still one may be put away."""
+    motion, built = solved
+    scene, ship, away = bpy.context.scene, bpy.data.objects.new("ship", None), bpy.data.collections.new("away")
+    for collection in (*built.camera.users_collection, away):
+        (collection.objects.unlink if collection != away else collection.objects.link)(built.camera)
+    scene.collection.objects.link(ship)
+    scene.collection.children.link(away)
+    scene.camera = bpy.data.objects.new("shot", bpy.data.cameras.new("shot"))
+    scene.collection.objects.link(scene.camera)
+    for carried in (False, True):
+        if carried:
+            for frame, place in ((11, 0.0), (50, 5.0)):
+                ship.location.x = place
+                ship.keyframe_insert("location", frame=frame)
+            built.rig.parent = built.camera.parent = ship
+        bpy.context.view_layer.layer_collection.children["away"].exclude = how == "excluded"
+        built.camera.hide_viewport = how == "disabled"
+        scene.frame_set(30)
+        if carried:
+            with pytest.raises(LgdError, match="does not move LGD camera"):
+                exported(built, tmp_path / "a.npz")
+        else:
+            assert np.abs(exported(built, tmp_path / "a.npz")["trans"] - motion.trans).max() < 1e-3
+
+
 def test_takes_that_follow_one_another_in_the_nla_are_exported_whole(solved, tmp_path, default_body):
     motion, built = solved
     pushed_down(built, 111)
