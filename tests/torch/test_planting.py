@@ -141,6 +141,16 @@ def test_who_goes_up_on_tiptoe_stood_flat_before_and_stays_up(rises):
     assert np.abs(after[: rises - 12, :, 2]).max() < 0.004
     assert np.abs(after[rises + 12 :, [0, 2], 2] - before[rises + 12 :, [0, 2], 2]).max() < 0.006
     assert np.abs(after[..., 2] - before[..., 2]).max() < 0.025
+    assert np.abs(np.diff(after[..., 2], 2, axis=0)).max() < 1.8 * np.abs(np.diff(before[..., 2], 2, axis=0)).max()
+
+
+def test_a_heel_on_a_step_stays_there_with_the_toes_over_its_edge():
+    local, pelvis, times = bent(0.3, 0.3)
+    local[:, [7, 8]] = local[:, [7, 8]] @ turned([np.radians(40), 0, 0])
+    pelvis[:, 2] += 0.2 - soles_of(local, pelvis)[:, [0, 2], 2].min()
+    before = soles_of(local, pelvis)
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, np.tile([1.0, 0, 1.0, 0], (FRAMES, 1)), times))
+    assert (before[:, 0, 2] - before[:, 1, 2]).min() > 0.05 and np.abs(after - before).max() < 0.005
 
 
 def test_a_heel_that_is_held_up_stays_up_where_its_toes_are_not_claimed_for_some_frames():
@@ -315,6 +325,13 @@ def test_a_fit_is_planted_by_name_alone(filmed, moving):
     assert np.allclose(planted.poses, again.poses, atol=1e-5) and np.allclose(planted.trans, again.trans, atol=1e-5)
     assert (planted.contacts > 0.5).mean() > 0.5
     assert np.abs(planted.poses - plain.poses).max() > 0.005
+    # The body stays where it was, and stands on the world's ground.
+    for name in ("joints", "keypoints_3d"):
+        assert np.nanmax(np.abs(getattr(planted, name) - getattr(plain, name))) < 0.1
+    soles = _soles(BODY, planted.joints, exact(planted), planted.betas)
+    T = np.broadcast_to(planted.T_world_cam, (FRAMES, 4, 4))
+    heights = np.einsum("fa,fka->fk", T[:, 2, :3], soles) + T[:, 2, 3:]
+    assert np.abs(heights[planted.contacts > 0.9]).max() < 0.005
     # The file hangs together: joints and error are those of the poses.
     rotations = torch.as_tensor(turned(planted.poses.reshape(-1, 3)).reshape(-1, 24, 3, 3)).float()
     shaped = BODY.shaped(torch.as_tensor(planted.betas).float(), "coco17")
