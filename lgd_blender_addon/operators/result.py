@@ -94,9 +94,11 @@ def _apply(scene, run) -> list:
     camera = run.plan.options.camera
     onto = [o for o in bpy.data.objects if o.session_uid in run.plan.rigs.values() and o.type == "ARMATURE"]
     with AllOrNothing([(rig, scene_result.skin_of(rig)) for rig in onto]):
-        # All are read before the first is built, which moves the pictures behind a camera that was there before.
-        for motion, trace, options in [(load_motion(file), trace, options) for file, trace, options in pump.results(run)]:
+        found = [(load_motion(file), trace, options) for file, trace, options in pump.results(run)]
+        for left, (motion, trace, options) in zip(range(len(found) - 1, -1, -1), found, strict=True):
             options.camera = camera or options.camera
+            # Pictures behind a camera that was there before are moved with the last person, after whom nothing fails.
+            options.show_footage = not left or options.camera not in bpy.data.objects
             built = scene_result.build(scene, motion, body, run.plan.footage, options)
             built.rig.lgd.trace = trace
             camera = built.camera.name if built.camera else camera

@@ -217,7 +217,8 @@ def test_a_project_that_was_moved_keeps_its_rig(script, tmp_path):
 
 
 def test_of_two_people_solved_again_neither_changes_where_one_fails(script):
-    """The second one's body is deleted while the job runs; the first one's keeps its action, its modes and its figures."""
+    """The second one's body is deleted while the job runs; the first one's keeps its action, its modes and its figures, and the pictures
+    behind the camera their place."""
     from lgd_blender_addon.operators import pump
     from lgd_blender_addon.operators.request import plan_fit
 
@@ -231,11 +232,14 @@ def test_of_two_people_solved_again_neither_changes_where_one_fails(script):
     first[result.ERROR_PROPERTY] = 7.0
     held = first.animation_data.action
     blocks = len(bpy.data.actions), len(bpy.data.objects)
+    user = bpy.context.scene.camera.data.background_images[0].image_user
+    offset, bpy.context.scene.lgd.start = user.frame_offset, 101
     run = pump.start(plan_fit(bpy.context, from_keypoints=True))
     bpy.data.objects.remove(result.skin_of(second))
     with pytest.raises(LgdError, match="no body mesh"):
         pump.finish(run, 20)
     assert first.animation_data.action == held and first.pose.bones["left_knee"].rotation_mode == "XYZ"
+    assert user.frame_offset == offset
     assert first[result.ERROR_PROPERTY] == 7.0 and (len(bpy.data.actions), len(bpy.data.objects)) == (blocks[0], blocks[1] - 1)
 
 
