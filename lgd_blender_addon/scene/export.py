@@ -20,11 +20,9 @@ def key_frames(rig) -> np.ndarray:
     """The Blender frames (F,) at which the rig's pelvis or any bone has keys, in all strips of the NLA that are seen: takes that follow one
     another, and layers of the user's own. A take covers those below it; as the present action, all."""
     action, strips = takes.playing(rig)
-    if action is not None and not strips:
-        frames = set(takes.shown(rig, [], sorted(_keys_of_bones(curves(rig, action))))[0].tolist())
-    else:
-        tracks, acts = shown_tracks(rig.animation_data) if rig.animation_data else ([], True)
-        frames = _keys_of_bones(curves(rig)) if acts else set()
+    tracks, acts = shown_tracks(rig.animation_data) if rig.animation_data else ([], False)
+    frames = set(takes.shown(rig, [], sorted(_keys_of_bones(curves(rig))))[0].tolist()) if acts else set()
+    if action is None or strips:
         covered: list[tuple[float, float]] = []
         for track in reversed(tracks):
             strips = [s for s in track.strips if not s.mute and s.action is not None]

@@ -380,6 +380,25 @@ def test_an_opened_strip_of_half_the_speed_has_the_scenes_time(solved, tmp_path)
     assert exported(built, tmp_path / "a.npz")["frame_times"][-1] == pytest.approx(78 / bpy.context.scene.render.fps)
 
 
+def test_an_opened_layer_of_the_users_own_has_its_keys_where_they_are_seen(solved, tmp_path):
+    motion, built = solved
+    pushed_down(built, 111)
+    data = built.rig.animation_data
+    layer = keyframes.Take("layer")
+    path = 'pose.bones["left_knee"].rotation_quaternion'
+    keyframes.write_curve(layer.bag(built.rig), path, 0, [1, 20], [1.0, 1.0])
+    action, data.action = data.action, None
+    track = data.nla_tracks.new()
+    strip = track.strips.new("layer", 121, action)
+    track.select = strip.select = True
+    data.nla_tracks.active = track
+    data.use_tweak_mode = True
+    bpy.context.view_layer.update()
+    assert data.use_tweak_mode and data.action == action
+    found = export.key_frames(built.rig)
+    assert (found[0], found[-1], len(found)) == (111, 150, 40)
+
+
 def test_a_bone_of_a_muted_group_is_exported_as_it_is_seen(solved, tmp_path):
     _, built = solved
     keyframes.bag_of(built.rig).groups["left_elbow"].mute = True
