@@ -187,7 +187,7 @@ def _levels(heights: np.ndarray, resting: np.ndarray, pace: float) -> np.ndarray
 
 def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: float) -> np.ndarray:
     """A sole point's path (F, 3) m that holds still on its level (F) where it rests (F), unless that takes it FAR from where it is seen, and
-    is nowhere below the ground."""
+    is nowhere below the ground, unless it goes farther below it than FLOOR: from there to half as far again it is raised by less."""
     nowhere = np.zeros(len(point))
     out = point.copy()
     near = np.ones(len(point))
@@ -200,10 +200,13 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
             break
         near = np.minimum(near, smooth_ramp((FAR[1] - off) / (FAR[1] - FAR[0])))
     out[:, :2] += change
-    hold, under = rests / LEVEL**2, 0.0 * rests
+    ground = np.zeros(len(point))
+    for a, b in _runs(point[:, 2] < 0):  # who goes far below it is on lower ground: raising that on its way there alone would be a bump
+        ground[a:b] = point[a:b, 2] * (1 - smooth_ramp(3 + 2 * float(point[a:b, 2].min()) / FLOOR))
+    hold, under, bottom = rests / LEVEL**2, 0.0 * rests, np.where(rests > 0, level, ground)
     for _ in range(8):
-        moved = point[:, 2] + _smoothly(point[:, 2], stay, hold + under, level, pace)
-        sunk = (moved < -3 * LEVEL) & (point[:, 2] > -FLOOR) & (level >= 0)
+        moved = point[:, 2] + _smoothly(point[:, 2], stay, hold + under, bottom, pace)
+        sunk = (moved < ground - 3 * LEVEL) & (level >= 0)
         if not sunk.any():
             break
         under[sunk] = np.maximum(4 * under[sunk], 1 / (3 * LEVEL) ** 2)

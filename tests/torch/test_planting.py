@@ -192,6 +192,22 @@ def test_feet_do_not_sink_where_they_are_not_claimed():
     assert before[..., 2].min() < -0.02 and after[..., 2].min() > -0.0045
 
 
+@pytest.mark.parametrize("stretched, depth, left", [(0.3, 0.076, 0.0), (0.36, 0.09, 0.014), (0.405, 0.1, 0.05), (0.6, 0.137, 0.137)])
+def test_a_foot_that_goes_far_below_the_ground_is_not_raised_on_its_way_there_alone(stretched, depth, left):
+    """An unclaimed foot that goes down and comes up again is raised wholly, in part or not at all, and without a bump."""
+    local, pelvis, times = bent(1.4, 1.4)
+    contacts = np.ones((FRAMES, 4))
+    contacts[20:70, :2] = 0
+    share = np.zeros(FRAMES)
+    share[25:65] = np.sin(np.linspace(0, np.pi, 40)) ** 2
+    for joint, part in ((1, 0.5), (4, -1), (7, 0.5)):
+        local[:, joint] = local[:, joint] @ turned(np.outer(part * stretched * share, [1, 0, 0]))
+    before = soles_of(local, pelvis)[:, :2, 2]
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, contacts, times))[:, :2, 2]
+    assert abs(before.min() + depth) < 0.001 and abs(after.min() + left) < 0.004
+    assert np.abs(np.diff(after, 2, axis=0)).max() < 1.05 * np.abs(np.diff(before, 2, axis=0)).max()
+
+
 @pytest.mark.parametrize("contact", [0.502, 0.51, 0.52])
 def test_feet_do_not_sink_where_they_are_hardly_claimed(contact):
     local, pelvis, times = bent(0.4, 0.4)
