@@ -170,12 +170,16 @@ def _levels(heights: np.ndarray, resting: np.ndarray, pace: float) -> np.ndarray
         for a, b in _runs(rests[:, k] & (above[:, k] > TIPTOE / 2)):
             raised[a:b, k] = np.median(above[a:b, k]) > TIPTOE and rests[a:b, other].any()
     flat = rests & ~raised
+    found = np.sort(heights[flat])
     for k in range(heights.shape[1]):
         for a, b in _runs(flat[:, k]):
             around = heights[a:b]
             alike = flat[a:b] & (np.abs(around - np.median(around[:, k])) < ALIKE)
             level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
-            out[a:b, k] = level if abs(level) > FLOOR else 0
+            heap = level  # of all that rest as high, which stand on one and the same, the middle
+            for _ in range(10):
+                heap = found[min(np.searchsorted(found, (heap - ALIKE, heap + ALIKE)).sum() // 2, len(found) - 1)]
+            out[a:b, k] = level if abs(heap) > FLOOR else 0
     for k, other in enumerate(OTHER):
         for a, b in _runs(raised[:, k]):
             frames = np.arange(a, b)

@@ -122,6 +122,17 @@ def test_who_stands_on_tiptoe_keeps_the_heels_up():
     assert np.abs(after[:, [1, 3], 2]).max() < 0.003
 
 
+def test_steps_of_nearly_one_height_are_taken_on_one_level():
+    """Of somebody whose floor lies some 8 cm off the world's ground, as a further person's may; each foothold is off by a centimetre."""
+    local, pelvis, times = bent(0.4, 0.4)
+    holds, contacts = np.arange(FRAMES) // 15, np.ones((FRAMES, 4))
+    contacts[np.arange(FRAMES) % 15 < 3] = 0
+    pelvis[:, 2] += np.array([0.068, 0.092, 0.074, 0.086, 0.07, 0.09])[holds]
+    after = soles_of(*plant_feet(local, pelvis, REST, SOLES, contacts, times))[..., 2]
+    stands = [np.median(after[(holds == hold) & (contacts[:, 0] > 0)]) for hold in range(6)]
+    assert np.ptp(stands) < 0.03
+
+
 def on_tiptoe(share: np.ndarray, frames: int = FRAMES):
     """Somebody who stands on the toes to a share (F) in [0, 1], heels 6 cm up at 1: as `sways`."""
     local, pelvis, times = bent(0.3, 0.3, frames=frames)
