@@ -148,7 +148,7 @@ def fit(request: dict, task: Task) -> dict:
         if n not in people:
             continue
         if options.plant_feet and not motion.feet_planted:
-            task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground, so that none is planted.")
+            task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames, so that none is planted.")
         off = off_the_person(motion, read=not request.get("source"))
         if off:
             task.warning(off)

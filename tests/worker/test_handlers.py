@@ -119,7 +119,7 @@ def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(call
     _, task = run(tmp_path, tracks())
     assert not calls[0][1].plant_feet and not task.warnings
     _, task = run(tmp_path, tracks(), plant_feet=True)
-    assert calls[1][1].plant_feet and ["none is planted" in text for text in task.warnings] == [True]
+    assert calls[1][1].plant_feet and ["three frames, so that none is planted" in text for text in task.warnings] == [True]
     fitted = bridge.lgd.fitter.fit
     monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], feet_planted=True), None))
     result, task = run(tmp_path, tracks(), plant_feet=True)
