@@ -104,7 +104,7 @@ def fit(request: dict, task: Task) -> dict:
         from .arrays import save_arrays
         from .lgd import fitter
         from .lgd.resample import is_slow
-        from .remarks import against_the_body, off_the_ground, off_the_person
+        from .remarks import against_the_body, off_the_ground, off_the_person, turning_camera
 
         options, keypoints = _options(request, keypoints, body, task)
     if is_slow(keypoints.times()):
@@ -135,6 +135,8 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
+            if keypoints.camera_turns is not None and options.T_world_cam is None:
+                task.warning(turning_camera(keypoints.camera_turns, motion))
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
                 disagreement = against_the_body(motion)

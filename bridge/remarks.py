@@ -9,6 +9,7 @@ FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
+ZOOMED = 1.15  # times that the background may grow or shrink before it is said
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
@@ -64,3 +65,15 @@ def against_the_body(motion: Motion) -> str | None:
             return None
         text += f", as if its scene were {max(scale, 1 / scale):.1f} times too {'large' if scale > 1 else 'small'}"
     return f"{text}. Set its scale or its ground."
+
+
+def turning_camera(turns: np.ndarray, motion: Motion) -> str:
+    """What became of a camera that was not told and turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion."""
+    focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
+    angle = np.degrees(np.linalg.norm(np.ptp(turns[:, :2], axis=0)) / focal)
+    solve = "solve its motion in the movie clip editor and choose Scene Camera"
+    if motion.T_world_cam.ndim == 2:
+        return f"The camera turns by {angle:.0f} degrees and was taken for one that stands still, so that the body leans and slides: {solve}."
+    text = f"The camera turns, by up to {max(angle, 1):.0f} degrees: that was read from the background and is the new camera's. Where it travels too, {solve}."
+    grown = float(turns[:, 3].max() / turns[:, 3].min())
+    return text if grown < ZOOMED else f"{text} It does, or it zooms: the background grows by {100 * (grown - 1):.0f} %."

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,8 @@ def detect(
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
+    from bridge.keypoints.background import Background  # OpenCV is there
+
     finder = BlazePose() if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
@@ -87,7 +90,9 @@ def detect(
             raise LgdError("cancelled", "The detection was cancelled.")
 
     skipped, held = 0, not areas
+    background, behind = Background(), ThreadPoolExecutor(1)
     try:
+        beside = None
         for index, image in footage:
             go_on()
             here = boxed(index)
@@ -97,6 +102,9 @@ def detect(
                 skipped = index + 1
             else:
                 look(index, image, here)
+            if beside:
+                beside.result()
+            beside = behind.submit(background.add, image, found[index][0] if index in found else ())
         if not held:
             last = footage.number(len(footage.frame_times) - 1)
             raise LgdError(
@@ -115,6 +123,7 @@ def detect(
             go_on()
             _begin_again(footage, finder, found)
     finally:
+        behind.shutdown()
         finder.close()
     for note in finder.notes:
         if note not in footage.notes:
@@ -138,6 +147,7 @@ def detect(
         fps=footage.fps,
         frame_times=times,
         person_ids=ids,
+        camera_turns=background.turns(footage.width, footage.height),
     )
 
 

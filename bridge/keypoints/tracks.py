@@ -32,7 +32,9 @@ class Keypoints:
 
     keypoints (P, F, K, 2) px, float32 ((F, K, 2) is taken as one person); confidence (P, F, K) in [0, 1], 0 = not
     seen; image_size (w, h) px; fps or frame_times (F,) s, strictly rising; cam_K (3, 3) or (F, 3, 3) px;
-    person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px. Coordinates of unseen points are made 0 where they
+    person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px; camera_turns (F, 4): what is seen in the middle of each picture lay so many px
+    further right and further down in the first, and the picture is turned by so many rad clockwise and made so many times as large to lie
+    on it; None: the camera stands still, or it is not known. Coordinates of unseen points are made 0 where they
     are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """
 
@@ -45,6 +47,7 @@ class Keypoints:
     cam_K: np.ndarray | None = None
     person_ids: np.ndarray | None = None
     person_boxes: np.ndarray | None = None
+    camera_turns: np.ndarray | None = None
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
@@ -120,6 +123,11 @@ class Keypoints:
             if boxes.shape != (self.people, self.frames, 4):
                 raise _bad("The person boxes must have the shape (people, frames, 4).")
             self.person_boxes = boxes
+        if self.camera_turns is not None:
+            turns = np.asarray(self.camera_turns, dtype=np.float64)
+            if turns.shape != (self.frames, 4) or not np.isfinite(turns).all() or (turns[:, 3] <= 0).any():
+                raise _bad("The camera's turns must be four finite numbers for each frame, the last above 0.")
+            self.camera_turns = turns
 
     @property
     def people(self) -> int:
@@ -229,6 +237,7 @@ class Keypoints:
             frame_times=None if times is None else times[a:b],
             cam_K=k if k is None or k.ndim == 2 else k[a:b],
             person_boxes=None if self.person_boxes is None else self.person_boxes[:, a:b],
+            camera_turns=None if self.camera_turns is None else self.camera_turns[a:b],
         )
 
     def save(self, path: str | Path) -> Path:
@@ -241,7 +250,7 @@ class Keypoints:
             "image_size": np.array(self.image_size, dtype=np.int64),
             "person_ids": self.person_ids,
         }
-        for name in ("fps", "frame_times", "cam_K", "person_boxes"):
+        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns"):
             value = getattr(self, name)
             if value is not None:
                 data[name] = np.asarray(value)
@@ -261,7 +270,7 @@ class Keypoints:
         for name in ("keypoints", "confidence", "layout", "image_size"):
             if name not in data:
                 raise _bad(f"The file {path.name} has no '{name}'.")
-        optional = {n: data[n] for n in ("frame_times", "cam_K", "person_ids", "person_boxes") if n in data}
+        optional = {n: data[n] for n in ("frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns") if n in data}
         try:
             fps = float(data["fps"]) if "fps" in data else None
             return cls(

@@ -78,29 +78,36 @@ def fit(
     torch.default_generator.manual_seed(options.seed)  # torch.manual_seed takes a millisecond over devices not in use
     world = None if options.T_world_cam is None else np.asarray(options.T_world_cam, float)
     with _threads(keypoints.frames), torch.inference_mode():
-        if world is None or world.ndim == 2:
+        turns = keypoints.camera_turns if world is None and options.mode == "video" else None
+        if turns is None and (world is None or world.ndim == 2):
             motion, trace = _fit(keypoints, options, device, on_progress, should_stop)
         else:
-            motion, trace = _fit_moving(keypoints, options, world, device, on_progress, should_stop)
+            motion, trace = _fit_moving(keypoints, options, world, turns, device, on_progress, should_stop)
         if options.plant_feet:
             motion = with_planted_feet(motion, _body(options.body, str(device))[0])
         return motion, trace
 
 
 def _fit_moving(
-    keypoints: Keypoints, options: FitOptions, world: np.ndarray, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+    keypoints: Keypoints, options: FitOptions, world: np.ndarray | None, turns: np.ndarray | None, device: torch.device,
+    on_progress: Progress | None, should_stop: Stop | None,
 ) -> tuple[Motion, dict | None]:  # fmt: skip
-    from .steady import fit_steadied
+    """A fit before a camera whose path is known (world), or of which is known how it turns."""
+    from .steady import FARTHEST, fit_handheld, fit_steadied, turns_of, widest
 
     cam_K, source = _intrinsics(keypoints, options)
     if source == "assumed" and options.mode == "video":  # how a turning camera moves the points depends on its lens
         guess = _fit(keypoints, options, device, on_progress, should_stop)[0]
         cam_K, source = guess.cam_K, guess.focal_source
 
-    def once(seen: Keypoints, path: np.ndarray) -> tuple[Motion, dict | None]:
+    def once(seen: Keypoints, path: np.ndarray | None = None) -> tuple[Motion, dict | None]:
         return _fit(seen, dataclasses.replace(options, focal=None, T_world_cam=path), device, on_progress, should_stop)
 
-    motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
+    if world is None:
+        turned = turns_of(turns, cam_K)
+        motion, trace = fit_handheld(keypoints, turned, cam_K, once) if widest(turned) < FARTHEST else once(keypoints)
+    else:
+        motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
     motion.focal_source = source
     return motion, trace
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fits before a camera that moves in a known way: what it films, as a steadier camera beside it would have.
+"""Fits before a camera that moves in a known way, or turns in the hand: what it films, as a steadier camera beside it would have.
 
 A camera's shake is no motion of the person, and where nobody is seen a person stays in the world, not in the picture. So the
 keypoints are turned into those of a camera that stands still, where the real one nearly does, and else follows it smoothly;
@@ -25,6 +25,7 @@ STILL_TURN, STILL_MOVE = 0.35, 0.08  # rad, and of the person's distance: a came
 NEAR = 1e-3  # of the distance: nearer paths see the same
 STAYS = 2e-3  # m: a camera that moves less does not move
 FAR = 1e3  # m: what is this far away is moved by a camera's turns alone
+FARTHEST = 1.0  # rad: a camera in the hand that turns farther from the middle of its turns is not taken for one that stands
 EDGE = 0.15  # of the distance in front of the steadier camera, below which it sees nothing
 
 
@@ -62,6 +63,38 @@ def fit_steadied(
             motion, trace = fit(as_seen_from(path, keypoints, cam_K, world, depth), path)
             motion = as_filmed(motion, path, keypoints, cam_K, world)
     return motion, trace and _trace_as_filmed(trace, motion, path, world)
+
+
+def fit_handheld(
+    keypoints: Keypoints, turns: np.ndarray, cam_K: np.ndarray, fit: Callable[[Keypoints], tuple[Motion, dict | None]]
+) -> tuple[Motion, dict | None]:
+    """One person's fit before a camera that turns where it stands, in a world of its own, which the fit finds.
+
+    turns: (F, 3, 3) from each frame's camera axes to those of one that stands still. fit: keypoints with cam_K to a motion and a trace.
+    """
+    world = np.tile(np.eye(4), (len(turns), 1, 1))
+    world[:, :3, :3] = turns
+    still = _pose(Rotation.from_matrix(turns).mean().as_quat()[None], np.zeros((1, 3)))[0]
+    steadied = as_seen_from(still, keypoints, cam_K, world, np.full(keypoints.confidence.shape[1:], FAR))
+    motion, trace = fit(steadied)
+    keypoints = relabelled(keypoints, label_states(steadied))
+    path = motion.T_world_cam
+    world = path @ np.linalg.inv(still) @ world
+    return as_filmed(motion, path, keypoints, cam_K, world), trace and _trace_as_filmed(trace, motion, path, world)
+
+
+def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them."""
+    K = np.broadcast_to(cam_K, (len(moves), 3, 3))
+    tilt = np.stack((-moves[:, 1] / K[:, 1, 1], moves[:, 0] / K[:, 0, 0], np.zeros(len(moves))), -1)
+    roll = np.stack((np.zeros(len(moves)), np.zeros(len(moves)), moves[:, 2]), -1)
+    return (Rotation.from_rotvec(tilt) * Rotation.from_rotvec(roll)).as_matrix()
+
+
+def widest(turns: np.ndarray) -> float:
+    """How far (rad) turns (F, 3, 3) go from the middle of them all."""
+    turned = Rotation.from_matrix(turns)
+    return float((turned.mean().inv() * turned).magnitude().max())
 
 
 def steady_path(world: np.ndarray, seen: np.ndarray, times: np.ndarray, distance: float, smooth: bool) -> np.ndarray:

@@ -31,11 +31,12 @@ def make(people=2, frames=10, **kw):
 def test_round_trip(tmp_path):
     times = np.cumsum(np.linspace(0.03, 0.05, 10))
     k = make(
-        frame_times=times, cam_K=np.diag([500.0, 500, 1]), person_ids=[4, 9], person_boxes=np.ones((2, 10, 4))
+        frame_times=times, cam_K=np.diag([500.0, 500, 1]), person_ids=[4, 9], person_boxes=np.ones((2, 10, 4)),
+        camera_turns=np.arange(1.0, 41).reshape(10, 4),
     )
     path = k.save(tmp_path / "Größe mit Leerzeichen.npz")
     back = Keypoints.load(path)
-    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes"):
+    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns"):
         assert np.array_equal(getattr(back, name), getattr(k, name)), name
     assert (back.layout, back.image_size, back.fps) == ("coco17", (640, 480), 25.0)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -83,6 +84,8 @@ def test_unseen_points_may_be_anything():
         ({"cam_K": np.eye(4)}, "cam_K"),
         ({"person_ids": [1]}, "person ids"),
         ({"person_boxes": np.ones((2, 4))}, "person boxes"),
+        ({"camera_turns": np.ones((10, 3))}, "camera's turns"),
+        ({"camera_turns": np.zeros((10, 4))}, "camera's turns"),
         (
             {"keypoints": np.ones((0, 10, 17, 2)), "confidence": np.ones((0, 10, 17))},
             "no frames or no people",
@@ -138,7 +141,9 @@ def test_prominence():
 
 def test_cut_keeps_time_of_the_footage():
     k = make().cut(4, 8)
-    assert k.frames == 4 and np.allclose(k.times(), np.arange(4, 8) / 25)
+    assert k.frames == 4 and np.allclose(k.times(), np.arange(4, 8) / 25) and k.camera_turns is None
+    turns = np.arange(1.0, 41).reshape(10, 4)
+    assert np.array_equal(make(camera_turns=turns).cut(4, 8).camera_turns, turns[4:8])
     assert make(fps=None).times()[1] == pytest.approx(1 / 30) and not make(fps=None).rate_known
     assert make(frame_times=np.arange(10) * 0.5).rate() == pytest.approx(2.0)
     for a, b in ((5, 5), (-1, 4), (3, 11)):

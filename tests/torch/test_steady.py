@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Known cameras that shake, pan away and stand nearly still: the person moves as in the world, not as in the picture."""
+"""Cameras that shake, pan away and stand nearly still, known or read off the background: the person moves as in the world, not as in the
+picture."""
 
 import dataclasses
 
@@ -15,6 +16,7 @@ from bridge.body.smpl import BodyModel  # noqa: E402
 from bridge.keypoints.formats import LAYOUTS  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
+from bridge.lgd.steady import turns_of  # noqa: E402
 
 FRAMES, SIZE = 60, (1280, 720)
 K = np.array([[1000.0, 0, 639.5], [0, 1000, 359.5], [0, 0, 1]])
@@ -125,3 +127,60 @@ def test_exchanged_labels_before_a_moving_camera_are_told_as_they_were_fitted(st
     swapped.keypoints[:, 20:28] = right.keypoints[:, 20:28][:, :, LAYOUTS["coco17"].mirror]
     motion, _ = fit(swapped, FitOptions(T_world_cam=path))
     assert np.array_equal(motion.keypoints, right.keypoints[0]) and motion.reprojection_px.max() < 20
+
+
+def turned_in_the_hand(degrees):
+    """A camera's path (F, 4, 4) that turns where it stands, and what is told of it (F, 4)."""
+    path = orbit(0)
+    t = np.linspace(0, 3 * np.pi, FRAMES)
+    moves = np.radians(degrees) * np.column_stack((np.sin(t), 0.5 * np.sin(1.7 * t), 0.3 * np.sin(0.7 * t), np.zeros(FRAMES)))
+    moves[:, :2] *= K[0, 0]
+    moves[:, 3] = 1
+    path[:, :3, :3] = path[:, :3, :3] @ turns_of(moves, K)
+    return path, moves
+
+
+def test_what_is_told_of_a_picture_turns_the_camera():
+    """What is seen in the middle of a picture lay so far from the first one's middle; turned clockwise it lies on the first."""
+    turn = turns_of(np.array([[150.0, -80, 0, 1], [0, 0, 0.1, 1]]), K)
+    middle = turn[0] @ (0, 0, 1)
+    assert np.arctan2(*middle[[0, 2]]) > 0 and K[0, 0] * middle[:2] / middle[2] == pytest.approx([150, -80], rel=0.02)
+    assert turn[1] @ (1, 0, 0) == pytest.approx([np.cos(0.1), np.sin(0.1), 0])
+
+
+@pytest.mark.parametrize("degrees", [3, 25])
+def test_a_camera_that_turns_in_the_hand_stands_in_a_world_of_its_own(standing, degrees):
+    points, joints = standing
+    path, moves = turned_in_the_hand(degrees)
+    keypoints = filmed(points, path, camera_turns=moves)
+    motion, _ = fit(keypoints)
+    still, _ = fit(filmed(points, orbit(0)))
+    world = in_world(motion)
+    assert motion.T_world_cam.shape == (FRAMES, 4, 4) and np.array_equal(motion.cam_K, K)
+    assert np.ptp(motion.T_world_cam[:, :3, 3], axis=0).max() < 1e-6  # it turns where it stands
+    relative = lambda T: np.linalg.inv(T[0, :3, :3]) @ T[:, :3, :3]  # noqa: E731
+    assert np.abs(relative(motion.T_world_cam) - relative(path)).max() < 1e-6
+    assert np.linalg.norm(np.diff(world, axis=0), axis=-1).mean() < 0.003
+    untold = in_world(fit(filmed(points, path))[0])
+    assert np.linalg.norm(np.diff(untold, axis=0), axis=-1).mean() > 0.004 * degrees
+    assert np.abs(world[..., 2] - in_world(still)[..., 2]).mean() < 0.06  # as high, and as upright
+    assert (motion.contacts[5:-5] > 0.5).mean() > 0.8 and np.median(motion.reprojection_px) < 6
+    told = motion.keypoints_3d @ K.T
+    error = np.linalg.norm(told[..., :2] / told[..., 2:] - motion.keypoints, axis=-1)[motion.confidence > 0]
+    assert np.nanmean(error) == pytest.approx(np.nanmean(motion.reprojection_px), rel=0.05)
+
+
+def test_a_known_camera_goes_before_what_the_background_tells(standing):
+    points, _ = standing
+    path, moves = turned_in_the_hand(3)
+    told, _ = fit(filmed(points, path, camera_turns=3 * moves), FitOptions(T_world_cam=path))
+    assert np.array_equal(told.poses, fit(filmed(points, path), FitOptions(T_world_cam=path))[0].poses)
+
+
+def test_who_is_looked_round_for_is_fitted_as_they_are_seen(standing):
+    """A camera that turns by more than 60 degrees to either side, and the published method, take it for one that stands still."""
+    points, _ = standing
+    path, moves = turned_in_the_hand(3)
+    for mode, turns in (("video", moves * [40, 1, 1, 1]), ("paper", moves)):
+        told, untold = (fit(filmed(points, path, **more), FitOptions(mode=mode))[0] for more in ({"camera_turns": turns}, {}))
+        assert told.T_world_cam.shape == (4, 4) and np.array_equal(told.poses, untold.poses), mode

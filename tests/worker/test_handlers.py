@@ -126,6 +126,19 @@ def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(call
     assert not task.warnings and Motion.load(result["motions"][0]).feet_planted is True
 
 
+@pytest.mark.parametrize("taken, size, sentence", [(True, 1.0, "read from the background"), (True, 1.3, "grows by 30 %"), (False, 1.0, "taken for one that stands still")])
+def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, sentence):
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.linspace(1, size, 6)))
+    fitted = bridge.lgd.fitter.fit
+    if taken:
+        monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], T_world_cam=np.tile(np.eye(4), (6, 1, 1))), None))
+    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all")
+    assert [sentence in text and "10 degrees" in text and "Scene Camera" in text for text in task.warnings if "camera turns" in text] == [True]
+    assert np.array_equal(calls[0][0].camera_turns, turns)
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    assert not [text for text in run(tmp_path, tracks(camera_turns=turns), camera=str(tmp_path / "camera.npz"))[1].warnings if "degrees" in text]
+
+
 def test_frames_without_the_person_are_told(calls, tmp_path):
     keypoints = tracks()
     keypoints.confidence[:, 4:] = 0
