@@ -13,6 +13,7 @@ from .._bridge import LgdError
 from ..scene import armature, lens, mesh, result, takes, timing
 from ..scene import footage as places
 from ..scene.camera import camera_for_solver
+from ..scene.keyframes import find_curve, keys_of
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
@@ -178,6 +179,9 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
+        if camera in solved and data["T_world_cam"].ndim == 3 and (settings.timing == "REAL" or not _keyed_on(camera, _frames_of(found))):
+            notes += (f"{camera.name} turns with other frames than are solved now: a new camera is made.",)
+            continue
         if camera in solved:
             told += unused
         elif data["T_world_cam"].ndim == 3 and settings.timing == "REAL":
@@ -235,9 +239,6 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
         size = (camera.lgd.width, camera.lgd.height)
     if not size[0]:
         size = (context.scene.render.resolution_x, context.scene.render.resolution_y)
-    a, b = found.frames
-    order, times = timing.shown_keys(found.table, found.start, a, b - a)
-    first = np.unique(order, return_index=True)[1]
     behind = None
     if found.place == "CAMERA" and camera == context.scene.camera:
         behind = next((b for b in camera.data.background_images if found.block in (getattr(b.image, "name", ""), getattr(b.clip, "name", ""))), None)
@@ -245,7 +246,20 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
         behind = None  # Blender's default, and no lens's: the solve's pixels are the clip's
     clip = lens.clip_of(found)
     aspect = clip.tracking.camera.pixel_aspect if clip is not None else 1.0
-    return camera_for_solver(context.scene, camera, size, times[first], behind, aspect)
+    return camera_for_solver(context.scene, camera, size, _frames_of(found), behind, aspect)
+
+
+def _frames_of(found: places.Footage) -> np.ndarray:
+    """Blender's frames on which the range's pictures are first shown."""
+    a, b = found.frames
+    order, times = timing.shown_keys(found.table, found.start, a, b - a)
+    return times[np.unique(order, return_index=True)[1]]
+
+
+def _keyed_on(camera, frames: np.ndarray) -> bool:
+    """Whether a camera that turns by keys of its own, as a solve leaves them, has one on each of these frames."""
+    curve = find_curve(camera, "rotation_quaternion")
+    return curve is None or bool(np.isin(np.round(frames, 2), np.round(keys_of(curve)[0], 2)).all())
 
 
 def listed_for(keypoints: str, found: places.Footage | None) -> str:

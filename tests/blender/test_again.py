@@ -6,7 +6,8 @@ import shutil
 import bpy
 import numpy as np
 import pytest
-from models import forward
+from mathutils import Matrix
+from models import forward, write_motion
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.request import find_footage, target_rig
@@ -304,3 +305,24 @@ def test_pictures_behind_a_linked_camera_stay_and_that_is_told(script, tmp_path)
     assert bpy.ops.lgd.fit() == {"FINISHED"}
     assert "belongs to another file" in bpy.context.window_manager.lgd.warnings
     assert [o for o in bpy.data.objects if o.type == "ARMATURE" and o.library is None]
+
+
+def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
+    """What the background told of one part says nothing of another; As Shown keys are no Real Time ones."""
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    times = (2 + np.arange(24)) / 25
+    write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=T[:frames], frame_times=times[:frames], **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    with np.load(asked()) as camera:
+        assert np.abs(camera["T_world_cam"] - T[:12]).max() < 1e-4
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
+    settings.timing = "REAL"
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.timing, settings.last = "SHOWN", 20
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
