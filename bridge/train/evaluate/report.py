@@ -42,6 +42,9 @@ def text(result: dict) -> str:
         parts += [_line(f"val-{k}", [v["points"], v["second"], v["lasting"]]) for k, v in result["noise"].items()] + [""]
     if result.get("rendered"):
         parts += _rendered(result)
+    if result.get("handheld"):
+        parts += ["Beam clip, one camera turned, our detector: limb points in the world, the clip laid on the truth, mm, camera untold; followed; its error, degrees"]
+        parts += [_line(way, [v["untold"], v["followed"], v["turns"]]) for way, v in result["handheld"].items()] + [""]
     if result.get("stress"):
         parts += ["Stress tests of video mode"]
         for name, value in result["stress"].items():
