@@ -135,8 +135,8 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            if keypoints.camera_turns is not None and options.T_world_cam is None:
-                task.warning(turning_camera(keypoints.camera_turns, motion))
+            if keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
+                task.warning(turning_camera(keypoints.camera_turns, motion, options.T_world_cam is not None))
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
                 disagreement = against_the_body(motion)

@@ -67,11 +67,14 @@ def against_the_body(motion: Motion) -> str | None:
     return f"{text}. Set its scale or its ground."
 
 
-def turning_camera(turns: np.ndarray, motion: Motion) -> str:
-    """What became of a camera that was not told and turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion."""
+def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> str:
+    """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
+    was told."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     angle = np.degrees(np.linalg.norm(np.ptp(turns[:, :2], axis=0)) / focal)
     solve = "solve its motion in the movie clip editor and choose Scene Camera"
+    if given:
+        return f"The footage's camera turns by {angle:.0f} degrees, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
     if motion.T_world_cam.ndim == 2:
         return f"The camera turns by {angle:.0f} degrees and was taken for one that stands still, so that the body leans and slides: {solve}."
     text = f"The camera turns, by up to {max(angle, 1):.0f} degrees: that was read from the background and is the new camera's. Where it travels too, {solve}."

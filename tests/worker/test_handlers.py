@@ -135,8 +135,10 @@ def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, 
     _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all")
     assert [sentence in text and "10 degrees" in text and "Scene Camera" in text for text in task.warnings if "camera turns" in text] == [True]
     assert np.array_equal(calls[0][0].camera_turns, turns)
-    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
-    assert not [text for text in run(tmp_path, tracks(camera_turns=turns), camera=str(tmp_path / "camera.npz"))[1].warnings if "degrees" in text]
+    for world, told in ((np.eye(4), [True]), (np.tile(np.eye(4), (6, 1, 1)), [])):
+        np.savez(tmp_path / "camera.npz", T_world_cam=world)
+        _, task = run(tmp_path, tracks(camera_turns=turns), camera=str(tmp_path / "camera.npz"))
+        assert ["stands still" in text and "Camera to New" in text for text in task.warnings if "camera turns" in text] == told
 
 
 def test_frames_without_the_person_are_told(calls, tmp_path):
