@@ -9,7 +9,7 @@ FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
-ZOOMED = 1.15  # times that the background may grow or shrink before it is said
+ZOOMED = 1.1  # times that the background may grow or shrink before it is said
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
@@ -77,6 +77,9 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
         return f"The footage's camera turns by {angle:.0f} degrees, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
     if motion.T_world_cam.ndim == 2:
         return f"The camera turns by {angle:.0f} degrees and was taken for one that stands still, so that the body leans and slides: {solve}."
-    text = f"The camera turns, by up to {max(angle, 1):.0f} degrees: that was read from the background and is the new camera's. Where it travels too, {solve}."
+    text = f"The camera turns, by up to {max(angle, 1):.0f} degrees: that was read from the background and is the new camera's. "
     grown = float(turns[:, 3].max() / turns[:, 3].min())
-    return text if grown < ZOOMED else f"{text} It does, or it zooms: the background grows by {100 * (grown - 1):.0f} %."
+    if grown < ZOOMED:
+        return f"{text}Where it travels too, {solve}."
+    text = text if angle >= 1 else ""
+    return f"{text}The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If so, {solve}."

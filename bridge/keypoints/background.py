@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 
 LONGER = 480  # px of the longer side that is looked at
-CORNERS, APART = 150, 10  # at most so many, so many px apart
+CELLS, CORNERS, APART = 4, 10, 10  # at most so many corners in each of 4 x 4 parts of the picture, so many px apart
 ENOUGH, MOST = 12, 0.5  # corners; of them: fewer that agree tell nothing
+FAR, STAYED = 3.0, 0.25  # px; of the corners: where so many have not moved, though the camera would have moved them so far, it has not
 ASTRAY, ALIKE = 0.7, 1.5  # px: a corner that does not come back to where it was followed from; how exactly corners agree
 AGAIN = 0.12  # of the longer side, or half of the corners: then a new picture to lay the next ones on
 ROOM = 0.15  # of a person's box: what moves with them round their points
-STILL_SHIFT, STILL_ROLL = 0.005, np.radians(0.5)  # of the longer side: less is a camera on a tripod
+STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1  # of the longer side; times: less is a camera on a tripod
 TOLD = 0.9  # of the frames in which the background must tell
 
 
@@ -57,8 +58,11 @@ class Background:
 
     def _begin(self, grey: np.ndarray, free: np.ndarray) -> None:
         """Lay the next frames on this one, whose pixels lie at `_last` in the first one's."""
-        found = cv2.goodFeaturesToTrack(grey, CORNERS, 0.01, APART, mask=free)
-        self._here = self._there = np.zeros((0, 1, 2), np.float32) if found is None else found
+        found = cv2.goodFeaturesToTrack(grey, 1000, 0.003, APART, mask=free)  # the strongest first
+        found = np.zeros((0, 1, 2), np.float32) if found is None else found
+        # Everywhere alike: what is rich in corners, a train or a crowd, is not all of the background.
+        cell = (found[:, 0] * CELLS / grey.shape[::-1]).astype(int) @ (1, CELLS)
+        self._here = self._there = found[np.sort(np.concatenate([np.flatnonzero(cell == c)[:CORNERS] for c in range(CELLS**2)]))]
         self._on, self._count = self._last, len(self._here)
 
     def _follow(self, grey: np.ndarray, free: np.ndarray) -> np.ndarray | None:
@@ -77,6 +81,10 @@ class Background:
         found, agree = cv2.estimateAffinePartial2D(self._here, self._there, method=cv2.RANSAC, ransacReprojThreshold=ALIKE)
         if found is None or agree.sum() < max(ENOUGH, MOST * len(agree)):
             return None
+        here, there = self._here[:, 0], self._there[:, 0]
+        moved = np.linalg.norm(here @ found[:, :2].T + found[:, 2] - here, axis=-1) > FAR
+        if moved.any() and np.mean(np.linalg.norm(here - there, axis=-1)[moved] < ASTRAY) > STAYED:
+            return self._on
         return self._on @ np.vstack((found, (0.0, 0.0, 1.0)))
 
     def turns(self, width: int, height: int) -> np.ndarray | None:
@@ -87,9 +95,9 @@ class Background:
         middle = np.array(((width - 1) / 2, (height - 1) / 2, 1.0))
         shift = (moves @ middle - middle)[:, :2]
         roll = np.unwrap(np.arctan2(moves[:, 1, 0], moves[:, 0, 0]))
-        if np.ptp(shift, axis=0).max() < STILL_SHIFT * max(width, height) and np.ptp(roll) < STILL_ROLL:
-            return None
-        return np.column_stack((shift, roll, np.hypot(moves[:, 0, 0], moves[:, 1, 0])))
+        size = np.hypot(moves[:, 0, 0], moves[:, 1, 0])
+        still = np.ptp(shift, axis=0).max() < STILL_SHIFT * max(width, height) and np.ptp(roll) < STILL_ROLL
+        return None if still and size.max() < STILL_SIZE * size.min() else np.column_stack((shift, roll, size))
 
 
 def _middle(move: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -84,6 +84,33 @@ def test_people_do_not_tell_how_the_camera_turns(wall):
     assert np.abs(found[:, :2] - moves[:, :2]).max() < 1.5
 
 
+def test_a_train_that_passes_is_no_camera_that_turns(wall):
+    """Nor is a picture that turns still because of what is written over it."""
+    rng = np.random.default_rng(3)
+    train = np.repeat(np.repeat(rng.integers(0, 255, (12, 200, 3), np.uint8), 8, 0), 8, 1)
+
+    def passed(moves):
+        for k, picture in enumerate(seen(wall, moves)):
+            picture[: len(train)] = train[:, 8 * k : 8 * k + WIDTH]
+            yield picture
+
+    def written_over(moves):
+        for picture in seen(wall, moves):
+            cv2.putText(picture, "WRITTEN OVER IT", (30, HEIGHT - 20), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (255, 255, 255), 2)
+            yield picture
+
+    assert told(passed(waves(60, 0, 0))) is None
+    moves = waves(60, 25, 12)
+    found = told(written_over(moves))
+    assert np.abs(found[:, :2] - moves[:, :2]).max() < 1.5
+
+
+def test_a_zoom_alone_is_told(wall):
+    moves = np.column_stack((np.zeros((60, 3)), np.linspace(1, 0.7, 60)))
+    found = told(seen(wall, moves))
+    assert np.abs(found[:, 3] - moves[:, 3]).max() < 0.01 and np.abs(found[:, :2]).max() < 1.5
+
+
 def test_a_frame_that_shows_nothing_does_not_end_it(wall):
     moves = waves(40, 15, 6)
     pictures = list(seen(wall, moves))

@@ -126,7 +126,7 @@ def test_feet_are_planted_where_it_is_asked_for_and_that_none_rests_is_told(call
     assert not task.warnings and Motion.load(result["motions"][0]).feet_planted is True
 
 
-@pytest.mark.parametrize("taken, size, sentence", [(True, 1.0, "read from the background"), (True, 1.3, "grows by 30 %"), (False, 1.0, "taken for one that stands still")])
+@pytest.mark.parametrize("taken, size, sentence", [(True, 1.0, "read from the background"), (True, 1.3, "grows or shrinks by 30 %"), (False, 1.0, "taken for one that stands still")])
 def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, sentence):
     turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.linspace(1, size, 6)))
     fitted = bridge.lgd.fitter.fit
