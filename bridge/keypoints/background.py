@@ -33,8 +33,8 @@ class Background:
         self._on = np.eye(3)  # from the latter's pixels to the first one's
         self._count = 0
 
-    def add(self, image: np.ndarray, people: np.ndarray) -> None:
-        """The next frame, BGR. people: (D, K, 2) px."""
+    def add(self, image: np.ndarray, people: list[np.ndarray]) -> None:
+        """The next frame, BGR. people: (K, 2) px each, the points at which somebody is."""
         height, width = image.shape[:2]
         scale = min(LONGER / max(height, width), 1.0)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)

@@ -104,7 +104,8 @@ def detect(
                 look(index, image, here)
             if beside:
                 beside.result()
-            beside = behind.submit(background.add, image, found[index][0] if index in found else ())
+            people = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
+            beside = behind.submit(background.add, image, people)
         if not held:
             last = footage.number(len(footage.frame_times) - 1)
             raise LgdError(
