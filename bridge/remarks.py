@@ -71,15 +71,16 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
     """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
     was told."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
-    angle = np.degrees(np.linalg.norm(np.ptp(turns[:, :2], axis=0)) / focal)
+    angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :2], axis=0)) / focal)), 1)
+    degrees = f"{angle} degree{'' if angle == 1 else 's'}"
     solve = "solve its motion in the movie clip editor and choose Scene Camera"
     if given:
-        return f"The footage's camera turns by {angle:.0f} degrees, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
+        return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
     if motion.T_world_cam.ndim == 2:
-        return f"The camera turns by {angle:.0f} degrees and was taken for one that stands still, so that the body leans and slides: {solve}."
-    text = f"The camera turns, by up to {max(angle, 1):.0f} degrees: that was read from the background and is the new camera's. "
+        return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {solve}."
+    text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's. "
     grown = float(turns[:, 3].max() / turns[:, 3].min())
     if grown < ZOOMED:
         return f"{text}Where it travels too, {solve}."
-    text = text if angle >= 1 else ""
+    text = text if angle > 1 else ""
     return f"{text}The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If so, {solve}."

@@ -237,7 +237,7 @@ class Keypoints:
             frame_times=None if times is None else times[a:b],
             cam_K=k if k is None or k.ndim == 2 else k[a:b],
             person_boxes=None if self.person_boxes is None else self.person_boxes[:, a:b],
-            camera_turns=None if self.camera_turns is None else self.camera_turns[a:b],
+            camera_turns=None if self.camera_turns is None or b - a == 1 else self.camera_turns[a:b],  # one picture does not turn
         )
 
     def save(self, path: str | Path) -> Path:

@@ -144,6 +144,7 @@ def test_cut_keeps_time_of_the_footage():
     assert k.frames == 4 and np.allclose(k.times(), np.arange(4, 8) / 25) and k.camera_turns is None
     turns = np.arange(1.0, 41).reshape(10, 4)
     assert np.array_equal(make(camera_turns=turns).cut(4, 8).camera_turns, turns[4:8])
+    assert make(camera_turns=turns).cut(4, 5).camera_turns is None
     assert make(fps=None).times()[1] == pytest.approx(1 / 30) and not make(fps=None).rate_known
     assert make(frame_times=np.arange(10) * 0.5).rate() == pytest.approx(2.0)
     for a, b in ((5, 5), (-1, 4), (3, 11)):
