@@ -11,10 +11,11 @@ import cv2
 import numpy as np
 
 LONGER = 480  # px of the longer side that is looked at
-CELLS, CORNERS, APART = 4, 10, 10  # at most so many corners in each of 4 x 4 parts of the picture, so many px apart
+CLEAR, APART = 0.001, 10  # how clear a corner must be, in parts of the clearest; px between corners
+PARTS, EACH = 8, 4  # of the longer side; in each square of that width at most so many corners are followed
 ENOUGH, MOST = 12, 0.5  # corners; of them: fewer that agree tell nothing
-FAR, STAYED = 3.0, 0.25  # px; of the corners: where so many have not moved, though the camera would have moved them so far, it has not
 ASTRAY, ALIKE = 0.7, 1.5  # px: a corner that does not come back to where it was followed from; how exactly corners agree
+BESIDE = 20  # px round a corner that went another way, where others may go along with it
 AGAIN = 0.12  # of the longer side, or half of the corners: then a new picture to lay the next ones on
 ROOM = 0.15  # of a person's box: what moves with them round their points
 STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1  # of the longer side; times: less is a camera on a tripod
@@ -30,6 +31,7 @@ class Background:
         self._before = self._free = None  # the last frame, grey, and where nobody is in it
         self._last = np.eye(3)  # from its pixels to the first one's
         self._here = self._there = np.zeros((0, 1, 2), np.float32)  # corners in the last frame, and in the one it is laid on
+        self._with = np.zeros(0, bool)  # which of them go with the camera: who once went another way has no more say
         self._on = np.eye(3)  # from the latter's pixels to the first one's
         self._count = 0
 
@@ -51,23 +53,28 @@ class Background:
             move = self._last if found is None else found
         self._last, self._before, self._free = move, grey, free
         far = np.linalg.norm(_middle(np.linalg.inv(self._on) @ move, grey.shape)) > AGAIN * LONGER
-        if far or len(self._here) < max(0.5 * self._count, ENOUGH):
+        if far or self._with.sum() < max(0.5 * self._count, ENOUGH):
             self._begin(grey, free)
         whole = np.diag([scale, scale, 1.0])
         self.moves.append(np.linalg.inv(whole) @ move @ whole)
 
     def _begin(self, grey: np.ndarray, free: np.ndarray) -> None:
-        """Lay the next frames on this one, whose pixels lie at `_last` in the first one's."""
-        found = cv2.goodFeaturesToTrack(grey, 1000, 0.003, APART, mask=free)  # the strongest first
-        found = np.zeros((0, 1, 2), np.float32) if found is None else found
-        # Everywhere alike: what is rich in corners, a train or a crowd, is not all of the background.
-        cell = (found[:, 0] * CELLS / grey.shape[::-1]).astype(int) @ (1, CELLS)
-        self._here = self._there = found[np.sort(np.concatenate([np.flatnonzero(cell == c)[:CORNERS] for c in range(CELLS**2)]))]
-        self._on, self._count = self._last, len(self._here)
+        """Lay the next frames on this one, whose pixels lie at `_last` in the first one's. Round what has gone another way than the camera
+        no corner is taken: subtitles would be the most as a pan leaves the background's corners behind, or a train as it comes."""
+        other = self._here[_off(np.linalg.inv(self._on) @ self._last, self._here, self._there) > ALIKE]
+        apart = free.copy()
+        for x, y in other[:, 0].astype(int).tolist():
+            cv2.circle(apart, (x, y), BESIDE, 0, -1)
+        found = _corners(grey, apart)
+        if len(found) < ENOUGH:
+            other, found = other[:0], _corners(grey, free)
+        self._here = self._there = np.concatenate((found, other))
+        self._with = np.arange(len(self._here)) < len(found)
+        self._on, self._count = self._last, len(found)
 
     def _follow(self, grey: np.ndarray, free: np.ndarray) -> np.ndarray | None:
         """Where this frame's pixels lie in the first one's; None where the background does not tell."""
-        if len(self._here) < ENOUGH:
+        if self._with.sum() < ENOUGH:
             return None
         here, good, _ = cv2.calcOpticalFlowPyrLK(self._before, grey, self._here, None)
         back, again, _ = cv2.calcOpticalFlowPyrLK(grey, self._before, here, None)
@@ -75,17 +82,15 @@ class Background:
         at = np.clip(np.round(here[:, 0]).astype(int), 0, size - 1)
         kept = (good[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm(back - self._here, axis=-1)[:, 0] < ASTRAY)
         kept &= ((here[:, 0] >= 0) & (here[:, 0] < size)).all(-1) & (free[at[:, 1], at[:, 0]] > 0)
-        self._here, self._there = here[kept], self._there[kept]
-        if len(self._here) < ENOUGH:
+        here, there, told = here[kept], self._there[kept], self._with[kept]
+        if told.sum() < ENOUGH:
             return None
-        found, agree = cv2.estimateAffinePartial2D(self._here, self._there, method=cv2.RANSAC, ransacReprojThreshold=ALIKE)
+        found, agree = cv2.estimateAffinePartial2D(here[told], there[told], method=cv2.RANSAC, ransacReprojThreshold=ALIKE)
         if found is None or agree.sum() < max(ENOUGH, MOST * len(agree)):
             return None
-        here, there = self._here[:, 0], self._there[:, 0]
-        moved = np.linalg.norm(here @ found[:, :2].T + found[:, 2] - here, axis=-1) > FAR
-        if moved.any() and np.mean(np.linalg.norm(here - there, axis=-1)[moved] < ASTRAY) > STAYED:
-            return self._on
-        return self._on @ np.vstack((found, (0.0, 0.0, 1.0)))
+        move = np.vstack((found, (0.0, 0.0, 1.0)))
+        self._here, self._there, self._with = here, there, told & (_off(move, here, there) < ALIKE)
+        return self._on @ move
 
     def turns(self, width: int, height: int) -> np.ndarray | None:
         """`Keypoints.camera_turns` (F, 4) for pictures of this size. None for a camera that stands still, and where the background does not tell."""
@@ -98,6 +103,21 @@ class Background:
         size = np.hypot(moves[:, 0, 0], moves[:, 1, 0])
         still = np.ptp(shift, axis=0).max() < STILL_SHIFT * max(width, height) and np.ptp(roll) < STILL_ROLL
         return None if still and size.max() < STILL_SIZE * size.min() else np.column_stack((shift, roll, size))
+
+
+def _corners(grey: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """(N, 1, 2) px: the clearest corners of each part of a picture, so that a train, or subtitles, have no more say than their share of it."""
+    found = cv2.goodFeaturesToTrack(grey, 0, CLEAR, APART, mask=free)  # the clearest first
+    if found is None:
+        return np.zeros((0, 1, 2), np.float32)
+    part = (found[:, 0] // (max(grey.shape) / PARTS)).astype(int) @ (1, PARTS + 1)
+    before = [np.count_nonzero(part[:k] == here) for k, here in enumerate(part)]
+    return found[np.array(before) < EACH]
+
+
+def _off(move: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """(N) px: how far corners (N, 1, 2) lie from where a move (3, 3) has them."""
+    return np.linalg.norm(here[:, 0] @ move[:2, :2].T + move[:2, 2] - there[:, 0], axis=-1)
 
 
 def _middle(move: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
