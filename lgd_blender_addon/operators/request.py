@@ -179,7 +179,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
-        if camera in solved and data["T_world_cam"].ndim == 3 and (settings.timing == "REAL" or not _keyed_on(camera, _frames_of(found))):
+        if camera in solved and _turns_elsewhere(camera, _frames_of(found), settings.timing == "REAL"):
             notes += (f"{camera.name} turns with other frames than are solved now: a new camera is made.",)
             continue
         if camera in solved:
@@ -256,10 +256,14 @@ def _frames_of(found: places.Footage) -> np.ndarray:
     return times[np.unique(order, return_index=True)[1]]
 
 
-def _keyed_on(camera, frames: np.ndarray) -> bool:
-    """Whether a camera that turns by keys of its own, as a solve leaves them, has one on each of these frames."""
-    curve = find_curve(camera, "rotation_quaternion")
-    return curve is None or bool(np.isin(np.round(frames, 2), np.round(keys_of(curve)[0], 2)).all())
+def _turns_elsewhere(camera, frames: np.ndarray, real: bool) -> bool:
+    """Whether a camera that turns by keys of its own, as a solve leaves them, lacks one on any of these frames: past its keys it stands
+    still. Keys in real time lie between frames, and are never taken again."""
+    curves = [curve for curve in (find_curve(camera, "rotation_quaternion", k) for k in range(4)) if curve is not None]
+    keys = [keys_of(curve) for curve in curves]
+    if not any(np.ptp(values) > 1e-6 for _, values in keys if len(values)):
+        return False
+    return real or not np.isin(np.round(frames, 2), np.round(keys[0][0], 2)).all()
 
 
 def listed_for(keypoints: str, found: places.Footage | None) -> str:

@@ -326,3 +326,7 @@ def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, mon
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
     settings.timing, settings.last = "SHOWN", 20
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.first, settings.last = 16, 24  # past the first camera's keys it stands still, and the other has too few
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.range, settings.start = "WHOLE", 101
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
