@@ -12,8 +12,7 @@ from .. import preferences
 from .._bridge import LgdError
 from ..scene import armature, lens, mesh, result, takes, timing
 from ..scene import footage as places
-from ..scene.camera import camera_for_solver
-from ..scene.keyframes import find_curve, keys_of
+from ..scene.camera import camera_for_solver, turns_elsewhere
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
@@ -169,7 +168,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         raise LgdError("bad_input", f"The scene's camera {own.name} is no camera.", "Make a camera the scene's, or set Camera to New.")
     clip = lens.clip_of(found)
     bent, note = lens.distortion_of(clip) if clip is not None else ({}, "")
-    notes, unused = (note,) if note else (), ()
+    notes, unused, elsewhere = (note,) if note else (), (), ""
     if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
         unused = (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
     solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
@@ -179,14 +178,17 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
-        if camera in solved and _turns_elsewhere(camera, _frames_of(found), settings.timing == "REAL"):
-            notes += (f"{camera.name} turns with other frames than are solved now: a new camera is made.",)
+        if camera in solved and turns_elsewhere(camera, *_shown(found), settings.timing == "REAL"):
+            elsewhere = elsewhere or camera.name
             continue
         if camera in solved:
             told += unused
         elif data["T_world_cam"].ndim == 3 and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
+    if elsewhere:
+        why = "and keys in real time are not compared with those of now" if settings.timing == "REAL" else "with other frames than are solved now"
+        notes += (f"{elsewhere} turns {why}: a new camera is made.",)
     notes += unused
     if not bent:
         return CameraRequest(notes=notes)
@@ -246,24 +248,15 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
         behind = None  # Blender's default, and no lens's: the solve's pixels are the clip's
     clip = lens.clip_of(found)
     aspect = clip.tracking.camera.pixel_aspect if clip is not None else 1.0
-    return camera_for_solver(context.scene, camera, size, _frames_of(found), behind, aspect)
+    return camera_for_solver(context.scene, camera, size, _shown(found)[0], behind, aspect)
 
 
-def _frames_of(found: places.Footage) -> np.ndarray:
-    """Blender's frames on which the range's pictures are first shown."""
+def _shown(found: places.Footage) -> tuple[np.ndarray, np.ndarray]:
+    """Blender's frames (N,) on which the range's pictures are first shown, and these pictures' numbers (N,)."""
     a, b = found.frames
     order, times = timing.shown_keys(found.table, found.start, a, b - a)
-    return times[np.unique(order, return_index=True)[1]]
-
-
-def _turns_elsewhere(camera, frames: np.ndarray, real: bool) -> bool:
-    """Whether a camera that turns by keys of its own, as a solve leaves them, lacks one on any of these frames: past its keys it stands
-    still. Keys in real time lie between frames, and are never taken again."""
-    curves = [curve for curve in (find_curve(camera, "rotation_quaternion", k) for k in range(4)) if curve is not None]
-    keys = [keys_of(curve) for curve in curves]
-    if not any(np.ptp(values) > 1e-6 for _, values in keys if len(values)):
-        return False
-    return real or not np.isin(np.round(frames, 2), np.round(keys[0][0], 2)).all()
+    pictures, first = np.unique(order, return_index=True)
+    return times[first], a + pictures
 
 
 def listed_for(keypoints: str, found: places.Footage | None) -> str:

@@ -11,7 +11,7 @@ from .._bridge import LgdError, counting
 from . import armature, carriage, correctives, mesh, timing
 from .axes import camera_to_rig, inverse
 from .body import Body
-from .camera import build_camera, follow_footage, show_footage
+from .camera import build_camera, follow_footage, remember_pictures, show_footage
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
@@ -309,6 +309,8 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
     T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)
+    if footage is not None and T.ndim == 3:
+        remember_pictures(camera, times, footage.frames[0] + order)
     notes = []
     if footage is not None and options.show_footage:
         sized = footage if footage.size[0] else _sized(footage, motion.image_size)

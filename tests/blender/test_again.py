@@ -328,5 +328,8 @@ def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, mon
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
     settings.first, settings.last = 16, 24  # past the first camera's keys it stands still, and the other has too few
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
-    settings.range, settings.start = "WHOLE", 101
+    settings.start, settings.first, settings.last = 101, 103, 114  # other frames for the same pictures
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and asked() and "new camera" not in show.warnings  # the last one made has these
+    settings.start, settings.first, settings.last = 5, 7, 14  # and other pictures on frames that have keys
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
