@@ -187,7 +187,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
             told += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
     if elsewhere:
-        why = "and keys in real time are not compared with those of now" if settings.timing == "REAL" else "with other frames than are solved now"
+        why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         notes += (f"{elsewhere} turns {why}: a new camera is made.",)
     notes += unused
     if not bent:
