@@ -77,7 +77,8 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
     if given:
         return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
     if motion.T_world_cam.ndim == 2:
-        return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {solve}."
+        follow = "Video mode follows it; or " if motion.mode == "paper" else ""
+        return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's. "
     grown = float(turns[:, 3].max() / turns[:, 3].min())
     if grown < ZOOMED:

@@ -135,6 +135,8 @@ def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, 
     _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all")
     assert [sentence in text and "10 degrees" in text and "Scene Camera" in text for text in task.warnings if "camera turns" in text] == [True]
     assert np.array_equal(calls[0][0].camera_turns, turns)
+    assert "Video mode follows it" not in str(task.warnings)
+    assert taken or "Video mode follows it" in str(run(tmp_path, tracks(camera_turns=turns), mode="paper")[1].warnings)
     for world, told in ((np.eye(4), [True]), (np.tile(np.eye(4), (6, 1, 1)), [])):
         np.savez(tmp_path / "camera.npz", T_world_cam=world)
         _, task = run(tmp_path, tracks(camera_turns=turns), camera=str(tmp_path / "camera.npz"))
