@@ -105,7 +105,9 @@ def _fit_moving(
 
     if world is None:
         turned = turns_of(turns, cam_K)
-        motion, trace = fit_handheld(keypoints, turned, cam_K, once) if widest(turned) < FARTHEST else once(keypoints)
+        if widest(turned) > FARTHEST:
+            return _fit(keypoints, options, device, on_progress, should_stop)
+        motion, trace = fit_handheld(keypoints, turned, cam_K, once)
     else:
         motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
     motion.focal_source = source

@@ -182,5 +182,6 @@ def test_who_is_looked_round_for_is_fitted_as_they_are_seen(standing):
     points, _ = standing
     path, moves = turned_in_the_hand(3)
     for mode, turns in (("video", moves * [40, 1, 1, 1]), ("paper", moves)):
-        told, untold = (fit(filmed(points, path, **more), FitOptions(mode=mode))[0] for more in ({"camera_turns": turns}, {}))
+        told, untold = (fit(filmed(points, path, cam_K=None, **more), FitOptions(mode=mode, focal=900))[0] for more in ({"camera_turns": turns}, {}))
+        assert told.cam_K[0, 0] == 900 and told.focal_source == "given", mode
         assert told.T_world_cam.shape == (4, 4) and np.array_equal(told.poses, untold.poses), mode
