@@ -188,7 +188,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
-        notes += (f"{elsewhere} turns {why}: a new camera is made.",)
+        notes += (f"{elsewhere} turns {why}: a new camera is made, through which Match Scene to Footage looks.",)
     notes += unused
     if not bent:
         return CameraRequest(notes=notes)
