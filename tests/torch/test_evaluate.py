@@ -15,6 +15,7 @@ from bridge.train.data import load_mocap
 from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
+from bridge.train.evaluate.handheld import evaluate_handheld
 from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
@@ -155,6 +156,17 @@ def test_a_folder_for_the_figures_is_refused_before_anything_is_measured(tmp_pat
     with pytest.raises(LgdError, match="is a folder"):
         main(["--json", str(tmp_path)])
     assert not list(tmp_path.parent.glob("*.part"))
+
+
+def test_a_camera_in_the_hand_is_followed(lgd_data):
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    found = evaluate_handheld(lgd_data, Networks(None, None, None, None), (2,))
+    assert found["still"]["untold"] == found["still"]["followed"] < 100 and found["still"]["turns"] == 0
+    for way in ("in the hand", "panned"):
+        assert found[way]["followed"] < 0.8 * found[way]["untold"] and found[way]["followed"] < found["still"]["followed"] + 30, way
+        assert found[way]["turns"] < 1.5, way
+    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {}, "handheld": found}
+    assert "one camera turned" in text(result)
 
 
 def test_floors_judge_what_was_measured():
