@@ -94,3 +94,16 @@ def pytest_unconfigure(config):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(_status)
+
+
+@pytest.fixture
+def solved(tmp_path, default_body, addon):
+    """A motion and what was built of it, with the add-on registered."""
+    from models import write_motion
+    from test_result import plain_footage
+
+    from lgd_blender_addon.scene import result
+    from lgd_blender_addon.scene.motion import load_motion
+
+    motion = load_motion(write_motion(tmp_path / "motion.npz", default_body))
+    return motion, result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
