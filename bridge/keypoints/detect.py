@@ -106,6 +106,8 @@ def detect(
                 beside.result()
             people = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
             beside = behind.submit(background.add, image, people)
+        if beside:
+            beside.result()  # of the last frame: a fault of it is told, too
         if not held:
             last = footage.number(len(footage.frame_times) - 1)
             raise LgdError(
