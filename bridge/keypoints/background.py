@@ -2,7 +2,8 @@
 """Whether the camera stands still, told from what does not move with the people: how far each picture has turned (OpenCV).
 
 Corners of the picture outside the people are followed from frame to frame; what most of them do, a shift, a turn and a change of size,
-is the camera's. Each picture is laid on one before it that still shows much of the same, so that errors do not add up from frame to frame.
+is the camera's. Each picture is laid on one before it that still shows much of the same, so that errors do not add up from frame to frame,
+and that one on the oldest that does, so that they do not add up along a long film before a camera that stands still either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PARTS, EACH = 8, 4  # of the longer side; in each square of that width at most s
 ENOUGH, MOST = 12, 0.5  # corners; of them: fewer that agree tell nothing
 ASTRAY, ALIKE = 0.7, 1.5  # px: a corner that does not come back to where it was followed from; how exactly corners agree
 BESIDE = 20  # px round a corner that went another way, where others may go along with it
+KEPT = 12  # pictures that others were laid on, the last ones that were like none before them
 AGAIN = 0.12  # of the longer side, or half of the corners: then a new picture to lay the next ones on
 ROOM = 0.15  # of a person's box: what moves with them round their points
 STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1  # of the longer side; times: less is a camera on a tripod
@@ -34,6 +36,7 @@ class Background:
         self._with = np.zeros(0, bool)  # which of them go with the camera: who once went another way has no more say
         self._on = np.eye(3)  # from the latter's pixels to the first one's
         self._count = 0
+        self._kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # pictures, their corners, from their pixels to the first one's
 
     def add(self, image: np.ndarray, people: list[np.ndarray]) -> None:
         """The next frame, BGR. people: (K, 2) px each, the points at which somebody is."""
@@ -56,7 +59,7 @@ class Background:
         if far or self._with.sum() < max(0.5 * self._count, ENOUGH):
             self._begin(grey, free)
         whole = np.diag([scale, scale, 1.0])
-        self.moves.append(np.linalg.inv(whole) @ move @ whole)
+        self.moves.append(np.linalg.inv(whole) @ self._last @ whole)
 
     def _begin(self, grey: np.ndarray, free: np.ndarray) -> None:
         """Lay the next frames on this one, whose pixels lie at `_last` in the first one's. Round what has gone another way than the camera
@@ -68,27 +71,38 @@ class Background:
         found = _corners(grey, apart)
         if len(found) < ENOUGH:
             other, found = other[:0], _corners(grey, free)
+        self._settle(grey, free, found)
         self._here = self._there = np.concatenate((found, other))
         self._with = np.arange(len(self._here)) < len(found)
         self._on, self._count = self._last, len(found)
+
+    def _settle(self, grey: np.ndarray, free: np.ndarray, corners: np.ndarray) -> None:
+        """Tell `_last` anew by the oldest picture that shows the same; where none does, keep this one and its corners (N, 1, 2)."""
+        if len(corners) < ENOUGH:
+            return
+        for before, there, on in self._kept:
+            about = cv2.transform(there, (np.linalg.inv(self._last) @ on)[:2]).astype(np.float32)
+            shown = _open(about, free)
+            if shown.sum() < max(ENOUGH, MOST * len(there)):
+                continue
+            here, kept = _followed(before, grey, there, about, free)
+            found, agree = _move(here[kept], there[kept])
+            if agree.sum() >= max(ENOUGH, MOST * shown.sum()):
+                self._last = on @ found
+                return
+        self._kept = [*self._kept, (grey, corners, self._last)][-KEPT:]
 
     def _follow(self, grey: np.ndarray, free: np.ndarray) -> np.ndarray | None:
         """Where this frame's pixels lie in the first one's; None where the background does not tell."""
         if self._with.sum() < ENOUGH:
             return None
-        here, good, _ = cv2.calcOpticalFlowPyrLK(self._before, grey, self._here, None)
-        back, again, _ = cv2.calcOpticalFlowPyrLK(grey, self._before, here, None)
-        size = np.array(grey.shape[::-1])
-        at = np.clip(np.round(here[:, 0]).astype(int), 0, size - 1)
-        kept = (good[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm(back - self._here, axis=-1)[:, 0] < ASTRAY)
-        kept &= ((here[:, 0] >= 0) & (here[:, 0] < size)).all(-1) & (free[at[:, 1], at[:, 0]] > 0)
+        here, kept = _followed(self._before, grey, self._here, self._here, free)
         here, there, told = here[kept], self._there[kept], self._with[kept]
         if told.sum() < ENOUGH:
             return None
-        found, agree = cv2.estimateAffinePartial2D(here[told], there[told], method=cv2.RANSAC, ransacReprojThreshold=ALIKE)
-        if found is None or agree.sum() < max(ENOUGH, MOST * len(agree)):
+        move, agree = _move(here[told], there[told])
+        if agree.sum() < max(ENOUGH, MOST * len(agree)):
             return None
-        move = np.vstack((found, (0.0, 0.0, 1.0)))
         self._here, self._there, self._with = here, there, told & (_off(move, here, there) < ALIKE)
         return self._on @ move
 
@@ -113,6 +127,26 @@ def _corners(grey: np.ndarray, free: np.ndarray) -> np.ndarray:
     part = (found[:, 0] // (max(grey.shape) / PARTS)).astype(int) @ (1, PARTS + 1)
     before = [np.count_nonzero(part[:k] == here) for k, here in enumerate(part)]
     return found[np.array(before) < EACH]
+
+
+def _followed(before: np.ndarray, after: np.ndarray, corners: np.ndarray, about: np.ndarray, free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where corners (N, 1, 2) of one picture, looked for about (N, 1, 2), are in another, (N, 1, 2), and which of them (N) are there."""
+    here, good, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, about.copy(), flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    back, again, _ = cv2.calcOpticalFlowPyrLK(after, before, here, here - about + corners, flags=cv2.OPTFLOW_USE_INITIAL_FLOW)
+    return here, (good[:, 0] > 0) & (again[:, 0] > 0) & (np.linalg.norm(back - corners, axis=-1)[:, 0] < ASTRAY) & _open(here, free)
+
+
+def _open(points: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """(N) whether points (N, 1, 2) lie in the picture where nobody is."""
+    size = np.array(free.shape[::-1])
+    at = np.clip(np.round(points[:, 0]).astype(int), 0, size - 1)
+    return ((points[:, 0] >= 0) & (points[:, 0] < size)).all(-1) & (free[at[:, 1], at[:, 0]] > 0)
+
+
+def _move(here: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The shift, turn and size (3, 3) that lays most corners (N, 1, 2) on others, and which of them (N, 1) agree: none where nothing is told."""
+    found, agree = cv2.estimateAffinePartial2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=ALIKE) if len(here) >= ENOUGH else (None, None)
+    return (np.eye(3), np.zeros((len(here), 1), np.uint8)) if found is None else (np.vstack((found, (0.0, 0.0, 1.0))), agree)
 
 
 def _off(move: np.ndarray, here: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -66,6 +66,22 @@ def test_a_camera_that_stands_still_tells_nothing(wall):
     assert told(seen(wall, waves(1, 9, 9))) is None
 
 
+def test_errors_do_not_add_up_before_a_camera_that_stands_still(wall):
+    """Somebody who hides half of a noisy picture walks to and fro, so that every few frames other corners are laid on."""
+    rng = np.random.default_rng(7)
+    coat = np.repeat(np.repeat(rng.integers(0, 255, (60, 50, 3), np.uint8), 6, 0), 6, 1)
+    still = cv2.GaussianBlur(next(seen((0.4 * wall + 70).astype(np.uint8), waves(1, 0, 0))), (0, 0), 1.5)
+    places = (170 + 170 * np.sin(np.arange(400) * 2 * np.pi / 40)).astype(int)
+
+    def walked():
+        for x in places:
+            picture = np.clip(still + rng.normal(0, 10, (HEIGHT, WIDTH, 1)), 0, 255).astype(np.uint8)
+            picture[:, x : x + 300] = coat
+            yield picture
+
+    assert told(walked(), lambda k: [np.array([(places[k], 0.0), (places[k] + 300.0, HEIGHT)])]) is None
+
+
 def test_people_do_not_tell_how_the_camera_turns(wall):
     """Somebody who fills half of the picture walks through it, before a camera that stands still and before one that turns."""
     rng = np.random.default_rng(2)
