@@ -178,7 +178,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
         if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
             continue
-        if camera in solved and turns_elsewhere(camera, *_shown(found), settings.timing == "REAL"):
+        if camera in solved and turns_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
             elsewhere = elsewhere or camera.name
             continue
         if camera in solved:
@@ -248,15 +248,7 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
         behind = None  # Blender's default, and no lens's: the solve's pixels are the clip's
     clip = lens.clip_of(found)
     aspect = clip.tracking.camera.pixel_aspect if clip is not None else 1.0
-    return camera_for_solver(context.scene, camera, size, _shown(found)[0], behind, aspect)
-
-
-def _shown(found: places.Footage) -> tuple[np.ndarray, np.ndarray]:
-    """Blender's frames (N,) on which the range's pictures are first shown, and these pictures' numbers (N,)."""
-    a, b = found.frames
-    order, times = timing.shown_keys(found.table, found.start, a, b - a)
-    pictures, first = np.unique(order, return_index=True)
-    return times[first], a + pictures
+    return camera_for_solver(context.scene, camera, size, timing.first_shown(found)[0], behind, aspect)
 
 
 def listed_for(keypoints: str, found: places.Footage | None) -> str:

@@ -16,7 +16,7 @@ from .footage import Footage, folder_files, offset_path
 from .keyframes import Take, bag_of, find_curve, keys_of, sample, write_curve, write_curves
 
 SENSOR = 36.0
-PICTURES_PROPERTY = "lgd_pictures"  # of a camera that turns with the footage: its keys' frames and the pictures they are of, in turn
+PICTURES_PROPERTY = "lgd_pictures"  # of a camera that turns with the footage: its first and last key's frames, then frames and the pictures first shown on them, in turn
 
 
 def lens_of(cam_K, size):
@@ -64,22 +64,23 @@ def place_camera(camera, T_world_cam, times, take: Take) -> None:
         write_curves(bag, "rotation_quaternion", times, continuous(matrix_quaternions(world[:, :3, :3])))
 
 
-def remember_pictures(camera, times, pictures) -> None:
-    """Note which of the footage's pictures (N,) the keys of a camera at times (N,) are of."""
-    camera[PICTURES_PROPERTY] = np.column_stack((times, pictures)).astype(float).ravel().tolist()
+def remember_pictures(camera, times, frames, pictures) -> None:
+    """Note that the keys of a camera at times (K,) are of the pictures (N,), as Blender counts them, that are first shown on frames (N,)."""
+    camera[PICTURES_PROPERTY] = [float(times[0]), float(times[-1]), *np.column_stack((frames, pictures)).astype(float).ravel().tolist()]
 
 
 def turns_elsewhere(camera, frames, pictures, real: bool) -> bool:
-    """Whether a camera that turns by keys of its own, as a solve leaves them, has no key of one of these pictures (N,) on its frame (N,):
+    """Whether a camera that turns by keys of its own, as a solve leaves them, does not show one of these pictures (N,) on its frame (N,):
     past its keys it stands still, and a strip that was reversed or slipped since shows others. Keys in real time lie between frames, and are
     never taken again."""
     curves = [curve for curve in (find_curve(camera, "rotation_quaternion", k) for k in range(4)) if curve is not None]
-    keys = [keys_of(curve) for curve in curves]
-    if not any(np.ptp(values) > 1e-6 for _, values in keys if len(values)):
+    keys = [(times, values) for times, values in map(keys_of, curves) if len(times)]
+    if not any(np.ptp(values) > 1e-6 for _, values in keys):
         return False
-    known = {(round(frame, 2), int(picture)) for frame, picture in np.reshape(camera.get(PICTURES_PROPERTY, ()), (-1, 2)).tolist()}
+    ends, *noted = np.reshape(camera.get(PICTURES_PROPERTY, (0, 0)), (-1, 2)).tolist()
+    known = {(round(frame, 2), int(picture)) for frame, picture in noted}
     wanted = {(round(frame, 2), int(picture)) for frame, picture in zip(frames, pictures, strict=True)}
-    return real or not wanted <= known or not np.isin(np.round(frames, 2), np.round(keys[0][0], 2)).all()
+    return real or not wanted <= known or np.abs(keys[0][0][[0, -1]] - ends).max() > 0.01  # or its keys were moved
 
 
 def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, straight: bool = False) -> None:

@@ -309,8 +309,12 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
     T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)
-    if footage is not None and T.ndim == 3:
-        remember_pictures(camera, times, footage.frames[0] + order)
+    if footage is not None and T.ndim == 3 and options.timing != "REAL":
+        shown, pictures = timing.first_shown(footage)
+        first = footage.frames[0]
+        number = timing.decoded_table(pictures, footage.fps, motion.frame_times, first) - first
+        solved = (number >= 0) & (number < motion.frames)
+        remember_pictures(camera, times, shown[solved], pictures[solved])
     notes = []
     if footage is not None and options.show_footage:
         sized = footage if footage.size[0] else _sized(footage, motion.image_size)

@@ -70,6 +70,14 @@ def shown_keys(table, start: int, first: int, count: int):
     return order[rank], times[rank]
 
 
+def first_shown(footage) -> tuple[np.ndarray, np.ndarray]:
+    """Blender's frames (N,) on which the pictures of a Footage, as Blender counts them, are first shown, and their numbers (N,)."""
+    a, b = footage.frames
+    order, times = shown_keys(footage.table, footage.start, a, b - a)
+    pictures, first = np.unique(order, return_index=True)
+    return times[first], a + pictures
+
+
 def real_keys(frame_times, rate: float, start: float):
     """Keys at time x scene rate, the first on Blender's frame `start`; subframes stay. Returns (order, times)."""
     times = np.asarray(frame_times, dtype=float)

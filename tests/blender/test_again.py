@@ -333,3 +333,21 @@ def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, mon
     assert bpy.ops.lgd.fit() == {"FINISHED"} and asked() and "new camera" not in show.warnings  # the last one made has these
     settings.start, settings.first, settings.last = 5, 7, 14  # and other pictures on frames that have keys
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+
+
+def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(script, monkeypatch):
+    """A picture that Blender shows on two frames has one key, and the pictures after it other numbers than the frames."""
+    held = np.delete(np.arange(2, 14), 5)
+    T = np.tile(np.eye(4), (len(held), 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(len(held))]
+    write = lambda file, body, frames, **more: write_motion(file, body, len(held), T_world_cam=T, frame_times=held / 25, **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and script.asked[-1][1].get("camera")
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        assert np.abs(camera["T_world_cam"][held - 2] - T).max() < 1e-4
+    assert "new camera" not in bpy.context.window_manager.lgd.warnings
+    settings.last = 15
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
