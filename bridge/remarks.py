@@ -9,6 +9,7 @@ FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
+TOO_FAR = 115  # degrees: where a camera turns farther it is not followed (`lgd.steady.FARTHEST` to either side)
 ZOOMED = 1.1  # times that the background may grow or shrink before it is said
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
@@ -71,17 +72,18 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
     """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
     was told."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
-    angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :2], axis=0)) / focal)), 1)
+    angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :3], axis=0) / (focal, focal, 1)))), 1)
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
     solve = "solve its motion in the movie clip editor and choose Scene Camera"
+    grown = float(turns[:, 3].max() / turns[:, 3].min())
+    zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If so, {solve}."
+    if angle == 1 and grown >= ZOOMED:
+        return zoomed
     if given:
-        return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: set Camera to New, or {solve}."
+        new = "set Camera to New, or " if angle <= TOO_FAR else ""
+        return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: {new}{solve}."
     if motion.T_world_cam.ndim == 2:
-        follow = "Video mode follows it; or " if motion.mode == "paper" else ""
+        follow = "Video mode follows it; or " if motion.mode == "paper" and angle <= TOO_FAR else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's. "
-    grown = float(turns[:, 3].max() / turns[:, 3].min())
-    if grown < ZOOMED:
-        return f"{text}Where it travels too, {solve}."
-    text = text if angle > 1 else ""
-    return f"{text}The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If so, {solve}."
+    return text + (zoomed if grown >= ZOOMED else f"Where it travels too, {solve}.")

@@ -143,6 +143,22 @@ def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, 
         assert ["stands still" in text and "Camera to New" in text for text in task.warnings if "camera turns" in text] == told
 
 
+def test_a_camera_that_rolls_zooms_or_looks_round_is_told_as_what_it_is(calls, tmp_path):
+    """Nothing is advised that would not follow it."""
+    still, grows = np.zeros((6, 1)), np.linspace(1, 1.3, 6)[:, None]
+    rolls = np.hstack((still, still, np.linspace(0, np.radians(20), 6)[:, None], still + 1))
+    zooms = np.hstack((still, still, still, grows))
+    round_ = np.hstack((np.linspace(0, 2000, 6)[:, None], still, still, still + 1))
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    for ask in ({"mode": "paper"}, {"camera": str(tmp_path / "camera.npz")}):
+        told = lambda turns: " ".join(run(tmp_path, tracks(camera_turns=turns), **ask)[1].warnings)  # noqa: B023, E731
+        assert "turns by 20 degrees" in told(rolls)
+        assert "grows or shrinks by 30 %" in told(zooms) and "turns" not in told(zooms)
+        assert "turns by 206 degrees" in told(round_)
+        for turns in (zooms, round_):
+            assert "Video mode" not in told(turns) and "to New" not in told(turns)
+
+
 def test_frames_without_the_person_are_told(calls, tmp_path):
     keypoints = tracks()
     keypoints.confidence[:, 4:] = 0
