@@ -11,6 +11,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from bridge.keypoints.tracks import stands_still
+
 LONGER = 480  # px of the longer side that is looked at
 CLEAR, APART = 0.001, 10  # how clear a corner must be, in parts of the clearest; px between corners
 PARTS, EACH = 8, 4  # of the longer side; in each square of that width at most so many corners are followed
@@ -20,7 +22,6 @@ BESIDE = 20  # px round a corner that went another way, where others may go alon
 KEPT = 12  # pictures that others were laid on, the last ones that were like none before them
 AGAIN = 0.12  # of the longer side, or half of the corners: then a new picture to lay the next ones on
 ROOM = 0.15  # of a person's box: what moves with them round their points
-STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1  # of the longer side; times: less is a camera on a tripod
 TOLD = 0.9  # of the frames in which the background must tell
 
 
@@ -115,8 +116,8 @@ class Background:
         shift = (moves @ middle - middle)[:, :2]
         roll = np.unwrap(np.arctan2(moves[:, 1, 0], moves[:, 0, 0]))
         size = np.hypot(moves[:, 0, 0], moves[:, 1, 0])
-        still = np.ptp(shift, axis=0).max() < STILL_SHIFT * max(width, height) and np.ptp(roll) < STILL_ROLL
-        return None if still and size.max() < STILL_SIZE * size.min() else np.column_stack((shift, roll, size))
+        turns = np.column_stack((shift, roll, size))
+        return None if stands_still(turns, (width, height)) else turns
 
 
 def _corners(grey: np.ndarray, free: np.ndarray) -> np.ndarray:

@@ -19,11 +19,21 @@ SEEN = 0.05
 LARGEST = 1e6
 """px: no picture is larger, and no point that is seen lies farther away."""
 
+STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1
+"""Of the longer side; rad; times: a camera that moves its picture by less stands on a tripod."""
+
 _FILE_HINT = "Export the keypoints again; what the file must hold is in docs/files.md, beside the README."
 
 
 def _bad(text: str, hint: str = _FILE_HINT) -> LgdError:
     return LgdError("bad_input", text, hint)
+
+
+def stands_still(turns: np.ndarray, size: tuple[int, int]) -> bool:
+    """Whether a camera on a tripod may have turned so (F, 4), as `Keypoints.camera_turns` has it, with pictures of size (w, h) px."""
+    extent = np.ptp(turns, axis=0)
+    still = max(extent[:2]) < STILL_SHIFT * max(size) and extent[2] < STILL_ROLL
+    return bool(still and turns[:, 3].max() < STILL_SIZE * turns[:, 3].min())
 
 
 @dataclass
@@ -230,6 +240,7 @@ class Keypoints:
         if times is None and a > 0:
             times = self.times()
         k = self.cam_K
+        turns = None if self.camera_turns is None else self.camera_turns[a:b]
         return replace(
             self,
             keypoints=self.keypoints[:, a:b],
@@ -237,7 +248,7 @@ class Keypoints:
             frame_times=None if times is None else times[a:b],
             cam_K=k if k is None or k.ndim == 2 else k[a:b],
             person_boxes=None if self.person_boxes is None else self.person_boxes[:, a:b],
-            camera_turns=None if self.camera_turns is None or b - a == 1 else self.camera_turns[a:b],  # one picture does not turn
+            camera_turns=None if turns is None or stands_still(turns, self.image_size) else turns,  # it may in this part, and in one picture
         )
 
     def save(self, path: str | Path) -> Path:

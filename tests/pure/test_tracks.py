@@ -145,6 +145,8 @@ def test_cut_keeps_time_of_the_footage():
     turns = np.arange(1.0, 41).reshape(10, 4)
     assert np.array_equal(make(camera_turns=turns).cut(4, 8).camera_turns, turns[4:8])
     assert make(camera_turns=turns).cut(4, 5).camera_turns is None
+    turns = np.column_stack((np.maximum(np.arange(10) - 5, 0) * 40.0, np.zeros((10, 2)), np.ones(10)))  # and none before it begins to
+    assert make(camera_turns=turns).cut(0, 6).camera_turns is None and make(camera_turns=turns).cut(0, 7).camera_turns is not None
     assert make(fps=None).times()[1] == pytest.approx(1 / 30) and not make(fps=None).rate_known
     assert make(frame_times=np.arange(10) * 0.5).rate() == pytest.approx(2.0)
     for a, b in ((5, 5), (-1, 4), (3, 11)):
