@@ -78,8 +78,11 @@ def fit_handheld(
     steadied = as_seen_from(still, keypoints, cam_K, world, np.full(keypoints.confidence.shape[1:], FAR))
     motion, trace = fit(steadied)
     keypoints = relabelled(keypoints, label_states(steadied))
-    path = motion.T_world_cam
-    world = path @ np.linalg.inv(still) @ world
+    world = motion.T_world_cam @ np.linalg.inv(still) @ world
+    # The world is that of the first frame with somebody in it (contracts), not of the middle of all: its camera looks along +Y.
+    forward = world[int(np.argmax((keypoints.confidence[0] > SEEN).sum(-1) >= FEW)), :3, 2]
+    turn = _pose(Rotation.from_euler("z", np.arctan2(forward[0], forward[1])).as_quat()[None], np.zeros((1, 3)))[0]
+    path, world = turn @ motion.T_world_cam, turn @ world
     return as_filmed(motion, path, keypoints, cam_K, world), trace and _trace_as_filmed(trace, motion, path, world)
 
 

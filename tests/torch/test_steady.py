@@ -158,6 +158,8 @@ def test_a_camera_that_turns_in_the_hand_stands_in_a_world_of_its_own(standing, 
     world = in_world(motion)
     assert motion.T_world_cam.shape == (FRAMES, 4, 4) and np.array_equal(motion.cam_K, K)
     assert np.ptp(motion.T_world_cam[:, :3, 3], axis=0).max() < 1e-6  # it turns where it stands
+    assert abs(motion.T_world_cam[0, 0, 2]) < 1e-6 < motion.T_world_cam[0, 1, 2]  # and looks along +Y first
+    assert np.abs(world[0, 0, :2]).max() < 1e-6
     relative = lambda T: np.linalg.inv(T[0, :3, :3]) @ T[:, :3, :3]  # noqa: E731
     assert np.abs(relative(motion.T_world_cam) - relative(path)).max() < 1e-6
     assert np.linalg.norm(np.diff(world, axis=0), axis=-1).mean() < 0.003
