@@ -45,7 +45,7 @@ class Background:
         scale = min(LONGER / max(height, width), 1.0)
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         if scale < 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
         free = _free(grey.shape, [points * scale for points in people])
         move = self._last
         if self._before is not None:

@@ -64,6 +64,7 @@ def test_a_camera_that_stands_still_tells_nothing(wall):
     assert told(noisy) is None
     assert told(np.full((10, HEIGHT, WIDTH, 3), 128, np.uint8)) is None  # nor a picture without anything to see
     assert told(seen(wall, waves(1, 9, 9))) is None
+    assert told(np.full((3, 3, 4000, 3), 128, np.uint8)) is None  # nor one of a pixel's height as it is looked at
 
 
 def test_errors_do_not_add_up_before_a_camera_that_stands_still(wall):
