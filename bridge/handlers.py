@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
-from .inputs import body_file, chosen_mode, chosen_people, existing, read_camera
+from .inputs import body_file, chosen_mode, chosen_people, existing, read_camera, travelling
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -104,9 +104,18 @@ def fit(request: dict, task: Task) -> dict:
         from .arrays import save_arrays
         from .lgd import fitter
         from .lgd.resample import is_slow
-        from .remarks import against_the_body, off_the_ground, off_the_person, turning_camera
+        from .remarks import (
+            against_the_body,
+            off_the_ground,
+            off_the_person,
+            travelling_camera,
+            turning_camera,
+        )
 
         options, keypoints = _options(request, keypoints, body, task)
+    if request.get("travels"):
+        with clock("camera"):
+            options = travelling(request, keypoints, options, task)
     if is_slow(keypoints.times()):
         text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than 15"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
@@ -123,7 +132,7 @@ def fit(request: dict, task: Task) -> dict:
             task.warning(f"{text}: in the others the pose is held or carried across, with a confidence of 0.")
         if world is not None:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
-            options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal)
+            options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal, path=None)
         with clock("fit"):
             try:
                 motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
@@ -135,7 +144,9 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            if keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
+            if options.path is not None:
+                task.warning(travelling_camera(motion))
+            elif keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
                 task.warning(turning_camera(keypoints.camera_turns, motion, options.T_world_cam is not None))
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .keypoints.tracks import Keypoints
+    from .lgd.fitter import FitOptions
     from .server import Task
 
 
@@ -183,3 +184,23 @@ def _check_last_row(name: str, array) -> None:
     if np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
         text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
         raise LgdError("bad_input", text, CAMERA_HINT)
+
+
+def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: Task) -> FitOptions:
+    """The options of a fit before a camera that travels along the path that the background tells; as they are where it tells none."""
+    from .camera import camera_matrix
+    from .keypoints.camera_path import Untold, find_camera_path
+
+    if options.T_world_cam is not None:
+        raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
+    given = read_camera(request["camera"]) if request.get("camera") else None
+    told = keypoints.cam_K if options.focal is None else camera_matrix(options.focal, *keypoints.image_size)
+    if told is not None and told.ndim == 3:
+        raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
+    bent = None if given is None else given.distortion
+    try:
+        found = find_camera_path(request["travels"], keypoints, told, bent, task.progress, task.should_stop)
+    except Untold as why:
+        task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
+        return options
+    return dataclasses.replace(options, path=found)

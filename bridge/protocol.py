@@ -44,6 +44,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "weights?": _NAME,  # the user's own, in the place of those that ship
         "focal?": (*_NUMBER, type(None)),
         "camera?": _NAME,
+        "travels?": (dict, type(None)),  # a source: the footage whose background tells the path of a camera that travels
         "body?": _NAME,
         "betas?": _LIST,
         "steps?": (int, type(None)),
@@ -147,8 +148,9 @@ def check(value) -> None:
         raise ProtocolError(f"There is no message type {kind!r:.40}.", id=id)
     fields = {key: entry for key, entry in value.items() if key not in ("v", "id", "type")}
     _check_fields(kind, fields, TYPES[kind], id)
-    if isinstance(fields.get("source"), dict):
-        _check_fields(f"{kind} source", fields["source"], SOURCE, id)
+    for name in ("source", "travels"):
+        if isinstance(fields.get(name), dict):
+            _check_fields(f"{kind} {name}", fields[name], SOURCE, id)
     for place in (fields, fields.get("source") or {}):
         _check_values(kind, place, id)
     if kind == "fit" and (fields.get("source") is None) == (fields.get("keypoints") is None):

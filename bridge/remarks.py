@@ -11,6 +11,7 @@ OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off b
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
 TOO_FAR = 115  # degrees: where a camera turns farther it is not followed (`lgd.steady.FARTHEST` to either side)
 ZOOMED = 1.1  # times that the background may grow or shrink before it is said
+UNSURE = 0.4  # confidence in the world, below which a camera that travels may have gone another length of way
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
@@ -76,7 +77,7 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
     solve = "solve its motion in the movie clip editor and choose Scene Camera"
     grown = float(turns[:, 3].max() / turns[:, 3].min())
-    zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If so, {solve}."
+    zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If it travels, set Camera to Travelling; if it zooms, {solve}."
     if angle == 1 and grown >= ZOOMED:
         return zoomed
     if given:
@@ -86,4 +87,14 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
         follow = "Video mode follows it; or " if motion.mode == "paper" and angle <= TOO_FAR else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's. "
-    return text + (zoomed if grown >= ZOOMED else f"Where it travels too, {solve}.")
+    return text + (zoomed if grown >= ZOOMED else "Where it travels too, set Camera to Travelling.")
+
+
+def travelling_camera(motion: Motion) -> str:
+    """How a camera travelled whose path the background told, by the first person's motion."""
+    places = motion.T_world_cam[:, :3, 3]
+    way = float(np.linalg.norm(np.ptp(places, axis=0)))
+    text = f"The camera travels over {way:.1f} m: that was read from the background and is the new camera's."
+    if motion.world_confidence < UNSURE:
+        text += " How far, and what is level there, is uncertain: look whether the feet slide."
+    return text

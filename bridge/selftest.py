@@ -25,6 +25,7 @@ PACKAGES = {
     "cv2": (("opencv-python", "opencv-contrib-python", "opencv-python-headless"), True),
     "mediapipe": (("mediapipe",), False),
     "onnxruntime": (("onnxruntime", "onnxruntime-gpu"), False),
+    "pycolmap": (("pycolmap",), False),
     "smplx": (("smplx",), False),
 }
 COCO_JOINTS = {  # COCO-17 point: SMPL joint

@@ -46,7 +46,7 @@ class Background:
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         if scale < 1:
             grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
-        free = _free(grey.shape, [points * scale for points in people])
+        free = free_of_people(grey.shape, [points * scale for points in people])
         move = self._last
         if self._before is not None:
             found = self._follow(grey, free)
@@ -160,7 +160,7 @@ def _middle(move: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return (move @ middle - middle)[:2]
 
 
-def _free(shape: tuple[int, int], people: list[np.ndarray]) -> np.ndarray:
+def free_of_people(shape: tuple[int, int], people: list[np.ndarray]) -> np.ndarray:
     """(H, W) 255 where nobody is."""
     free = np.full(shape, 255, np.uint8)
     for points in people:

@@ -26,7 +26,7 @@ ACROSS, ALONG = 0.002, 0.01
 
 @dataclass
 class Found:
-    """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame; anchored: hold feet that
+    """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame, or of the world that a camera moves in; anchored: hold feet that
     are seen at rest; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None; labels (F) the states of
     `repair_swaps`, whose labels were fitted, or None."""
 
@@ -51,30 +51,30 @@ def reprojection_px(landmarks: np.ndarray, points: np.ndarray, confidence: np.nd
     return np.where(seen.any(-1), total / np.maximum(seen.sum(-1), 1), np.nan)
 
 
-def _posed(model: BodyModel, layout: str, rotations: torch.Tensor, betas: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def posed_in_camera(model: BodyModel, layout: str, rotations: torch.Tensor, betas: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Joints (F, 24, 3) m about the pelvis, their axes (F, 24, 3, 3) and landmarks (F, 30, 3) m, all along the camera's axes."""
     posed = model.shaped(betas, layout).posed(rotations.to(model.device))
     joints, axes, points = (x.cpu().numpy().astype(float) for x in (posed.joints, posed.world, posed.points))
     return joints, axes, points
 
 
-def _soles(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
+def soles_of(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
     """Sole points (F, 4, 3) m, camera axes and origin of `posed_joints`."""
     offsets, directions, parents = model.soles
     local = offsets + directions @ betas
     return posed_joints[:, parents] + np.einsum("fjab,jb->fja", world[:, parents], local)
 
 
-def _in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
+def in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points (F, K, 3) of the camera frame in the world. world: (4, 4) or (F, 4, 4)."""
     turn = np.broadcast_to(world, (len(points), 4, 4))
     return np.einsum("fab,fkb->fka", turn[:, :3, :3], points) + turn[:, None, :3, 3]
 
 
-def _world(
+def ground_world(
     up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None
 ) -> np.ndarray:
-    """T_world_cam (4, 4) of a static camera: gravity along `up`, the ground under the soles, the first pelvis above 0."""
+    """T_world_cam (4, 4) of a camera that stands still, in whose frame pelvis (F, 3) and soles (F, 4, 3) about it are: gravity along `up`, the ground under the soles, the first pelvis above 0."""
     turn = contact.world_from_up(up)
     placed = (soles + pelvis[:, None]) @ turn.T
     lowest = placed[np.arange(len(placed)), placed[..., 2].argmin(-1)]
@@ -114,32 +114,32 @@ def assemble(
     times = np.asarray(keypoints.times(), float)
     betas = found.betas.to(model.device)
     pelvis = found.pelvis
-    relative, frames_world, landmarks = _posed(model, keypoints.layout, found.rotations, betas)
+    relative, frames_world, landmarks = posed_in_camera(model, keypoints.layout, found.rotations, betas)
     shape = found.betas.cpu().numpy().astype(float)
-    soles = _soles(model, relative, frames_world, shape)
+    soles = soles_of(model, relative, frames_world, shape)
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
     up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
     if read is not None and T_world_cam is None:
         up, apart = contact.balanced_up(up, relative, soles, read)
         sure *= UNTOLD if np.isnan(apart) else 1 / (1 + (apart / LEANING) ** 2)
-    world = _world(up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
+    world = ground_world(up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored:
         ground = None if T_world_cam is None else -world[..., 2, 3]
         pelvis = contact.stand_on_ground(pelvis, soles, world[..., 2, :3], ground, times, seen)
         if T_world_cam is None:
-            world = _world(world[2, :3], pelvis, soles, seen, times, read)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
             contacts = read
         else:
-            contacts = contact.contacts_by_height(_in_world(world, soles + pelvis[:, None]), times)
+            contacts = contact.contacts_by_height(in_world(world, soles + pelvis[:, None]), times)
     held = read if slow and read is not None and world.ndim == 2 else contacts
     if found.anchored and held.any() and len(pelvis) > 2:
         pelvis = _anchored(pelvis, soles, held, world, min(mean_rate(times) / RATE, 4))
         if T_world_cam is None:
-            world = _world(world[2, :3], pelvis, soles, seen, times, read)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
@@ -166,7 +166,7 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
     turn, place = world[:, :3, :3], world[:, :3, 3]
     local = exp_so3(torch.as_tensor(motion.poses).double().unflatten(-1, (24, 3))).numpy()
     local[:, 0] = turn @ local[:, 0]
-    pelvis = _in_world(world, (motion.trans + rest[0])[:, None])[:, 0]
+    pelvis = in_world(world, (motion.trans + rest[0])[:, None])[:, 0]
     planted = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, motion.contacts, motion.frame_times)
     if np.array_equal(planted[0], local):
         return motion
@@ -174,7 +174,7 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
     local[:, 0] = turn.transpose(0, 2, 1) @ local[:, 0]
     pelvis = np.einsum("fba,fb->fa", turn, pelvis - place)
     rotations = torch.as_tensor(local, dtype=torch.float32)
-    joints, _, landmarks = _posed(model, motion.layout, rotations, betas)
+    joints, _, landmarks = posed_in_camera(model, motion.layout, rotations, betas)
     joints, landmarks = joints + pelvis[:, None], landmarks + pelvis[:, None]
     points, confidence = to_internal(motion.keypoints, motion.confidence, motion.layout)
     return dataclasses.replace(

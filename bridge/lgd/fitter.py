@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from ..keypoints.repair import reject_outliers, repair_swaps
 from ..keypoints.tracks import Keypoints
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
-from .assemble import Found, assemble, with_planted_feet
+from .assemble import Found, assemble, posed_in_camera, soles_of, with_planted_feet
 from .checkpoint import load_network, weights_name
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
@@ -30,9 +31,13 @@ from .resample import is_slow, to_rate, without_pauses
 from .solve_paper import solve_paper
 from .solve_video import FEW, VideoSolver
 
+if TYPE_CHECKING:
+    from ..keypoints.camera_path import CameraPath
+
 FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate may be
 
 FEW_FRAMES, MOST_THREADS = 16, 4
+BY_STEPS = 0.4  # of the world's confidence where steps alone told how far a camera travelled
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -44,7 +49,7 @@ class FitOptions:
 
     weights: a file of the user's own, or None for the mode's; focal: px, or None; T_world_cam: (4, 4) or (F, 4, 4) of a known camera; steps: learned steps, or None for the
     mode's own; device: auto, cpu, cuda, mps; betas: (10) to keep; body: an SMPL file, or None; trace: keep every
-    step (paper mode); plant_feet: clean up the finished motion so (`planting`).
+    step (paper mode); plant_feet: clean up the finished motion so (`planting`); path: of a camera that travels, in place of T_world_cam.
     """
 
     mode: str = "video"
@@ -58,6 +63,7 @@ class FitOptions:
     seed: int = 0
     trace: bool = False
     plant_feet: bool = False
+    path: "CameraPath | None" = None
 
 
 def fit(
@@ -79,13 +85,38 @@ def fit(
     world = None if options.T_world_cam is None else np.asarray(options.T_world_cam, float)
     with _threads(keypoints.frames), torch.inference_mode():
         turns = keypoints.camera_turns if world is None and options.mode == "video" else None
-        if turns is None and (world is None or world.ndim == 2):
+        if options.path is not None:
+            motion, trace = _fit_travelling(keypoints, options, device, on_progress, should_stop)
+        elif turns is None and (world is None or world.ndim == 2):
             motion, trace = _fit(keypoints, options, device, on_progress, should_stop)
         else:
             motion, trace = _fit_moving(keypoints, options, world, turns, device, on_progress, should_stop)
         if options.plant_feet:
             motion = with_planted_feet(motion, _body(options.body, str(device))[0])
         return motion, trace
+
+
+def _fit_travelling(
+    keypoints: Keypoints, options: FitOptions, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+) -> tuple[Motion, dict | None]:  # fmt: skip
+    """A fit before a camera that travels along `options.path`, whose size, place and attitude the person tells."""
+    from .scale import metric_path
+
+    path = options.path
+    cam_K, source = _intrinsics(keypoints, options)
+    if source == "assumed":
+        cam_K, source = camera.camera_matrix(path.focal, *keypoints.image_size), "estimated"
+    keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
+    model, _ = _body(options.body, str(device))
+    before = dataclasses.replace(options, T_world_cam=path.world, weights=options.weights if options.mode == "video" else None, steps=None)
+    found = _solve_video(keypoints, before, model, cam_K, "file", on_progress or (lambda stage, done, total: None), _stopper(should_stop))
+    joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
+    soles = soles_of(model, joints, axes, found.betas.cpu().numpy().astype(float))
+    seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
+    world, told = metric_path(path, cam_K, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
+    motion, trace = _fit_moving(keypoints, dataclasses.replace(options, focal=None, path=None), world, None, device, on_progress, should_stop)
+    motion.focal_source, motion.world_confidence = source, found.world_confidence * (1 if told == "ground" else BY_STEPS)
+    return motion, trace
 
 
 def _fit_moving(
@@ -256,7 +287,10 @@ def _solve_video(
         at = lambda x, smooth=False: resample_values(x.cpu(), old, new, smooth)  # noqa: E731
         rotations = resample_rotations(solved.rotations.cpu(), old, new, smooth=True)
     doubt = at(solved.doubt).numpy()
-    up, agreement = contact.average_direction(at(solved.up).numpy(), confidence.sum(-1) + 1e-3)
+    ups = at(solved.up).numpy()
+    if not static:
+        ups = np.einsum("fab,fb->fa", options.T_world_cam[:, :3, :3], ups)
+    up, agreement = contact.average_direction(ups, confidence.sum(-1) + 1e-3)
     relative = model.shaped(solved.betas, keypoints.layout).posed(rotations.to(device)).points.cpu().numpy().astype(float)
     seen = np.where(confidence > 0.05, confidence, 0)
     pelvis = camera.settle(at(solved.pelvis, True).numpy().astype(float), relative, camera.to_rays(points, cam_K), seen, times)

@@ -173,6 +173,8 @@ STAGES = {
     "load": "Loading the detector",
     "read": "Reading the keypoints",
     "detect": "Finding the person",
+    "background": "Looking at the background",
+    "camera": "Finding the camera's path",
     "repair": "Checking the keypoints",
     "fit": "Solving the motion",
     "place": "Placing the body",

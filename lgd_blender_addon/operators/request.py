@@ -188,7 +188,8 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
-        notes += (f"{elsewhere} turns {why}: a new camera is made, through which Match Scene to Footage looks.",)
+        told = "a new camera is made, through which Match Scene to Footage looks"
+        notes += (f"{elsewhere} moves {why}: {told}. Where it travels, set Camera to Travelling.",)
     notes += unused
     if not bent:
         return CameraRequest(notes=notes)
@@ -294,6 +295,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
     found = None if from_keypoints and keypoints_alone(settings) else find_footage(context)
+    if found is None and settings.camera == "TRAVELS":
+        raise LgdError("bad_input", "The path of a camera that travels is found in the footage, and none is chosen.", "Choose it, or set Camera to New.")
     people = chosen_people(context, found) if from_keypoints else (0,)
     source = None if from_keypoints else source_of(context, found)
     boxes = source["boxes"] if source else ()
@@ -307,6 +310,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
         "camera": camera.file,
+        "travels": {**source_of(context, found), "boxes": []} if found is not None and settings.camera == "TRAVELS" else None,
         "body": body,
         "betas": None,
         "steps": None,

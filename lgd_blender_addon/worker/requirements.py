@@ -3,7 +3,7 @@
 
 PYTHONS = ((3, 11), (3, 12))  # mediapipe's pinned release has no wheels for later ones
 TORCH = "torch==2.13.0"
-PACKAGES = ("numpy==1.26.4", "scipy==1.17.1", "opencv-python==4.11.0.86", "mediapipe==0.10.21", "onnxruntime==1.32.0")
+PACKAGES = ("numpy==1.26.4", "scipy==1.17.1", "opencv-python==4.11.0.86", "mediapipe==0.10.21", "onnxruntime==1.32.0", "pycolmap==4.2.1")
 SMPLX = "smplx==0.1.28"
 
 # What the pinned packages bring along, as tested; a name that nothing needs is not installed.
@@ -24,6 +24,7 @@ MODULES = {
     "cv2": ("opencv-python", True, "reading footage"),
     "mediapipe": ("mediapipe", True, "the default detector"),
     "onnxruntime": ("onnxruntime", False, "detectors in ONNX format"),
+    "pycolmap": ("pycolmap", False, "cameras that travel"),
     "smplx": ("smplx", False, "scripts of your own"),
 }
 

@@ -351,3 +351,23 @@ def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(scri
     assert "new camera" not in bpy.context.window_manager.lgd.warnings
     settings.last = 15
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
+
+
+def test_a_camera_that_travels_is_looked_for_in_the_footage(script):
+    """Both by Solve Footage and from keypoints, in a world of its own each time; without footage it is said what is missing."""
+    from lgd_blender_addon.operators.request import plan_fit
+
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 2, 6
+    bpy.ops.lgd.fit()
+    assert "travels" not in script.asked[-1][1]
+    settings.camera = "TRAVELS"
+    bpy.ops.lgd.fit()
+    asked = script.asked[-1][1]
+    assert asked["travels"]["path"] == asked["source"]["path"] and asked["travels"]["frames"] == asked["source"]["frames"] and "camera" not in asked
+    bpy.ops.lgd.detect()
+    bpy.ops.lgd.fit_keypoints()
+    assert "source" not in script.asked[-1][1] and script.asked[-1][1]["travels"] == asked["travels"]
+    settings.path = ""
+    with pytest.raises(LgdError, match="none is chosen"):
+        plan_fit(bpy.context, from_keypoints=True)

@@ -16,7 +16,7 @@ from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.repair import relabelled
 from bridge.keypoints.tracks import Keypoints
 from bridge.lgd import checkpoint, fitter, solve_video
-from bridge.lgd.assemble import _soles
+from bridge.lgd.assemble import soles_of
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import is_slow, to_rate, without_pauses
@@ -434,7 +434,7 @@ def posed_body(pose: dict[int, tuple], frames: int = 60):
         turns[:, joint] = torch.tensor(turn)
     turns[:, 3, 2] = 0.05 * torch.sin(torch.arange(frames) / 5)
     posed = model.shaped(torch.zeros(10), "smpl").posed(exp_so3(turns))
-    return posed.joints.numpy().astype(float), _soles(model, posed.joints.numpy().astype(float), posed.world.numpy().astype(float), np.zeros(10))
+    return posed.joints.numpy().astype(float), soles_of(model, posed.joints.numpy().astype(float), posed.world.numpy().astype(float), np.zeros(10))
 
 
 def test_gravity_is_where_the_body_is_balanced():

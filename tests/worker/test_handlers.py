@@ -54,6 +54,7 @@ class Options:
     seed: int = 0
     trace: bool = False
     plant_feet: bool = False
+    path: object = None
 
 
 def tracks(people=1, frames=6, **more):
@@ -133,7 +134,7 @@ def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, 
     if taken:
         monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], T_world_cam=np.tile(np.eye(4), (6, 1, 1))), None))
     _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all")
-    assert [sentence in text and "10 degrees" in text and "Scene Camera" in text for text in task.warnings if "camera turns" in text] == [True]
+    assert [sentence in text and "10 degrees" in text and ("Travelling" in text or "Scene Camera" in text) for text in task.warnings if "camera turns" in text] == [True]
     assert np.array_equal(calls[0][0].camera_turns, turns)
     assert "Video mode follows it" not in str(task.warnings)
     assert taken or "Video mode follows it" in str(run(tmp_path, tracks(camera_turns=turns), mode="paper")[1].warnings)
@@ -480,3 +481,39 @@ def test_warnings_of_the_core_reach_the_user():
         warnings.warn_explicit("deprecated", DeprecationWarning, handlers.__file__, 1)
         warnings.warn_explicit("of others", UserWarning, np.__file__, 1)
     assert told == ["The body is larger than the scene."]
+
+
+def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
+    asked, way = [], np.tile(np.eye(4), (6, 1, 1))
+    way[:, 0, 3] = np.linspace(0, 2.5, 6)
+    fitted = bridge.lgd.fitter.fit
+
+    class Untold(Exception):
+        pass
+
+    def find(source, keypoints, cam_K, distortion, on_progress, should_stop):
+        asked.append((source, keypoints.frames, cam_K, distortion))
+        if source["path"] == "wall.mp4":
+            raise Untold("the camera hardly travels")
+        return "the path"
+
+    def fit(keypoints, options, *rest):
+        motion, trace = fitted(keypoints, options, *rest)
+        return (dataclasses.replace(motion, T_world_cam=way) if options.path else motion), trace
+
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold))
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
+    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", travels={"path": "walk.mp4"})
+    assert asked == [({"path": "walk.mp4"}, 6, None, None)]
+    assert [options.path for _, options in calls] == ["the path", None] and np.array_equal(calls[1][1].T_world_cam, way)
+    assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
+    run(tmp_path, tracks(), focal=700.0, travels={"path": "walk.mp4"})
+    assert asked[1][2][0, 0] == 700
+    _, task = run(tmp_path, tracks(), travels={"path": "wall.mp4"})
+    assert calls[-1][1].path is None and ["the camera hardly travels. It was taken" in text for text in task.warnings] == [True]
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    with pytest.raises(LgdError, match="another one is given"):
+        run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), travels={"path": "walk.mp4"})
+    with pytest.raises(LgdError, match="zooms"):
+        run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), travels={"path": "walk.mp4"})

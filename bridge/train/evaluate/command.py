@@ -28,7 +28,7 @@ from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -132,6 +132,11 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
         from .handheld import evaluate_handheld  # OpenCV
 
         result["handheld"] = evaluate_handheld(data_folder(), networks, (2,) if options.quick else (0, 1, 2, 3))
+    if "carried" in sections:
+        note("carried ...")
+        from .carried import evaluate_carried  # OpenCV
+
+        result["carried"] = evaluate_carried(data_folder(), val, body, networks, 1 if options.quick else 3)
     if "table" in sections or "baselines" in sections:
         table, kept = main_table(val, soles, networks, rows, scope)
         result["table"] = table if "table" in sections else None

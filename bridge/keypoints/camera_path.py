@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The path of a camera that travels, from what stands still around the people: structure from motion by COLMAP (pycolmap).
+
+No size, no place and no gravity come of it: `lgd/scale.py` takes those from the person.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial.transform import Rotation, Slerp
+
+from ..camera import assumed_focal
+from ..errors import LgdError
+from .background import free_of_people
+from .tracks import Keypoints
+from .video import open_footage
+
+LONGER = 640  # px of the longer side that is looked at
+RATE = 30  # pictures a second; those between lie between
+FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
+STARTS = (0.75, 1.3)  # of the assumed focal length: where it is looked for
+CLEAR = 0.75  # px: a reconstruction whose points miss by less needs no second try
+WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that were placed
+# What no camera's path is: one that moves by less than this share of the distance of what is seen, one that jumps about (mean change of its
+# step, in steps), one of so few points, and one through no lens (focal length in longer sides).
+TRAVELS, JUMPS, FEW, LENSES = 0.03, 0.5, 80, (0.5, 3.5)
+
+Progress = Callable[[str, int, int], None]
+
+
+class Untold(Exception):
+    """The background does not tell the camera's path; the text says why, as part of a sentence."""
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """world (F, 4, 4) camera to world, points (N, 3) of the background in it, both in a unit, place and attitude of their own; focal px of
+    the footage's pictures; error: px, median of what the points miss by in the pictures as they were looked at."""
+
+    world: np.ndarray
+    points: np.ndarray
+    focal: float
+    error: float
+
+    def turned_to(self, frame: int) -> CameraPath:
+        """The same, in the axes and from the place of one frame's camera."""
+        first = np.linalg.inv(self.world[frame])
+        return dataclasses.replace(self, world=first @ self.world, points=self.points @ first[:3, :3].T + first[:3, 3])
+
+
+def find_camera_path(
+    source: dict, keypoints: Keypoints, cam_K: np.ndarray | None = None, distortion: np.ndarray | None = None,
+    on_progress: Progress | None = None, should_stop: Callable[[], bool] | None = None,
+) -> CameraPath:  # fmt: skip
+    """Where the camera was in each frame of `keypoints`, which are those of the footage.
+
+    source: as in a request (path, frames, fps, counted); cam_K (3, 3): the lens, where it is told, with OpenCV's distortion (4, 5 or 8).
+    Raises Untold where the background does not tell; LgdError: bad_input where the pictures are not the keypoints',
+    setup_incomplete without pycolmap, disk, cancelled.
+    """
+    try:
+        import pycolmap
+    except ImportError:
+        raise LgdError(
+            "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
+        ) from None
+    pycolmap.logging.minloglevel = 3
+    progress = on_progress or (lambda stage, done, total: None)
+    with tempfile.TemporaryDirectory(prefix="lgd-path-", ignore_cleanup_errors=True) as folder, _Waiting(should_stop) as waiting:
+        place = Path(folder)
+        size, looked = _write_pictures(source, keypoints, place, progress, waiting)
+        scale = size[0] / keypoints.image_size[0]
+        tries = [cam_K[0, 0]] if cam_K is not None else [share * assumed_focal(*keypoints.image_size) for share in STARTS]
+        best = None
+        for focal in tries:
+            found = _reconstruct(place, f"{focal:.0f}", _camera(focal, cam_K, distortion, scale, size), cam_K is None, progress, waiting)
+            if found is not None and (best is None or found.compute_mean_reprojection_error() < best.compute_mean_reprojection_error()):
+                best = found
+            if best is not None and best.compute_mean_reprojection_error() < CLEAR:
+                break
+    return _path(best, keypoints, looked, scale)
+
+
+class _Waiting:
+    """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to."""
+
+    def __init__(self, should_stop: Callable[[], bool] | None):
+        self.should_stop, self.beside = should_stop or (lambda: False), ThreadPoolExecutor(1)
+
+    def check(self) -> None:
+        if self.should_stop():
+            raise LgdError("cancelled", "The search for the camera's path was cancelled.")
+
+    def __call__(self, function: Callable, *args, **more):
+        """function's result. A token among its arguments is told to cancel."""
+        import pycolmap
+
+        if "cancellation_token" in more:
+            more["cancellation_token"] = pycolmap.CancellationToken()
+        result = self.beside.submit(function, *args, **more)
+        done = threading.Event()
+        result.add_done_callback(lambda _: done.set())
+        try:
+            while not done.wait(0.1):
+                self.check()
+        except LgdError:
+            if "cancellation_token" in more:
+                more["cancellation_token"].cancel()
+            raise
+        return result.result()
+
+    def __enter__(self) -> _Waiting:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself
+
+
+def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: Progress, waiting: _Waiting) -> tuple[tuple[int, int], list[int]]:
+    """Small pictures, and where nobody is in them; returns their size and which frames they are of."""
+    frames = source.get("frames")
+    footage = open_footage(source["path"], tuple(frames) if frames else None, source.get("fps"), source.get("counted"))
+    width, height = keypoints.image_size
+    if (footage.width, footage.height) != (width, height):
+        raise LgdError("bad_input", f"The keypoints are of pictures of {width} x {height} px, the footage's have {footage.width} x {footage.height}.", "Detect again.")
+    scale = min(LONGER / max(width, height), 1.0)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    every = max(round(keypoints.rate() / RATE), 1)
+    (place / "pictures").mkdir()
+    (place / "free").mkdir()
+    looked, count = [], 0
+    for index, picture in footage:
+        waiting.check()
+        count += 1
+        if index % every or index >= keypoints.frames:
+            continue
+        small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA)
+        people = [p[c > 0] * scale for p, c in zip(keypoints.keypoints[:, index], keypoints.confidence[:, index], strict=True) if (c > 0).any()]
+        written = cv2.imwrite(str(place / "pictures" / f"{index:06d}.png"), small)
+        if not (written and cv2.imwrite(str(place / "free" / f"{index:06d}.png.png"), free_of_people(small.shape, people))):
+            raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.")
+        looked.append(index)
+        progress("background", index, keypoints.frames)
+    if abs(count - keypoints.frames) > 2:
+        raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")
+    return size, looked
+
+
+def _camera(focal: float, cam_K: np.ndarray | None, distortion: np.ndarray | None, scale: float, size: tuple[int, int]) -> tuple[str, str]:
+    """COLMAP's model and parameters of the lens for the small pictures (its first pixel's centre lies on 0.5, 0.5)."""
+    if cam_K is None:
+        return "SIMPLE_PINHOLE", f"{focal * scale},{size[0] / 2},{size[1] / 2}"
+    bent = np.zeros(8)
+    bent[: len(distortion) if distortion is not None else 0] = distortion if distortion is not None else ()
+    lens = cam_K[0, 0] * scale, cam_K[1, 1] * scale, (cam_K[0, 2] + 0.5) * scale, (cam_K[1, 2] + 0.5) * scale
+    return "FULL_OPENCV", ",".join(str(float(value)) for value in (*lens, *bent))
+
+
+def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool, progress: Progress, waiting: _Waiting):
+    """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too."""
+    import pycolmap
+
+    cpu = pycolmap.Device.cpu
+    database = place / f"{name}.db"
+    reading = pycolmap.ImageReaderOptions()
+    reading.mask_path, (reading.camera_model, reading.camera_params) = str(place / "free"), lens
+    extraction = pycolmap.FeatureExtractionOptions()
+    extraction.use_gpu, extraction.sift.max_num_features, extraction.sift.first_octave = False, FEATURES, 0
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.use_gpu = False
+    pairs = pycolmap.SequentialPairingOptions()
+    pairs.overlap, pairs.quadratic_overlap, pairs.loop_detection = BESIDE, True, False
+    mapping = pycolmap.GlobalPipelineOptions()
+    mapping.random_seed = 1
+    mapping.mapper.bundle_adjustment.refine_focal_length = free_lens
+    mapping.mapper.bundle_adjustment.refine_extra_params = False
+    pycolmap.set_random_seed(1)
+    progress("camera", 0, 0)
+    waiting(
+        pycolmap.extract_features, database, place / "pictures", camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reading,
+        extraction_options=extraction, device=cpu, cancellation_token=None,
+    )  # fmt: skip
+    waiting(pycolmap.match_sequential, database, matching_options=matching, pairing_options=pairs, device=cpu, cancellation_token=None)
+    (place / name).mkdir()
+    found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
+    return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
+
+
+def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
+    """A reconstruction as a path through all frames. Raises Untold."""
+    if found is None:
+        raise Untold("what is seen does not shift as before a camera that travels")
+    known = {int(image.name.split(".")[0]): image.cam_from_world().matrix() for image in found.images.values() if image.has_pose}
+    times = np.asarray(keypoints.times(), float)
+    at = np.array(sorted(known))
+    if len(at) < max(WHOLE * len(looked), 2):
+        raise Untold(f"it tells in {len(at)} of {len(looked)} pictures alone")
+    ends = times[[0, *at, -1]]
+    if np.diff(ends).max() > GAP:
+        worst = int(np.diff(ends).argmax())
+        raise Untold(f"it does not tell from {ends[worst]:.1f} to {ends[worst + 1]:.1f} s of the range")
+    poses = np.stack([np.vstack((known[frame], (0, 0, 0, 1))) for frame in at])
+    poses = np.linalg.inv(poses)
+    world = np.tile(np.eye(4), (keypoints.frames, 1, 1))
+    inside = np.clip(times, times[at[0]], times[at[-1]])
+    world[:, :3, :3] = Slerp(times[at], Rotation.from_matrix(poses[:, :3, :3]))(inside).as_matrix()
+    world[:, :3, 3] = np.stack([np.interp(inside, times[at], poses[:, k, 3]) for k in range(3)], -1)
+    points = np.array([point.xyz for point in found.points3D.values() if point.track.length() >= 3]).reshape(-1, 3)
+    focal = float(next(iter(found.cameras.values())).params[0]) / scale
+    places = poses[:, :3, 3]
+    steps = np.diff(places, axis=0)
+    if len(points) < FEW:
+        raise Untold("too little of it stays in sight, or the camera turns where it stands")
+    away = np.linalg.norm(points[None] - places[:: max(len(places) // 20, 1), None], axis=-1)
+    if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
+        raise Untold("the camera hardly travels")
+    jumps = np.linalg.norm(np.diff(steps, axis=0), axis=-1).mean() / np.linalg.norm(steps, axis=-1).mean() if len(steps) > 1 else 0.0
+    if jumps > JUMPS or not LENSES[0] < focal / max(keypoints.image_size) < LENSES[1]:
+        raise Untold("what is found is no path of a camera")
+    return CameraPath(world, points, focal, float(found.compute_mean_reprojection_error()))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A camera that is carried along: rendered people of a subject that no network has seen walk through a room, filmed from beside, from behind, from
+before and by who walks round them, found by our own detector and fitted as the footage of nobody knows what camera."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from ...body.smpl import BodyModel
+from ...camera import camera_matrix
+from ...keypoints.camera_path import Untold, find_camera_path
+from ...keypoints.detect import detect
+from ...lgd.fitter import FitOptions, fit
+from ...motion import Motion
+from ...rotations import quaternion_to_matrix
+from ..data import Mocap
+from ..metrics import procrustes
+from ..render import Studio, Wardrobe
+from ..room import Room, looking
+from .cases import GROUPS
+from .rows import Networks
+
+WAYS = ("beside", "behind", "before", "round", "slower")
+SIZE, FOCAL, RATE = (960, 540), 850.0, 30
+SHAKE = 0.04  # m: of the hand, and nearly as much at the person
+LONG = (75, 150)  # frames
+LIMBS = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
+
+
+def evaluate_carried(folder: Path, mocap: Mocap, body: BodyModel, networks: Networks, clips: int) -> dict:
+    """{way: {"untold" | "found" | "true": mm, "way": m, "true_way": m, "focal": times, "turns": degrees}}, means over the clips: limb
+    joints in the world against the truth, the whole clip laid on the other as one body is by PA-MPJPE, before no camera, the one that was found and the true
+    one; how far the person went, how far they did; the focal length found; the path's error. Clips whose path is not found count as untold, and under
+    "lost". Raises LgdError without detector or data."""
+    pictures = [_first(file) for file in sorted((folder / "multiview").glob("*.mp4"))]
+    walks, out = mocap.of_subjects(GROUPS["walk"]), {}
+    for way in WAYS:
+        rows = [_one(walks, body, networks, pictures, way, seed) for seed in range(clips)]
+        out[way] = {key: float(np.nanmean([row[key] for row in rows])) for key in rows[0]}
+    return out
+
+
+def _one(walks: Mocap, body: BodyModel, networks: Networks, pictures: list[np.ndarray], way: str, seed: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as place:
+        clip = Path(place) / "carried.mp4"
+        truth, path = film(clip, walks, body, pictures, way, seed)
+        keypoints = detect(clip)
+        try:
+            found = find_camera_path({"path": str(clip)}, keypoints)
+        except Untold:
+            found = None
+    alone, given = keypoints.person(0), FitOptions(device="cpu")
+    with networks.used():
+        motions = {
+            "untold": fit(dataclasses.replace(alone, camera_turns=None), given)[0],
+            "found": fit(alone, dataclasses.replace(given, path=found))[0],
+            "true": fit(alone, dataclasses.replace(given, T_world_cam=path, focal=FOCAL))[0],
+        }
+    went = lambda joints: float(np.linalg.norm(joints[-1, 0, :2] - joints[0, 0, :2]))  # noqa: E731
+    row = {kind: _apart(_in_world(motion), truth) for kind, motion in motions.items()}
+    row |= {"way": went(_in_world(motions["found"])), "true_way": went(truth), "focal": np.nan, "turns": np.nan, "lost": float(found is None)}
+    if found is not None:
+        turns = Rotation.from_matrix(path[:, :3, :3]) * Rotation.from_matrix(found.world[:, :3, :3]).inv()
+        row |= {"focal": found.focal / FOCAL, "turns": float(np.degrees((turns.mean().inv() * turns).magnitude().mean()))}
+    return row
+
+
+def film(target: Path, walks: Mocap, body: BodyModel, pictures: list[np.ndarray], way: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Write a clip of somebody who walks along x; returns their joints (F, 24, 3) m in the world and T_world_cam (F, 4, 4)."""
+    rng = np.random.default_rng(seed)
+    long = [c for c in range(len(walks.start)) if walks.grounded[c] and walks.length[c] >= LONG[0]]
+    begin, count = int(walks.start[long[seed % len(long)]]), min(int(walks.length[long[seed % len(long)]]), LONG[1])
+    upright = np.array([[1, 0, 0], [0, 0, -1], [0, 1, 0]], float)
+    root = walks.trans[begin : begin + count].numpy() @ upright.T
+    ahead = Rotation.from_euler("z", -np.arctan2(*(root[-1] - root[0])[1::-1])).as_matrix()
+    root = (root - root[0] * (1, 1, 0)) @ ahead.T
+    rotations = quaternion_to_matrix(walks.quats[begin : begin + count])
+    rotations[:, 0] = torch.as_tensor(ahead @ upright, dtype=torch.float32) @ rotations[:, 0]
+    path = _carried(root, way, rng)
+    wardrobe = Wardrobe(body)
+    colours, dressed = wardrobe.dress(rng)
+    betas = torch.zeros(10)
+    rest = dressed.rest_joints(betas).reshape(-1, 3)[0]
+    vertices = dressed.vertices(rotations, betas, torch.as_tensor(root, dtype=torch.float32) - rest).numpy().astype(float)
+    joints = body.shaped(betas[None], "smpl").posed(rotations[None]).joints[0].numpy() + root[:, None]
+    room, studio, K = Room(rng, pictures), Studio(*SIZE, rng), camera_matrix(FOCAL, *SIZE)
+    studio.grain, studio.blur = 2.0, 0.5
+    writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"mp4v"), RATE, SIZE)
+    for shape, world in zip(vertices, path, strict=True):
+        studio.image = room.picture(K, world, SIZE)
+        seen = (shape - world[:3, 3]) @ world[:3, :3]
+        writer.write(studio.picture(seen, seen[:, :2] / seen[:, 2:] * FOCAL + K[:2, 2], wardrobe.faces, colours))
+    writer.release()
+    return joints, path
+
+
+def _carried(root: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarray:
+    """T_world_cam (F, 4, 4) of a camera in the hand of somebody who goes along with root (F, 3) m."""
+    t = np.arange(len(root))[:, None] / RATE
+    along, middle = root * (1, 1, 0), root[len(root) // 2] * (1, 1, 0)
+    angle = np.linspace(-0.9, 0.9, len(root))
+    place = {
+        "beside": root * (1, 0, 0) + (0, -4, 1.5),
+        "behind": along + (-4, -0.6, 1.5),
+        "before": along + (4, -0.8, 1.5),
+        "round": middle + np.stack((4 * np.sin(angle), -4 * np.cos(angle), np.full(len(root), 1.5)), -1),
+        "slower": np.linspace((0, -4.5, 1.5), (root[-1, 0] / 2, -4.5, 1.5), len(root)),
+    }[way]
+
+    def shake() -> np.ndarray:
+        return SHAKE * sum(a * np.sin(2 * np.pi * (f * t + rng.uniform(size=3))) for f, a in ((0.3, 1.0), (0.9, 0.4), (2.0, 0.15), (5.0, 0.03)))
+
+    place, target = place + shake(), along + (0, 0, 0.9) + shake()
+    return np.stack([looking(p, q, 0.01 * np.sin(2 * s)) for p, q, s in zip(place, target, t[:, 0], strict=True)])
+
+
+def _in_world(motion: Motion) -> np.ndarray:
+    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))
+    return np.einsum("fab,fkb->fka", world[:, :3, :3], motion.joints) + world[:, None, :3, 3]
+
+
+def _apart(found: np.ndarray, truth: np.ndarray) -> float:
+    """mm between limb joints, the one clip laid on the other."""
+    here, there = (torch.as_tensor(joints[:, LIMBS]).float().reshape(1, -1, 3) for joints in (found, truth))
+    return 1000 * float((procrustes(here, there) - there).norm(dim=-1).mean())
+
+
+def _first(file: Path) -> np.ndarray:
+    capture = cv2.VideoCapture(str(file))
+    picture = capture.read()[1]
+    capture.release()
+    return picture

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A camera that travels: its path from the background, the path's size, place and attitude from the person."""
+
+import dataclasses
+
+import pytest
+
+np = pytest.importorskip("numpy")
+torch = pytest.importorskip("torch")
+cv2 = pytest.importorskip("cv2")
+
+from scipy.spatial.transform import Rotation  # noqa: E402
+
+from bridge.errors import LgdError  # noqa: E402
+from bridge.keypoints.camera_path import CameraPath, Untold, find_camera_path  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
+from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
+from bridge.train.render import background  # noqa: E402
+from bridge.train.room import Room, looking  # noqa: E402
+
+SIZE, FOCAL, FRAMES = (640, 360), 560.0, 45
+K = np.array([[FOCAL, 0, (SIZE[0] - 1) / 2], [0, FOCAL, (SIZE[1] - 1) / 2], [0, 0, 1]])
+T = np.arange(FRAMES) / 30
+WALK = np.stack((1.2 * T, 0 * T, 0 * T), -1)
+BESIDE = np.stack([looking(p + (0, -4, 1.5) + 0.02 * np.sin(9 * t) * np.array([0, 1, 1]), p + (0.2, 0, 0.9)) for p, t in zip(WALK, T, strict=True)])
+TURNING = np.stack([looking(np.array([0, -4, 1.5]), np.array([0.4 * np.sin(2 * t), 0, 0.9])) for t in T])
+UNKNOWN = np.eye(4)  # a world of its own, as a reconstruction has it
+UNKNOWN[:3, :3], UNKNOWN[:3, 3] = Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix(), (3, 1, -2)
+
+
+def keypoints(path, points, **more):
+    """Points (F, 17, 3) of the world as seen along path."""
+    seen = np.einsum("fba,fkb->fka", path[:, :3, :3], points - path[:, None, :3, 3])
+    pixels = seen[..., :2] / seen[..., 2:] * FOCAL + K[:2, 2]
+    return Keypoints(pixels[None], np.full((1, *pixels.shape[:2]), 0.9), "coco17", SIZE, **{"fps": 30.0} | more)
+
+
+def crowd(path):
+    """Keypoints of who walks along, as if they filled the middle of the picture from the floor to 1.7 m."""
+    spread = np.stack((np.linspace(-0.3, 0.3, 17), np.zeros(17), np.linspace(0, 1.7, 17)), -1)
+    return keypoints(path, WALK[:, None] + spread)
+
+
+@pytest.fixture(scope="module")
+def room():
+    rng = np.random.default_rng(0)
+    pictures = [np.clip(background(640, 480, rng) + rng.normal(0, 12, (480, 640, 1)), 0, 255).astype(np.uint8) for _ in range(4)]
+    return Room(rng, pictures)
+
+
+def filmed(room, path, folder):
+    folder.mkdir()
+    for k, world in enumerate(path):
+        assert cv2.imwrite(str(folder / f"{k:04d}.png"), room.picture(K, world, SIZE).astype(np.uint8))
+    return {"path": str(folder), "fps": 30.0}
+
+
+@pytest.fixture(scope="module")
+def beside(room, tmp_path_factory):
+    return filmed(room, BESIDE, tmp_path_factory.mktemp("clips") / "beside")
+
+
+def rigid(found, true):
+    """How far found (F, 4, 4) turns off, in degrees, and goes off, in parts of the way, when laid on the true path."""
+    turns = Rotation.from_matrix(true[:, :3, :3]) * Rotation.from_matrix(found[:, :3, :3]).inv()
+    off = np.degrees((turns.mean().inv() * turns).magnitude().max())
+    here, there = turns.mean().apply(found[:, :3, 3]), true[:, :3, 3]
+    here, there = here - here.mean(0), there - there.mean(0)
+    return off, np.abs(here * (here * there).sum() / (here**2).sum() - there).max() / np.ptp(there, axis=0).max()
+
+
+def test_the_background_tells_the_path(beside):
+    pytest.importorskip("pycolmap")
+    stages = []
+    path = find_camera_path(beside, crowd(BESIDE), on_progress=lambda stage, done, total: stages.append(stage))
+    turned, moved = rigid(path.world, BESIDE)
+    assert turned < 0.5 and moved < 0.02 and abs(path.focal / FOCAL - 1) < 0.05 and path.error < 1 and len(path.points) > 100
+    assert set(stages) == {"background", "camera"}
+    told = find_camera_path(beside, crowd(BESIDE), K, np.zeros(5))
+    assert told.focal == pytest.approx(FOCAL) and rigid(told.world, BESIDE)[0] < 0.5
+
+
+def test_a_camera_that_does_not_travel_has_no_path(room, tmp_path):
+    pytest.importorskip("pycolmap")
+    with pytest.raises(Untold):
+        find_camera_path(filmed(room, TURNING, tmp_path / "turning"), crowd(TURNING))
+
+
+def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch):
+    pytest.importorskip("pycolmap")
+    with pytest.raises(LgdError, match="40 frames and the footage 45") as fault:
+        find_camera_path(beside, crowd(BESIDE).cut(0, 40))
+    assert fault.value.code == "bad_input"
+    with pytest.raises(LgdError) as fault:
+        find_camera_path(beside, crowd(BESIDE), should_stop=lambda: True)
+    assert fault.value.code == "cancelled"
+    with pytest.raises(LgdError, match="640 x 360"):
+        find_camera_path(beside, dataclasses.replace(crowd(BESIDE), image_size=(320, 180)))
+    monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
+    with pytest.raises(LgdError, match="COLMAP") as fault:
+        find_camera_path(beside, crowd(BESIDE))
+    assert fault.value.code == "setup_incomplete"
+
+
+def steps(path):
+    """Soles (F, 4, 3) before the camera of who walks along WALK with the world's ground at z = 0: one foot rests, the other swings."""
+    stride = 0.6
+    at = np.zeros((FRAMES, 4, 3))
+    for foot in (0, 1):
+        phase = WALK[:, 0] / stride + foot  # rests in every other stride
+        rest, swing = np.floor(phase / 2) * 2, np.clip(phase % 2 - 1, 0, 1)
+        x = (rest + 1 - foot + 2 * swing * swing * (3 - 2 * swing)) * stride
+        for sole in (0, 1):
+            at[:, 2 * foot + sole] = np.stack((x + 0.2 * sole, np.full(FRAMES, 0.1 - 0.2 * foot), 0.1 * np.sin(np.pi * swing)), -1)
+    return np.einsum("fba,fkb->fka", path[:, :3, :3], at - path[:, None, :3, 3])
+
+
+def unscaled(size, points=()):
+    world = UNKNOWN @ BESIDE
+    world[:, :3, 3] = world[:, :3, 3] / size
+    points = np.asarray(points, float).reshape(-1, 3) @ UNKNOWN[:3, :3].T + UNKNOWN[:3, 3]
+    return CameraPath(world, points / size, FOCAL, 0.5)
+
+
+def test_the_ground_and_the_feet_tell_the_size():
+    rng, seen = np.random.default_rng(1), np.ones(FRAMES, bool)
+    floor = np.column_stack((rng.uniform(-3, 6, (500, 2)) * (1, 0.5), np.zeros(500)))
+    boxes = np.column_stack((rng.uniform(-3, 6, (150, 2)) * (1, 0.5), rng.uniform(0.1, 1.5, 150)))
+    up = UNKNOWN[:3, :3] @ (0, 0, 1)
+    path = unscaled(3.7, np.concatenate((floor, boxes)))
+    assert by_the_ground(path, K, steps(BESIDE), up, seen, T) == pytest.approx(3.7, rel=0.03)
+    assert by_the_ground(unscaled(3.7, boxes[:20]), K, steps(BESIDE), up, seen, T) is None
+    assert by_the_feet(path.world, steps(BESIDE), seen, T) == pytest.approx(3.7, rel=0.05)
+
+
+@pytest.mark.parametrize("mode", ["video", "paper"])
+def test_who_is_walked_along_with_walks(room, mode):
+    """Somebody who stands on the floor while the camera goes by is told to stand, in metres, upright, on the ground."""
+    from bridge.body.files import load_body
+    from bridge.body.smpl import BodyModel
+    from bridge.keypoints.formats import LAYOUTS
+
+    body = BodyModel(load_body(), "cpu")
+    rotations = torch.eye(3).repeat(1, 24, 1, 1)
+    upright = Rotation.from_euler("x", 90, degrees=True).as_matrix()
+    posed = body.shaped(torch.zeros(10), "coco17").posed(rotations)
+    lowest = posed.joints[0, :, 1].min().item() - 0.03
+    points = posed.points[0].numpy()[np.maximum(LAYOUTS["coco17"].internal, 0)] @ upright.T - (0, 0, lowest)
+    pelvis = -lowest
+    past = np.stack([looking(np.array([1.2 * t - 1, -4, 1.5]), np.array([0, 0, 0.9])) for t in T])
+    size = 0.2
+    world = UNKNOWN @ past
+    world[:, :3, 3] /= size
+    rng = np.random.default_rng(2)
+    floor = np.column_stack((rng.uniform(-3, 3, (400, 2)), np.zeros(400))) @ UNKNOWN[:3, :3].T + UNKNOWN[:3, 3]
+    path = CameraPath(world, floor / size, FOCAL, 0.5)
+    motion, _ = fit(keypoints(past, np.repeat(points[None], FRAMES, 0)), FitOptions(mode=mode, path=path, device="cpu"))
+    assert motion.T_world_cam.shape == (FRAMES, 4, 4) and motion.focal_source == "estimated"
+    assert float(motion.cam_K.reshape(-1, 3, 3)[0, 0, 0]) == pytest.approx(FOCAL)
+    here = np.einsum("fab,fkb->fka", motion.T_world_cam[:, :3, :3], motion.joints) + motion.T_world_cam[:, None, :3, 3]
+    went = np.linalg.norm(np.diff(motion.T_world_cam[[0, -1], :3, 3], axis=0))
+    assert went == pytest.approx(1.2 * T[-1], rel=0.15)
+    assert np.ptp(here[:, 0, :2], axis=0).max() < 0.25 and abs(here[:, 0, 2].mean() - pelvis) < 0.12
+    lean = here[:, 12] - here[:, 0]
+    assert np.degrees(np.arccos(lean.mean(0)[2] / np.linalg.norm(lean.mean(0)))) < 12
+    forward = motion.T_world_cam[0, :3, 2]
+    assert abs(np.degrees(np.arctan2(forward[0], forward[1]))) < 1
