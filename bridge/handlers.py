@@ -202,7 +202,7 @@ JOBS: dict[str, Handler] = {"describe_body": describe_body, "detect": detect, "r
 
 
 def _checked(request: dict) -> Path | None:
-    """The body's file; what a request names is looked at before the long work: body, camera, device. Raises LgdError."""
+    """The body's file; what a request names is looked at before the long work: body, camera, COLMAP, device. Raises LgdError."""
     body = body_file(request.get("body"))
     if body is not None:
         from .body.files import load_body
@@ -210,6 +210,10 @@ def _checked(request: dict) -> Path | None:
         load_body(body)
     if request.get("camera"):
         read_camera(request["camera"])
+    if request.get("travels"):
+        from .keypoints.camera_path import colmap
+
+        colmap()
     if request.get("weights"):
         from .lgd.checkpoint import load_network
 

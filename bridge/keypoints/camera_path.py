@@ -67,13 +67,7 @@ def find_camera_path(
     Raises Untold where the background does not tell; LgdError: bad_input where the pictures are not the keypoints',
     setup_incomplete without pycolmap, disk, cancelled.
     """
-    try:
-        import pycolmap
-    except ImportError:
-        raise LgdError(
-            "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
-        ) from None
-    pycolmap.logging.minloglevel = 3
+    colmap()
     progress = on_progress or (lambda stage, done, total: None)
     with tempfile.TemporaryDirectory(prefix="lgd-path-", ignore_cleanup_errors=True) as folder, _Waiting(should_stop) as waiting:
         place = Path(folder)
@@ -90,6 +84,18 @@ def find_camera_path(
     return _path(best, keypoints, looked, scale)
 
 
+def colmap():
+    """The module pycolmap. Raises LgdError setup_incomplete where it is not installed."""
+    try:
+        import pycolmap
+    except ImportError:
+        raise LgdError(
+            "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
+        ) from None
+    pycolmap.logging.minloglevel = 3
+    return pycolmap
+
+
 class _Waiting:
     """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to."""
 
@@ -102,10 +108,8 @@ class _Waiting:
 
     def __call__(self, function: Callable, *args, **more):
         """function's result. A token among its arguments is told to cancel."""
-        import pycolmap
-
         if "cancellation_token" in more:
-            more["cancellation_token"] = pycolmap.CancellationToken()
+            more["cancellation_token"] = colmap().CancellationToken()
         result = self.beside.submit(function, *args, **more)
         done = threading.Event()
         result.add_done_callback(lambda _: done.set())
@@ -167,8 +171,7 @@ def _camera(focal: float, cam_K: np.ndarray | None, distortion: np.ndarray | Non
 
 def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool, progress: Progress, waiting: _Waiting):
     """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too."""
-    import pycolmap
-
+    pycolmap = colmap()
     cpu = pycolmap.Device.cpu
     database = place / f"{name}.db"
     reading = pycolmap.ImageReaderOptions()

@@ -86,7 +86,7 @@ def fit(
     with _threads(keypoints.frames), torch.inference_mode():
         turns = keypoints.camera_turns if world is None and options.mode == "video" else None
         if options.path is not None:
-            motion, trace = _fit_travelling(keypoints, options, device, on_progress, should_stop)
+            motion, trace = _fit_travelling(keypoints, options, options.path, device, on_progress, should_stop)
         elif turns is None and (world is None or world.ndim == 2):
             motion, trace = _fit(keypoints, options, device, on_progress, should_stop)
         else:
@@ -97,12 +97,11 @@ def fit(
 
 
 def _fit_travelling(
-    keypoints: Keypoints, options: FitOptions, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+    keypoints: Keypoints, options: FitOptions, path: "CameraPath", device: torch.device, on_progress: Progress | None, should_stop: Stop | None
 ) -> tuple[Motion, dict | None]:  # fmt: skip
-    """A fit before a camera that travels along `options.path`, whose size, place and attitude the person tells."""
+    """A fit before a camera that travels along a path whose size, place and attitude the person tells."""
     from .scale import metric_path
 
-    path = options.path
     cam_K, source = _intrinsics(keypoints, options)
     if source == "assumed":
         cam_K, source = camera.camera_matrix(path.focal, *keypoints.image_size), "estimated"

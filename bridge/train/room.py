@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 LEVELS = 6  # of a texture's sizes, each half of the one before: far planes are smooth, or their grain would stay where the picture is
 WIDE, HIGH, THINGS = 25.0, 9.0, 14  # m: half of the floor's side, the walls' height; boards that stand about
@@ -14,9 +15,9 @@ WIDE, HIGH, THINGS = 25.0, 9.0, 14  # m: half of the floor's side, the walls' he
 class Plane:
     """A rectangle from origin (3) m along unit vectors right and up (3), size (2) m, its texture scale px a metre."""
 
-    origin: np.ndarray
-    right: np.ndarray
-    up: np.ndarray
+    origin: ArrayLike
+    right: ArrayLike
+    up: ArrayLike
     size: tuple[float, float]
     texture: np.ndarray
     scale: float

@@ -502,7 +502,7 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
         return (dataclasses.replace(motion, T_world_cam=way) if options.path else motion), trace
 
     monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
-    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold))
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold, colmap=lambda: None))
     turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
     _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", travels={"path": "walk.mp4"})
     assert asked == [({"path": "walk.mp4"}, 6, None, None)]
