@@ -34,6 +34,8 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides).
 TRAVELS, JUMPS, FEW, LENSES = 0.03, 0.5, 80, (0.5, 3.5)
 
+SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -193,6 +195,11 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
         extraction_options=extraction, device=cpu, cancellation_token=None,
     )  # fmt: skip
     waiting(pycolmap.match_sequential, database, matching_options=matching, pairing_options=pairs, device=cpu, cancellation_token=None)
+    shapes = pycolmap.TwoViewGeometryConfiguration
+    with pycolmap.Database.open(database) as pairs_seen:
+        kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
+    if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
+        raise Untold("what is seen does not shift as before a camera that travels")
     (place / name).mkdir()
     found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)

@@ -33,20 +33,23 @@ class Plane:
         normal = np.cross(self.right, self.up)
         with np.errstate(all="ignore"):
             away = ((self.origin - place) @ normal) / (rays @ normal)
-            hit = place + rays * away[..., None] - self.origin
-            a, b = hit @ self.right, hit @ self.up
-            shown = (away > 0.2) & (away < depth) & (a >= 0) & (b >= 0) & (a < self.size[0]) & (b < self.size[1])
-            steps = [np.hypot(np.gradient(a, axis=k), np.gradient(b, axis=k)) for k in (0, 1)]  # m a pixel
-            level = np.log2(np.maximum(np.maximum(*steps) * self.scale, 1))
-        level = np.clip(np.nan_to_num(level), 0, LEVELS - 1)
-        colour = np.zeros((*depth.shape, 3), np.float32)
+            a, b = (away * (rays @ along) + (place - self.origin) @ along for along in (self.right, self.up))
+        shown = (away > 0.2) & (away < depth) & (a >= 0) & (b >= 0) & (a < self.size[0]) & (b < self.size[1])
+        if not shown.any():
+            return
+        box = tuple(slice(max(at.min() - 1, 0), at.max() + 2) for at in np.nonzero(shown))
+        away, a, b, shown = (part[box] for part in (away, a, b, shown))
+        with np.errstate(all="ignore"):
+            steps = [np.hypot(np.gradient(a, axis=k), np.gradient(b, axis=k)) if a.shape[k] > 1 else np.zeros(a.shape) for k in (0, 1)]  # m a pixel
+            level = np.clip(np.nan_to_num(np.log2(np.maximum(np.maximum(*steps) * self.scale, 1))), 0, LEVELS - 1)
+        a, b = (np.where(shown, c, 0).astype(np.float32) for c in (a, b))
+        colour = np.zeros((*shown.shape, 3), np.float32)
         for k, texture in enumerate(self.textures):
             share = np.where(shown, np.clip(1 - np.abs(level - k), 0, 1), 0).astype(np.float32)
             if share.any():
                 at = self.scale * texture.shape[1] / self.texture.shape[1]
-                maps = (np.where(shown, c * at, 0).astype(np.float32) for c in (a, b))
-                colour += share[..., None] * cv2.remap(texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        image[shown], depth[shown] = colour[shown], away[shown]
+                colour += share[..., None] * cv2.remap(texture, a * at, b * at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        image[box][shown], depth[box][shown] = colour[shown], away[shown]
 
 
 class Room:
