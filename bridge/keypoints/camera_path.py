@@ -7,6 +7,7 @@ No size, no place and no gravity come of it: `lgd/scale.py` takes those from the
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -71,8 +72,8 @@ def find_camera_path(
     """
     colmap()
     progress = on_progress or (lambda stage, done, total: None)
-    with tempfile.TemporaryDirectory(prefix="lgd-path-", ignore_cleanup_errors=True) as folder, _Waiting(should_stop) as waiting:
-        place = Path(folder)
+    with _Waiting(should_stop) as waiting:
+        place = waiting.place
         size, looked = _write_pictures(source, keypoints, place, progress, waiting)
         scale = size[0] / keypoints.image_size[0]
         tries = [cam_K[0, 0]] if cam_K is not None else [share * assumed_focal(*keypoints.image_size) for share in STARTS]
@@ -99,10 +100,12 @@ def colmap():
 
 
 class _Waiting:
-    """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to."""
+    """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to. Its temporary
+    folder `place` is removed once what runs has ended."""
 
     def __init__(self, should_stop: Callable[[], bool] | None):
         self.should_stop, self.beside = should_stop or (lambda: False), ThreadPoolExecutor(1)
+        self.place = Path(tempfile.mkdtemp(prefix="lgd-path-"))
 
     def check(self) -> None:
         if self.should_stop():
@@ -128,6 +131,7 @@ class _Waiting:
         return self
 
     def __exit__(self, *_) -> None:
+        self.beside.submit(shutil.rmtree, self.place, ignore_errors=True)
         self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself
 
 

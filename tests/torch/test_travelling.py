@@ -2,6 +2,8 @@
 """A camera that travels: its path from the background, the path's size, place and attitude from the person."""
 
 import dataclasses
+import tempfile
+import time
 
 import pytest
 
@@ -87,14 +89,20 @@ def test_a_camera_that_does_not_travel_has_no_path(room, tmp_path):
         find_camera_path(filmed(room, TURNING, tmp_path / "turning"), crowd(TURNING))
 
 
-def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch):
+def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
     pytest.importorskip("pycolmap")
     with pytest.raises(LgdError, match="40 frames and the footage 45") as fault:
         find_camera_path(beside, crowd(BESIDE).cut(0, 40))
     assert fault.value.code == "bad_input"
-    with pytest.raises(LgdError) as fault:
-        find_camera_path(beside, crowd(BESIDE), should_stop=lambda: True)
-    assert fault.value.code == "cancelled"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for later in (0.0, 2.5):  # while pictures are written, and while COLMAP is at work
+        end = time.monotonic() + later
+        with pytest.raises(LgdError) as fault:
+            find_camera_path(beside, crowd(BESIDE), should_stop=lambda: time.monotonic() > end)  # noqa: B023
+        assert fault.value.code == "cancelled" and time.monotonic() < end + 1
+    while list(tmp_path.iterdir()) and time.monotonic() < end + 30:
+        time.sleep(0.1)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(LgdError, match="640 x 360"):
         find_camera_path(beside, dataclasses.replace(crowd(BESIDE), image_size=(320, 180)))
     monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
