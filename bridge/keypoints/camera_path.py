@@ -121,7 +121,7 @@ class _Waiting:
         try:
             while not done.wait(0.1):
                 self.check()
-        except LgdError:
+        except BaseException:  # an interrupt too
             if "cancellation_token" in more:
                 more["cancellation_token"].cancel()
             raise

@@ -3,6 +3,7 @@
 
 import dataclasses
 import tempfile
+import threading
 import time
 
 import pytest
@@ -14,7 +15,7 @@ cv2 = pytest.importorskip("cv2")
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints.camera_path import CameraPath, Untold, find_camera_path  # noqa: E402
+from bridge.keypoints.camera_path import CameraPath, Untold, _Waiting, find_camera_path  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
@@ -109,6 +110,23 @@ def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
     with pytest.raises(LgdError, match="COLMAP") as fault:
         find_camera_path(beside, crowd(BESIDE))
     assert fault.value.code == "setup_incomplete"
+
+
+def test_an_interrupt_ends_what_is_waited_for():
+    """Otherwise the command line would end with the search, not with Ctrl-C."""
+    pytest.importorskip("pycolmap")
+    ended, told = threading.Event(), []
+
+    def search(cancellation_token):
+        told.append(any(cancellation_token.is_cancelled or time.sleep(0.01) for _ in range(300)))
+        ended.set()
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), _Waiting(interrupt) as waiting:
+        waiting(search, cancellation_token=None)
+    assert ended.wait(10) and told == [True]
 
 
 def steps(path):
