@@ -219,8 +219,9 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     if len(at) < max(WHOLE * len(looked), 2):
         raise Untold(f"it tells in {len(at)} of {len(looked)} pictures alone")
     ends = times[[0, *at, -1]]
-    if np.diff(ends).max() > GAP:
-        worst = int(np.diff(ends).argmax())
+    between = np.searchsorted(at, np.setdiff1d(looked, at))  # where pictures were not placed: a pause of the footage itself leaves nothing out
+    worst = max(between, key=lambda gap: ends[gap + 1] - ends[gap], default=None)
+    if worst is not None and ends[worst + 1] - ends[worst] > GAP:
         raise Untold(f"it does not tell from {ends[worst]:.1f} to {ends[worst + 1]:.1f} s of the range")
     poses = np.stack([np.vstack((known[frame], (0, 0, 0, 1))) for frame in at])
     poses = np.linalg.inv(poses)

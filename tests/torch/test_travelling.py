@@ -5,6 +5,7 @@ import dataclasses
 import tempfile
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ cv2 = pytest.importorskip("cv2")
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints.camera_path import CameraPath, Untold, _Waiting, find_camera_path  # noqa: E402
+from bridge.keypoints.camera_path import CameraPath, Untold, _path, _Waiting, find_camera_path  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
@@ -127,6 +128,29 @@ def test_an_interrupt_ends_what_is_waited_for():
     with pytest.raises(KeyboardInterrupt), _Waiting(interrupt) as waiting:
         waiting(search, cancellation_token=None)
     assert ended.wait(10) and told == [True]
+
+
+def reconstructed(path, placed):
+    """As COLMAP would have it: the pictures `placed` of those along path, and points all over the room."""
+    pose = lambda world: SimpleNamespace(matrix=lambda: np.linalg.inv(world)[:3])  # noqa: E731
+    images = {f: SimpleNamespace(name=f"{f:06d}.png", has_pose=True, cam_from_world=lambda f=f: pose(path[f])) for f in placed}
+    rng = np.random.default_rng(3)
+    points = {k: SimpleNamespace(xyz=xyz, track=SimpleNamespace(length=lambda: 5)) for k, xyz in enumerate(rng.uniform((-3, 0, 0), (3, 4, 2), (200, 3)))}
+    return SimpleNamespace(images=images, points3D=points, cameras={1: SimpleNamespace(params=[FOCAL])}, compute_mean_reprojection_error=lambda: 0.5)
+
+
+def test_what_is_left_out_is_told_by_the_pictures_that_are_there():
+    every = np.arange(FRAMES)
+    later = T + np.where(every < 20, 0, 1.5)  # nothing was filmed for a while
+    paused, slow = (dataclasses.replace(crowd(BESIDE), frame_times=times) for times in (later, T * 30))
+    for seen in (paused, slow):
+        assert _path(reconstructed(BESIDE, every), seen, list(every), 1.0).world[20] == pytest.approx(BESIDE[20], abs=1e-6)
+    with pytest.raises(Untold, match="from 0.6 to 2.2 s"):
+        _path(reconstructed(BESIDE, np.delete(every, 20)), paused, list(every), 1.0)
+    at_end = every[: FRAMES - 5]
+    with pytest.raises(Untold, match="from 39.0 to 44.0 s"):
+        _path(reconstructed(BESIDE, at_end[2:]), slow, list(every), 1.0)
+    assert _path(reconstructed(BESIDE, every[1:-1]), crowd(BESIDE), list(every), 1.0).world[0] == pytest.approx(BESIDE[1], abs=1e-6)
 
 
 def steps(path):
