@@ -147,7 +147,8 @@ def fit(request: dict, task: Task) -> dict:
             if options.path is not None:
                 task.warning(travelling_camera(motion))
             elif keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
-                task.warning(turning_camera(keypoints.camera_turns, motion, options.T_world_cam is not None))
+                given, tried = options.T_world_cam is not None, bool(request.get("travels"))
+                task.warning(turning_camera(keypoints.camera_turns, motion, given, tried))
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
                 disagreement = against_the_body(motion)

@@ -69,15 +69,16 @@ def against_the_body(motion: Motion) -> str | None:
     return f"{text}. Set its scale or its ground."
 
 
-def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> str:
+def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, tried: bool = False) -> str:
     """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
-    was told."""
+    was told; tried: its path was looked for as that of one that travels, and not found."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :3], axis=0) / (focal, focal, 1)))), 1)
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
     solve = "solve its motion in the movie clip editor and choose Scene Camera"
     grown = float(turns[:, 3].max() / turns[:, 3].min())
-    zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out. If it travels, set Camera to Travelling; if it zooms, {solve}."
+    zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out"
+    zoomed += f": {solve}." if tried else f". If it travels, set Camera to Travelling; if it zooms, {solve}."
     if angle == 1 and grown >= ZOOMED:
         return zoomed
     if given:
@@ -86,8 +87,9 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False) -> st
     if motion.T_world_cam.ndim == 2:
         follow = "Video mode follows it; or " if motion.mode == "paper" and angle <= TOO_FAR else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
-    text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's. "
-    return text + (zoomed if grown >= ZOOMED else "Where it travels too, set Camera to Travelling.")
+    text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's."
+    more = zoomed if grown >= ZOOMED else "" if tried else "Where it travels too, set Camera to Travelling."
+    return f"{text} {more}".rstrip()
 
 
 def travelling_camera(motion: Motion) -> str:

@@ -499,7 +499,7 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
 
     def fit(keypoints, options, *rest):
         motion, trace = fitted(keypoints, options, *rest)
-        return (dataclasses.replace(motion, T_world_cam=way) if options.path else motion), trace
+        return (dataclasses.replace(motion, T_world_cam=way) if options.path or keypoints.camera_turns is not None else motion), trace
 
     monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
     monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold, colmap=lambda: None))
@@ -510,6 +510,10 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
     run(tmp_path, tracks(), focal=700.0, travels={"path": "walk.mp4"})
     assert asked[1][2][0, 0] == 700
+    for grown in (1.0, 1.5):
+        turns[:, 3] = np.linspace(1, grown, 6)
+        _, task = run(tmp_path, tracks(camera_turns=turns), travels={"path": "wall.mp4"})
+        assert "The camera turns" in task.warnings[-1] and not any("Travelling" in text for text in task.warnings)
     _, task = run(tmp_path, tracks(), travels={"path": "wall.mp4"})
     assert calls[-1][1].path is None and ["the camera hardly travels. It was taken" in text for text in task.warnings] == [True]
     np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
