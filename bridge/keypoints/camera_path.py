@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable
@@ -89,6 +91,7 @@ def find_camera_path(
 
 def colmap():
     """The module pycolmap. Raises LgdError setup_incomplete where it is not installed."""
+    first = "pycolmap" not in sys.modules
     try:
         import pycolmap
     except ImportError:
@@ -96,6 +99,8 @@ def colmap():
             "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
         ) from None
     pycolmap.logging.minloglevel = 3
+    if first and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # COLMAP takes it for a crash
     return pycolmap
 
 

@@ -2,9 +2,12 @@
 """A camera that travels: its path from the background, the path's size, place and attitude from the person."""
 
 import dataclasses
+import subprocess
+import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -128,6 +131,20 @@ def test_an_interrupt_ends_what_is_waited_for():
     with pytest.raises(KeyboardInterrupt), _Waiting(interrupt) as waiting:
         waiting(search, cancellation_token=None)
     assert ended.wait(10) and told == [True]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nobody can be asked to end there")
+def test_who_asks_to_end_is_heard_beside_colmap():
+    pytest.importorskip("pycolmap")
+    code = """
+import os, signal, sys
+from bridge.keypoints.camera_path import colmap
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+colmap()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120, check=False)
+    assert ended.returncode == 7, ended.stderr
 
 
 def reconstructed(path, placed):
