@@ -199,8 +199,22 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
         raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
     bent = None if given is None else given.distortion
     try:
-        found = find_camera_path(request["travels"], keypoints, told, bent, task.progress, task.should_stop)
+        found = find_camera_path(_covered(request["travels"], keypoints), keypoints, told, bent, task.progress, task.should_stop)
     except Untold as why:
         task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
         return options
     return dataclasses.replace(options, path=found)
+
+
+def _covered(source: dict, keypoints: Keypoints) -> dict:
+    """A source without the frames after the last that keypoints from its first on have: `handlers` has told of these."""
+    if not source.get("frames"):
+        return source
+    from .counting import counts
+
+    a, b = source["frames"]
+    have = keypoints.frames
+    if source.get("counted"):
+        counted = counts(keypoints.times(), source["counted"])
+        have = int(counted[-1] - counted[0]) + 1
+    return {**source, "frames": [a, min(b, a + have)]}

@@ -519,5 +519,8 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
     with pytest.raises(LgdError, match="another one is given"):
         run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), travels={"path": "walk.mp4"})
+    for more, counted in (({"short": True}, None), ({"counted": 30.0}, 30.0), ({"counted": 60.0}, 60.0)):
+        _, task = run(tmp_path, tracks(), frames=[2, 20], travels={"path": "walk.mp4", "frames": [12, 30], "counted": counted}, **more)
+        assert asked[-1][0]["frames"] == [12, 12 + (4 if counted != 60 else 9)] and "end" in task.warnings[0]
     with pytest.raises(LgdError, match="zooms"):
         run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), travels={"path": "walk.mp4"})
