@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
-from .inputs import body_file, chosen_mode, chosen_people, existing, read_camera, travelling
+from .inputs import body_file, chosen_mode, chosen_people, existing, only_a_lens, read_camera, travelling
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -209,9 +209,10 @@ def _checked(request: dict) -> Path | None:
         from .body.files import load_body
 
         load_body(body)
-    if request.get("camera"):
-        read_camera(request["camera"])
+    given = read_camera(request["camera"]) if request.get("camera") else None
     if request.get("travels"):
+        if given is not None:
+            only_a_lens(given)
         from .keypoints.camera_path import colmap
 
         colmap()

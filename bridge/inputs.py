@@ -186,13 +186,17 @@ def _check_last_row(name: str, array) -> None:
         raise LgdError("bad_input", text, CAMERA_HINT)
 
 
+def only_a_lens(given: GivenCamera) -> None:
+    """Raises LgdError where a camera is told that cannot be one that travels along a path to be found."""
+    if given.T_world_cam is not None:
+        raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
+
+
 def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: Task) -> FitOptions:
     """The options of a fit before a camera that travels along the path that the background tells; as they are where it tells none."""
     from .camera import camera_matrix
     from .keypoints.camera_path import Untold, find_camera_path
 
-    if options.T_world_cam is not None:
-        raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
     given = read_camera(request["camera"]) if request.get("camera") else None
     told = keypoints.cam_K if options.focal is None else camera_matrix(options.focal, *keypoints.image_size)
     if told is not None and told.ndim == 3:

@@ -517,6 +517,10 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     _, task = run(tmp_path, tracks(), travels={"path": "wall.mp4"})
     assert calls[-1][1].path is None and ["the camera hardly travels. It was taken" in text for text in task.warnings] == [True]
     np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    task = Recorder()
+    with pytest.raises(LgdError, match="another one is given"):  # before anything is detected
+        handlers.fit({"source": {"path": "walk.mp4"}, "out": str(tmp_path), "camera": str(tmp_path / "camera.npz"), "travels": {"path": "walk.mp4"}}, task)
+    assert not task.progressed
     with pytest.raises(LgdError, match="another one is given"):
         run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), travels={"path": "walk.mp4"})
     for more, counted in (({"short": True}, None), ({"counted": 30.0}, 30.0), ({"counted": 60.0}, 60.0)):
