@@ -217,7 +217,7 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
 def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
     """A reconstruction as a path through all frames. Raises Untold."""
     if found is None:
-        raise Untold("what is seen does not shift as before a camera that travels")
+        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
     known = {int(image.name.split(".")[0]): image.cam_from_world().matrix() for image in found.images.values() if image.has_pose}
     times = np.asarray(keypoints.times(), float)
     at = np.array(sorted(known))
@@ -239,7 +239,7 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     places = poses[:, :3, 3]
     steps = np.diff(places, axis=0)
     if len(points) < FEW:
-        raise Untold("too little of it stays in sight, or the camera turns where it stands")
+        raise Untold("too little of it stays in sight, or the camera stays where it is")
     away = np.linalg.norm(points[None] - places[:: max(len(places) // 20, 1), None], axis=-1)
     if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
         raise Untold("the camera hardly travels")

@@ -156,6 +156,16 @@ def reconstructed(path, placed):
     return SimpleNamespace(images=images, points3D=points, cameras={1: SimpleNamespace(params=[FOCAL])}, compute_mean_reprojection_error=lambda: 0.5)
 
 
+def test_why_no_path_is_found_is_told_of_plain_walls_and_cameras_that_stand_too():
+    every = list(range(FRAMES))
+    with pytest.raises(Untold, match="too little of it can be followed, or it does not shift"):
+        _path(None, crowd(BESIDE), every, 1.0)
+    few = reconstructed(BESIDE, every)
+    few.points3D = dict(list(few.points3D.items())[:20])
+    with pytest.raises(Untold, match="or the camera stays where it is"):
+        _path(few, crowd(BESIDE), every, 1.0)
+
+
 def test_what_is_left_out_is_told_by_the_pictures_that_are_there():
     every = np.arange(FRAMES)
     later = T + np.where(every < 20, 0, 1.5)  # nothing was filmed for a while
