@@ -208,7 +208,7 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
     with pycolmap.Database.open(database) as pairs_seen:
         kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
     if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
-        raise Untold("what is seen does not shift as before a camera that travels")
+        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
     (place / name).mkdir()
     found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
