@@ -38,6 +38,7 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 TRAVELS, JUMPS, FEW, LENSES = 0.03, 0.5, 80, (0.5, 3.5)
 
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
 
@@ -165,6 +166,10 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
             raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.")
         looked.append(index)
         progress("background", index, keypoints.frames)
+    free = shutil.disk_usage(place).free
+    if free < DISK * len(looked):
+        text = f"The temporary folder {place.parent} has {free / 1e6:.0f} MB free, and the search for the camera's path takes {DISK * len(looked) / 1e6:.0f}."
+        raise LgdError("disk", text, "Free some space, or choose a shorter range.")
     if abs(count - keypoints.frames) > 2:
         raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")
     return size, looked
