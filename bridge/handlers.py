@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
-from .inputs import body_file, chosen_mode, chosen_people, existing, only_a_lens, read_camera, travelling
+from .inputs import body_file, check_travels, chosen_mode, chosen_people, existing, read_camera, travelling
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -101,16 +101,10 @@ def fit(request: dict, task: Task) -> dict:
     people = chosen_people(request.get("person", 0), keypoints, task)
     with clock("load"):
         task.progress("load", 0, 1)
+        from . import remarks
         from .arrays import save_arrays
         from .lgd import fitter
         from .lgd.resample import is_slow
-        from .remarks import (
-            against_the_body,
-            off_the_ground,
-            off_the_person,
-            travelling_camera,
-            turning_camera,
-        )
 
         options, keypoints = _options(request, keypoints, body, task)
     if request.get("travels"):
@@ -145,17 +139,17 @@ def fit(request: dict, task: Task) -> dict:
         if world is None:
             world = motion
             if options.path is not None:
-                task.warning(travelling_camera(motion))
+                task.warning(remarks.travelling_camera(motion))
             elif keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
                 given, tried = options.T_world_cam is not None, bool(request.get("travels"))
-                task.warning(turning_camera(keypoints.camera_turns, motion, given, tried))
+                task.warning(remarks.turning_camera(keypoints.camera_turns, motion, given, tried))
             moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
             if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
-                disagreement = against_the_body(motion)
+                disagreement = remarks.against_the_body(motion)
                 if disagreement:
                     task.warning(disagreement)
         else:
-            apart = off_the_ground(motion) if n in people else None
+            apart = remarks.off_the_ground(motion) if n in people else None
             if apart:
                 task.warning(f"{called} {apart}")
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence
@@ -163,7 +157,7 @@ def fit(request: dict, task: Task) -> dict:
             continue
         if options.plant_feet and not motion.feet_planted:
             task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames, so that none is planted.")
-        off = off_the_person(motion, read=not request.get("source"))
+        off = remarks.off_the_person(motion, read=not request.get("source"))
         if off:
             task.warning(off)
         with clock("write"):
@@ -211,11 +205,7 @@ def _checked(request: dict) -> Path | None:
         load_body(body)
     given = read_camera(request["camera"]) if request.get("camera") else None
     if request.get("travels"):
-        if given is not None:
-            only_a_lens(given)
-        from .keypoints.camera_path import colmap
-
-        colmap()
+        check_travels(given)
     if request.get("weights"):
         from .lgd.checkpoint import load_network
 

@@ -186,9 +186,12 @@ def _check_last_row(name: str, array) -> None:
         raise LgdError("bad_input", text, CAMERA_HINT)
 
 
-def only_a_lens(given: GivenCamera) -> None:
-    """Raises LgdError where a camera is told that cannot be one that travels along a path to be found."""
-    if given.T_world_cam is not None:
+def check_travels(given: GivenCamera | None) -> None:
+    """Raises LgdError where a camera's path cannot be looked for: its place is told beside, or COLMAP is missing."""
+    from .keypoints.camera_path import colmap
+
+    colmap()
+    if given is not None and given.T_world_cam is not None:
         raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
 
 

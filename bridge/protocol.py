@@ -151,7 +151,7 @@ def check(value) -> None:
     for name in ("source", "travels"):
         if isinstance(fields.get(name), dict):
             _check_fields(f"{kind} {name}", fields[name], SOURCE, id)
-    for place in (fields, fields.get("source") or {}):
+    for place in (fields, fields.get("source") or {}, fields.get("travels") or {}):
         _check_values(kind, place, id)
     if kind == "fit" and (fields.get("source") is None) == (fields.get("keypoints") is None):
         raise ProtocolError("A fit needs either a source or keypoints.", id=id)

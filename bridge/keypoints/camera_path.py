@@ -36,8 +36,8 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 # What no camera's path is: one that moves by less than this share of the distance of what is seen, one that jumps about (mean change of its
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides).
 TRAVELS, JUMPS, FEW, LENSES = 0.03, 0.5, 80, (0.5, 3.5)
-
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
@@ -50,7 +50,7 @@ class Untold(Exception):
 @dataclass(frozen=True)
 class CameraPath:
     """world (F, 4, 4) camera to world, points (N, 3) of the background in it, both in a unit, place and attitude of their own; focal px of
-    the footage's pictures; error: px, median of what the points miss by in the pictures as they were looked at."""
+    the footage's pictures; error: px, mean of what the points miss by in the pictures as they were looked at."""
 
     world: np.ndarray
     points: np.ndarray
@@ -195,17 +195,21 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
     extraction = pycolmap.FeatureExtractionOptions()
     extraction.use_gpu, extraction.sift.max_num_features, extraction.sift.first_octave = False, FEATURES, 0
     matching = pycolmap.FeatureMatchingOptions()
-    matching.use_gpu = False
+    matching.use_gpu, matching.num_threads = False, 1  # more would draw other samples at each run
     pairs = pycolmap.SequentialPairingOptions()
     pairs.overlap, pairs.quadratic_overlap, pairs.loop_detection = BESIDE, True, False
     mapping = pycolmap.GlobalPipelineOptions()
-    mapping.random_seed = 1
+    mapping.random_seed, mapping.num_threads = 1, 1
     mapping.mapper.bundle_adjustment.refine_focal_length = free_lens
     mapping.mapper.bundle_adjustment.refine_extra_params = False
     pycolmap.set_random_seed(1)
     progress("camera", 0, 0)
+    one = pycolmap.CameraMode.SINGLE
+    with pycolmap.Database.open(database):
+        pass  # makes it
+    pycolmap.import_images(database, place / "pictures", one, options=reading)  # in their order: threads would number them as they come
     waiting(
-        pycolmap.extract_features, database, place / "pictures", camera_mode=pycolmap.CameraMode.SINGLE, reader_options=reading,
+        pycolmap.extract_features, database, place / "pictures", camera_mode=one, reader_options=reading,
         extraction_options=extraction, device=cpu, cancellation_token=None,
     )  # fmt: skip
     waiting(pycolmap.match_sequential, database, matching_options=matching, pairing_options=pairs, device=cpu, cancellation_token=None)
@@ -213,7 +217,7 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
     with pycolmap.Database.open(database) as pairs_seen:
         kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
     if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
-        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
+        raise Untold(NO_SHIFT)
     (place / name).mkdir()
     found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
@@ -222,7 +226,7 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
 def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
     """A reconstruction as a path through all frames. Raises Untold."""
     if found is None:
-        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
+        raise Untold(NO_SHIFT)
     known = {int(image.name.split(".")[0]): image.cam_from_world().matrix() for image in found.images.values() if image.has_pose}
     times = np.asarray(keypoints.times(), float)
     at = np.array(sorted(known))

@@ -112,7 +112,7 @@ def _fit_travelling(
     joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
     soles = soles_of(model, joints, axes, found.betas.cpu().numpy().astype(float))
     seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
-    world, told = metric_path(path, cam_K, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
+    world, told = metric_path(path, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
     motion, trace = _fit_moving(keypoints, dataclasses.replace(options, focal=None, path=None), world, None, device, on_progress, should_stop)
     motion.focal_source, motion.world_confidence = source, found.world_confidence * (1 if told == "ground" else BY_STEPS)
     return motion, trace

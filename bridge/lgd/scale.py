@@ -25,7 +25,7 @@ LAG, REST, SPEEDS, TRIED = 0.2, 0.25, (0.02, 20.0), 140
 
 
 def metric_path(
-    path: CameraPath, cam_K: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+    path: CameraPath, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
 ) -> tuple[np.ndarray, str]:  # fmt: skip
     """T_world_cam (F, 4, 4) in metres with Z up and the ground at zero, and what told its size: "ground" or "feet".
 
@@ -36,7 +36,7 @@ def metric_path(
     up = path.world[begin, :3, :3].T @ up
     path = path.turned_to(begin)
     feet = soles + pelvis[:, None]
-    size, told = by_the_ground(path, cam_K, feet, up, seen, times), "ground"
+    size, told = by_the_ground(path, feet, up, seen, times), "ground"
     if size is None:
         size, told = by_the_feet(path.world, feet, seen, times), "feet"
     world = path.world.copy()
@@ -49,7 +49,7 @@ def metric_path(
     return ground_world(up, pelvis, soles, seen, times, resting) @ world, told
 
 
-def by_the_ground(path: CameraPath, cam_K: np.ndarray, feet: np.ndarray, up: np.ndarray, seen: np.ndarray, times: np.ndarray) -> float | None:
+def by_the_ground(path: CameraPath, feet: np.ndarray, up: np.ndarray, seen: np.ndarray, times: np.ndarray) -> float | None:
     """How many metres the path's unit has, so that what lies beside the feet is as far below the camera as they are; None where too
     little does, or no two agree.
 
@@ -57,16 +57,15 @@ def by_the_ground(path: CameraPath, cam_K: np.ndarray, feet: np.ndarray, up: np.
     """
     step = max(round(EVERY / float(np.median(np.diff(times)))), 1) if len(times) > 1 else 1
     logs, weights = [np.zeros(0)], [np.zeros(0)]
-    lens = np.broadcast_to(cam_K, (len(feet), 3, 3))
     for f in np.flatnonzero(seen)[::step]:
-        turn, place, K = path.world[f, :3, :3], path.world[f, :3, 3], lens[f]
+        turn, place = path.world[f, :3, :3], path.world[f, :3, 3]
         below = -(feet[f] @ turn.T @ up)
         foot = feet[f, below.argmax()]
         if below.max() < LOWER or foot[2] <= 0:
             continue
         points = (path.points - place) @ turn
         points = points[points[:, 2] > 1e-9]
-        off = (points[:, :2] / points[:, 2:] - foot[:2] / foot[2]) * foot[2] / TALL * (1, K[1, 1] / K[0, 0])
+        off = (points[:, :2] / points[:, 2:] - foot[:2] / foot[2]) * foot[2] / TALL
         beside = (np.abs(off[:, 0]) < SIDE) & (off[:, 1] > -ABOVE) & (off[:, 1] < BELOW)
         under = -(points[beside] @ turn.T @ up)
         under = under[under > 1e-9]

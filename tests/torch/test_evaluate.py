@@ -178,7 +178,7 @@ def test_a_camera_that_is_carried_along_is_followed(lgd_data, monkeypatch):
     body = BodyModel(load_body())
     found = carried.evaluate_carried(lgd_data, load_mocap(body).of_split("val"), body, Networks(None, None, None, None), 1)["behind"]
     assert found["lost"] == 0 and found["found"] < 0.2 * found["untold"] and found["found"] < found["true"] + 25
-    assert abs(found["way"] / found["true_way"] - 1) < 0.15 and abs(found["focal"] - 1) < 0.12 and found["turns"] < 1
+    assert abs(found["way"] / found["true_way"] - 1) < 0.15 and abs(found["focal"] - 1) < 0.05 and found["turns"] < 1
     result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {}, "carried": {"behind": found}}
     assert "carried through a room" in text(result)
 

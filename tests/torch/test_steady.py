@@ -17,6 +17,7 @@ from bridge.keypoints.formats import LAYOUTS  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.steady import turns_of  # noqa: E402
+from bridge.train.room import looking  # noqa: E402
 
 FRAMES, SIZE = 60, (1280, 720)
 K = np.array([[1000.0, 0, 639.5], [0, 1000, 359.5], [0, 0, 1]])
@@ -35,15 +36,6 @@ def standing():
     joints = posed.joints[0].numpy() @ up.T
     floor = np.array([0, 0, joints[:, 2].min() - 0.03])
     return points - floor, joints - floor
-
-
-def looking(place, target):
-    z = (target - place) / np.linalg.norm(target - place)
-    x = np.cross(z, [0.0, 0, 1])
-    x /= np.linalg.norm(x)
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = np.stack([x, np.cross(z, x), z], 1), place
-    return T
 
 
 def orbit(degrees):

@@ -13,10 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from ...body.smpl import BodyModel
 from ...camera import camera_matrix
+from ...errors import LgdError
 from ...keypoints.camera_path import Untold, find_camera_path
 from ...keypoints.detect import detect
+from ...lgd.assemble import in_world
 from ...lgd.fitter import FitOptions, fit
-from ...motion import Motion
 from ...rotations import quaternion_to_matrix
 from ..data import Mocap
 from ..metrics import procrustes
@@ -37,7 +38,10 @@ def evaluate_carried(folder: Path, mocap: Mocap, body: BodyModel, networks: Netw
     joints in the world against the truth, the whole clip laid on the other as one body is by PA-MPJPE, before no camera, the one that was found and the true
     one; how far the person went, how far they did; the focal length found; the path's error. Clips whose path is not found count as untold, and under
     "lost". Raises LgdError without detector or data."""
-    pictures = [_first(file) for file in sorted((folder / "multiview").glob("*.mp4"))]
+    files = sorted((folder / "multiview").glob("*.mp4"))
+    if not files:
+        raise LgdError("bad_input", f"{folder / 'multiview'} holds no clips.", "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.")
+    pictures = [_first(file) for file in files]
     walks, out = mocap.of_subjects(GROUPS["walk"]), {}
     for way in WAYS:
         rows = [_one(walks, body, networks, pictures, way, seed) for seed in range(clips)]
@@ -61,9 +65,10 @@ def _one(walks: Mocap, body: BodyModel, networks: Networks, pictures: list[np.nd
             "found": fit(alone, dataclasses.replace(given, path=found))[0],
             "true": fit(alone, dataclasses.replace(given, T_world_cam=path, focal=FOCAL))[0],
         }
+    walked = {kind: in_world(motion.T_world_cam, motion.joints) for kind, motion in motions.items()}
     went = lambda joints: float(np.linalg.norm(joints[-1, 0, :2] - joints[0, 0, :2]))  # noqa: E731
-    row = {kind: _apart(_in_world(motion), truth) for kind, motion in motions.items()}
-    row |= {"way": went(_in_world(motions["found"])), "true_way": went(truth), "focal": np.nan, "turns": np.nan, "lost": float(found is None)}
+    row = {kind: _apart(joints, truth) for kind, joints in walked.items()}
+    row |= {"way": went(walked["found"]), "true_way": went(truth), "focal": np.nan, "turns": np.nan, "lost": float(found is None)}
     if found is not None:
         turns = Rotation.from_matrix(path[:, :3, :3]) * Rotation.from_matrix(found.world[:, :3, :3]).inv()
         row |= {"focal": found.focal / FOCAL, "turns": float(np.degrees((turns.mean().inv() * turns).magnitude().mean()))}
@@ -117,11 +122,6 @@ def _carried(root: np.ndarray, way: str, rng: np.random.Generator) -> np.ndarray
 
     place, target = place + shake(), along + (0, 0, 0.9) + shake()
     return np.stack([looking(p, q, 0.01 * np.sin(2 * s)) for p, q, s in zip(place, target, t[:, 0], strict=True)])
-
-
-def _in_world(motion: Motion) -> np.ndarray:
-    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))
-    return np.einsum("fab,fkb->fka", world[:, :3, :3], motion.joints) + world[:, None, :3, 3]
 
 
 def _apart(found: np.ndarray, truth: np.ndarray) -> float:

@@ -15,6 +15,7 @@ from ...camera import camera_matrix
 from ...errors import LgdError
 from ...keypoints.detect import detect
 from ...keypoints.formats import LAYOUTS
+from ...lgd.assemble import in_world
 from ...lgd.fitter import FitOptions, fit
 from ...lgd.steady import turns_of
 from ...motion import Motion
@@ -83,8 +84,7 @@ def _turned(source: Path, target: Path, K: np.ndarray, shake: float, pan: float,
 def _apart(motion: Motion, truth: torch.Tensor) -> float:
     """mm between limb points in the world and truth (F, 12, 3) m, the one clip laid on the other."""
     rows = [LAYOUTS[motion.layout].names.index(n) for n in NAMES]
-    world = np.broadcast_to(motion.T_world_cam, (motion.frames, 4, 4))
-    found = np.einsum("fab,fkb->fka", world[:, :3, :3], motion.keypoints_3d[:, rows]) + world[:, None, :3, 3]
+    found = in_world(motion.T_world_cam, motion.keypoints_3d[:, rows])
     good = torch.isfinite(truth).all(-1)
     laid = procrustes(torch.as_tensor(found).float()[good], truth[good])
     return 1000 * float((laid - truth[good]).norm(dim=-1).mean())
