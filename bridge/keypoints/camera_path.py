@@ -30,14 +30,14 @@ from .video import open_footage
 LONGER = 640  # px of the longer side that is looked at
 RATE = 30  # pictures a second; those between lie between
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
-STARTS = (0.75, 1.3)  # of the assumed focal length: where it is looked for
-CLEAR = 0.75  # px: a reconstruction whose points miss by less needs no second try
+STARTS = (0.75, 1.3, 0.55)  # of the assumed focal length: where it is looked for; mapping has wrong ends, and which it finds hangs on that
+AGAIN = (0.65, 1.4)  # of the told one: where it is looked for if what it leads to does not fit together
+CLEAR = 0.7  # px: points of wrong ends miss by more (0.75 to 1.1 of 640), those of right ones by less (0.4 to 0.67)
 WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that were placed
 # What no camera's path is: one that moves by less than this share of the distance of what is seen, one that jumps about (mean change of its
-# step, in steps), one of so few points, and one through no lens (focal length in longer sides).
-TRAVELS, JUMPS, FEW, LENSES = 0.03, 0.5, 80, (0.5, 3.5)
+# step, in steps), one of so few points, and one through no lens (focal length in longer sides; in told ones, of which it is the inverse too).
+TRAVELS, JUMPS, FEW, LENSES, TOLD = 0.03, 0.5, 80, (0.5, 3.5), 1.1
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
-NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
@@ -79,15 +79,17 @@ def find_camera_path(
         place = waiting.place
         size, looked = _write_pictures(source, keypoints, place, progress, waiting)
         scale = size[0] / keypoints.image_size[0]
-        tries = [cam_K[0, 0]] if cam_K is not None else [share * assumed_focal(*keypoints.image_size) for share in STARTS]
-        best = None
-        for focal in tries:
-            found = _reconstruct(place, f"{focal:.0f}", _camera(focal, cam_K, distortion, scale, size), cam_K is None, progress, waiting)
-            if found is not None and (best is None or found.compute_mean_reprojection_error() < best.compute_mean_reprojection_error()):
-                best = found
-            if best is not None and best.compute_mean_reprojection_error() < CLEAR:
-                break
-    return _path(best, keypoints, looked, scale)
+        if cam_K is None:
+            usual, side = assumed_focal(*keypoints.image_size), max(keypoints.image_size)
+            tries, (low, high) = [(share * usual, True) for share in STARTS], (side * LENSES[0], side * LENSES[1])
+        else:
+            told = cam_K[0, 0]
+            tries, (low, high) = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD, told * TOLD)
+        for focal, free_lens in tries:
+            found = _reconstruct(place, f"{focal:.0f}", _camera(focal, cam_K, distortion, scale, size), free_lens, progress, waiting)
+            if found is not None and low < _focal(found) / scale < high and found.compute_mean_reprojection_error() < CLEAR:
+                return _path(found, keypoints, looked, scale)
+    raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
 
 
 def colmap():
@@ -181,7 +183,7 @@ def _camera(focal: float, cam_K: np.ndarray | None, distortion: np.ndarray | Non
         return "SIMPLE_PINHOLE", f"{focal * scale},{size[0] / 2},{size[1] / 2}"
     bent = np.zeros(8)
     bent[: len(distortion) if distortion is not None else 0] = distortion if distortion is not None else ()
-    lens = cam_K[0, 0] * scale, cam_K[1, 1] * scale, (cam_K[0, 2] + 0.5) * scale, (cam_K[1, 2] + 0.5) * scale
+    lens = focal * scale, focal * scale * cam_K[1, 1] / cam_K[0, 0], (cam_K[0, 2] + 0.5) * scale, (cam_K[1, 2] + 0.5) * scale
     return "FULL_OPENCV", ",".join(str(float(value)) for value in (*lens, *bent))
 
 
@@ -217,16 +219,19 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
     with pycolmap.Database.open(database) as pairs_seen:
         kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
     if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
-        raise Untold(NO_SHIFT)
+        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
     (place / name).mkdir()
     found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
+def _focal(found) -> float:
+    """px of the small pictures."""
+    return float(next(iter(found.cameras.values())).params[0])
+
+
 def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
     """A reconstruction as a path through all frames. Raises Untold."""
-    if found is None:
-        raise Untold(NO_SHIFT)
     known = {int(image.name.split(".")[0]): image.cam_from_world().matrix() for image in found.images.values() if image.has_pose}
     times = np.asarray(keypoints.times(), float)
     at = np.array(sorted(known))
@@ -244,7 +249,6 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     world[:, :3, :3] = Slerp(times[at], Rotation.from_matrix(poses[:, :3, :3]))(inside).as_matrix()
     world[:, :3, 3] = np.stack([np.interp(inside, times[at], poses[:, k, 3]) for k in range(3)], -1)
     points = np.array([point.xyz for point in found.points3D.values() if point.track.length() >= 3]).reshape(-1, 3)
-    focal = float(next(iter(found.cameras.values())).params[0]) / scale
     places = poses[:, :3, 3]
     steps = np.diff(places, axis=0)
     if len(points) < FEW:
@@ -253,6 +257,6 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
         raise Untold("the camera hardly travels")
     jumps = np.linalg.norm(np.diff(steps, axis=0), axis=-1).mean() / np.linalg.norm(steps, axis=-1).mean() if len(steps) > 1 else 0.0
-    if jumps > JUMPS or not LENSES[0] < focal / max(keypoints.image_size) < LENSES[1]:
+    if jumps > JUMPS:
         raise Untold("what is found is no path of a camera")
-    return CameraPath(world, points, focal, float(found.compute_mean_reprojection_error()))
+    return CameraPath(world, points, _focal(found) / scale, float(found.compute_mean_reprojection_error()))

@@ -251,3 +251,26 @@ def test_who_is_walked_along_with_walks(room, mode):
     assert np.degrees(np.arccos(lean.mean(0)[2] / np.linalg.norm(lean.mean(0)))) < 12
     forward = motion.T_world_cam[0, :3, 2]
     assert abs(np.degrees(np.arctan2(forward[0], forward[1]))) < 1
+
+
+@pytest.mark.parametrize("lens", [None, K], ids=["sought", "told"])
+def test_a_wrong_end_of_the_search_is_no_path(beside, monkeypatch, lens):
+    """Points of a wrong one miss by more, or its lens is none or not the told one: then it is looked for from elsewhere."""
+    pytest.importorskip("pycolmap")
+    from bridge.keypoints import camera_path
+
+    ends, asked = [], []
+
+    def reconstruct(place, name, camera, free_lens, progress, waiting):
+        asked.append((float(name), free_lens))
+        focal, error = ends[len(asked) - 1]
+        return SimpleNamespace(cameras={1: SimpleNamespace(params=[focal])}, compute_mean_reprojection_error=lambda: error)
+
+    monkeypatch.setattr(camera_path, "_reconstruct", reconstruct)
+    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: found.cameras[1].params[0])
+    ends[:] = [(FOCAL, 1.05), (150.0, 0.5), (FOCAL + 5, 0.5)]
+    assert find_camera_path(beside, crowd(BESIDE), lens) == FOCAL + 5 and len({focal for focal, _ in asked}) == 3
+    assert [free for _, free in asked] == [lens is None, True, True]
+    ends[2], asked[:] = (FOCAL, 0.9), []
+    with pytest.raises(Untold, match="does not fit together" + ("$" if lens is None else ".*lens")):
+        find_camera_path(beside, crowd(BESIDE), lens)
