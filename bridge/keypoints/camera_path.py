@@ -38,6 +38,7 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides; in told ones, of which it is the inverse too).
 TRAVELS, JUMPS, FEW, LENSES, TOLD = 0.03, 0.5, 80, (0.5, 3.5), 1.1
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
@@ -85,11 +86,15 @@ def find_camera_path(
         else:
             told = cam_K[0, 0]
             tries, (low, high) = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD, told * TOLD)
+        why = NO_SHIFT
         for focal, free_lens in tries:
             found = _reconstruct(place, f"{focal:.0f}", _camera(focal, cam_K, distortion, scale, size), free_lens, progress, waiting)
-            if found is not None and low < _focal(found) / scale < high and found.compute_mean_reprojection_error() < CLEAR:
+            if found is None:
+                continue
+            if low < _focal(found) / scale < high and found.compute_mean_reprojection_error() < CLEAR:
                 return _path(found, keypoints, looked, scale)
-    raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
+            why = "what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told")
+    raise Untold(why)
 
 
 def colmap():
@@ -219,7 +224,7 @@ def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool,
     with pycolmap.Database.open(database) as pairs_seen:
         kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
     if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
-        raise Untold("too little of it can be followed, or it does not shift as before a camera that travels")
+        raise Untold(NO_SHIFT)
     (place / name).mkdir()
     found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
