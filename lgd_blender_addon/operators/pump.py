@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The pump: takes the worker's messages in, shows how far the run is, and has its result built at the end.
 
-Blender's data is touched here and nowhere else while a job runs. In the interface a timer calls `tick`; in background
-mode and tests `finish` is a plain loop.
+Blender's data is touched here and nowhere else while a job runs. In the interface a timer calls `tick`; in background mode and tests `finish` is a plain loop.
 """
 
 import contextlib

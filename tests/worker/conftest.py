@@ -20,3 +20,11 @@ def desk(tmp_path):
     desk.session.shutdown(wait=3.0)
     if pid:
         until(lambda: not alive(pid), 5.0)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The fits asked for, with a fitter in the real one's place that only notes them."""
+    from noted_fits import note_fits  # takes numpy
+
+    return note_fits(monkeypatch)

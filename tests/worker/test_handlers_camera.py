@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests to core calls: cameras and lenses, told, given, that turn and that travel, and what is said of them."""
+
+import dataclasses
+import sys
+import types
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from noted_fits import Recorder, run, tracks  # noqa: E402
+
+import bridge.lgd  # noqa: E402
+from bridge import handlers, inputs  # noqa: E402
+from bridge.errors import LgdError  # noqa: E402
+
+
+@pytest.mark.parametrize("taken, size, sentence", [(True, 1.0, "read from the background"), (True, 1.3, "grows or shrinks by 30 %"), (False, 1.0, "taken for one that stands still")])
+def test_a_camera_that_turns_is_told(calls, tmp_path, monkeypatch, taken, size, sentence):
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.linspace(1, size, 6)))
+    fitted = bridge.lgd.fitter.fit
+    if taken:
+        monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], T_world_cam=np.tile(np.eye(4), (6, 1, 1))), None))
+    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all")
+    assert [sentence in text and "10 degrees" in text and ("Travelling" in text or "Scene Camera" in text) for text in task.warnings if "camera turns" in text] == [True]
+    assert np.array_equal(calls[0][0].camera_turns, turns)
+    assert "Video mode follows it" not in str(task.warnings)
+    assert taken or "Video mode follows it" in str(run(tmp_path, tracks(camera_turns=turns), mode="paper")[1].warnings)
+    for world, told in ((np.eye(4), [True]), (np.tile(np.eye(4), (6, 1, 1)), [])):
+        np.savez(tmp_path / "camera.npz", T_world_cam=world)
+        _, task = run(tmp_path, tracks(camera_turns=turns), camera=str(tmp_path / "camera.npz"))
+        assert ["stands still" in text and "Camera to New" in text for text in task.warnings if "camera turns" in text] == told
+
+
+def test_a_camera_that_rolls_zooms_or_looks_round_is_told_as_what_it_is(calls, tmp_path):
+    """Nothing is advised that would not follow it."""
+    still, grows = np.zeros((6, 1)), np.linspace(1, 1.3, 6)[:, None]
+    rolls = np.hstack((still, still, np.linspace(0, np.radians(20), 6)[:, None], still + 1))
+    zooms = np.hstack((still, still, still, grows))
+    round_ = np.hstack((np.linspace(0, 2000, 6)[:, None], still, still, still + 1))
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    for ask in ({"mode": "paper"}, {"camera": str(tmp_path / "camera.npz")}):
+        told = lambda turns: " ".join(run(tmp_path, tracks(camera_turns=turns), **ask)[1].warnings)  # noqa: B023, E731
+        assert "turns by 20 degrees" in told(rolls)
+        assert "grows or shrinks by 30 %" in told(zooms) and "turns" not in told(zooms)
+        assert "turns by 206 degrees" in told(round_)
+        for turns in (zooms, round_):
+            assert "Video mode" not in told(turns) and "to New" not in told(turns)
+
+
+@pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
+def test_millimetres_are_no_focal_length(calls, tmp_path, focal):
+    keypoints = tracks()
+    with pytest.raises(LgdError, match="No lens") as caught:
+        run(tmp_path, keypoints, focal=focal)
+    side = max(keypoints.image_size)
+    assert f"times {side}; 35 mm are {35 / 36 * side:.0f} px" in caught.value.hint and not calls
+
+
+def test_a_camera_file(calls, tmp_path):
+    world = np.broadcast_to(np.eye(4), (6, 4, 4))
+    np.savez(tmp_path / "camera.npz", T_world_cam=world, cam_K=np.diag([800.0, 800.0, 1.0]))
+    run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
+    assert calls[0][1].T_world_cam.shape == (6, 4, 4) and calls[0][0].cam_K[0, 0] == 800.0
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"T_world_cam": np.eye(3)},
+        {"T_world_cam": np.broadcast_to(np.eye(4), (5, 4, 4))},
+        {"T_world_cam": np.eye(4) * 2},
+        {"T_world_cam": np.full((4, 4), np.nan)},
+        {"T_world_cam": np.diag([1.0, 1.0, -1.0, 1.0])},
+        {"T_world_cam": np.eye(4), "cam_K": np.eye(4)},
+        {"T_world_cam": np.array([{}], dtype=object)},
+        {"T_world_cam": np.eye(4) + np.outer([0, 0, 0, 1], [1, 2, 3, 0])},
+        {"T_world_cam": np.eye(4), "cam_K": np.array([[900.0, 0, 0], [0, 900, 0], [320, 240, 1]])},
+        {"T_world_cam": np.eye(4), "cam_K": np.diag([900.0, -900.0, 1.0])},
+        {"distortion": np.zeros(5)},
+        {"T_world_cam": np.eye(4), "distortion": np.zeros(5)},
+        {"cam_K": np.diag([900.0, 900.0, 1.0]), "distortion": np.zeros(3)},
+        {"cam_K": np.diag([900.0, 900.0, 1.0]), "distortion": np.array([0.1, np.nan, 0, 0])},
+        {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (6, 1, 1)), "distortion": np.zeros(4)},
+        {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (5, 1, 1))},
+    ],
+    ids=range(17),
+)
+def test_a_bad_camera_file(tmp_path, arrays):
+    np.savez(tmp_path / "camera.npz", **arrays)
+    with pytest.raises(LgdError) as caught:
+        inputs.read_camera(str(tmp_path / "camera.npz")).of(6)
+    assert caught.value.code == "bad_input"
+
+
+@pytest.mark.parametrize(
+    ("feet", "camera", "told"),
+    [(0.05, 1.5, None), (3.0, 4.5, "3.0 times too large"), (-0.75, 0.75, "2.0 times too small"), (-1.4, 0.0, "below"), (0.35, 8.0, None)],
+)
+def test_a_camera_whose_scale_the_body_denies(calls, tmp_path, monkeypatch, feet, camera, told):
+    """feet: their height in the camera's world, m."""
+    world = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, camera], [0, 0, 0, 1]])
+    np.savez(tmp_path / "camera.npz", T_world_cam=world)
+    fitted = bridge.lgd.fitter.fit
+
+    def standing(keypoints, options, *rest):
+        motion, trace = fitted(keypoints, options, *rest)
+        motion.joints = motion.joints + np.array([0, camera - feet, 4.0])
+        return motion, trace
+
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", standing)
+    _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
+    assert [told in text for text in task.warnings] == ([True] if told else [])
+
+
+@pytest.mark.parametrize("place", [True, False])
+def test_a_lens_that_distorts_is_straightened(calls, tmp_path, place):
+    import cv2
+
+    K, bent = np.array([[600.0, 0, 320], [0, 600, 236], [0, 0, 1]]), np.array([-0.2, 0.05, 0.01, -0.02, 0.01])
+    straight = np.random.default_rng(0).uniform([100, 60], [540, 420], (1, 6, 17, 2))
+    rays = np.concatenate([(straight.reshape(-1, 2) - K[:2, 2]) / 600, np.ones((102, 1))], -1)
+    filmed = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, bent)[0].reshape(straight.shape)
+    filmed[0, 2, 5] = 1e5  # where this lens shows nothing
+    np.savez(tmp_path / "camera.npz", cam_K=K, distortion=bent, **({"T_world_cam": np.eye(4)} if place else {}))
+    _, task = run(tmp_path, dataclasses.replace(tracks(), keypoints=filmed), camera=str(tmp_path / "camera.npz"))
+    fitted, options = calls[-1][0], calls[-1][1]
+    assert (options.T_world_cam is not None) == place and np.array_equal(fitted.cam_K, K)
+    lost = np.zeros((1, 6, 17), bool)
+    lost[0, 2, 5] = True
+    assert np.abs(fitted.keypoints - straight)[~lost].max() < 1e-3 and np.array_equal(fitted.confidence == 0, lost)
+    assert len([text for text in task.warnings if text.startswith("1 of the keypoints")]) == 1
+
+
+def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
+    with pytest.raises(LgdError, match="No lens"):
+        run(tmp_path, tracks(cam_K=np.diag([1.4, 1.4, 1.0])))
+
+
+def test_a_camera_file_that_is_none(tmp_path):
+    for content in (b"", b"PK\x03\x04 half a zip", b"text"):
+        (tmp_path / "camera.npz").write_bytes(content)
+        with pytest.raises(LgdError):
+            inputs.read_camera(str(tmp_path / "camera.npz")).of(6)
+    with pytest.raises(LgdError):
+        inputs.read_camera(str(tmp_path / "none.npz"))
+
+
+def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
+    asked, way = [], np.tile(np.eye(4), (6, 1, 1))
+    way[:, 0, 3] = np.linspace(0, 2.5, 6)
+    fitted = bridge.lgd.fitter.fit
+
+    class Untold(Exception):
+        pass
+
+    def find(source, keypoints, cam_K, distortion, on_progress, should_stop):
+        asked.append((source, keypoints.frames, cam_K, distortion))
+        if source["path"] == "wall.mp4":
+            raise Untold("the camera hardly travels")
+        return "the path"
+
+    def fit(keypoints, options, *rest):
+        motion, trace = fitted(keypoints, options, *rest)
+        return (dataclasses.replace(motion, T_world_cam=way) if options.path or keypoints.camera_turns is not None else motion), trace
+
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold, colmap=lambda: None))
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
+    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", travels={"path": "walk.mp4"})
+    assert asked == [({"path": "walk.mp4"}, 6, None, None)]
+    assert [options.path for _, options in calls] == ["the path", None] and np.array_equal(calls[1][1].T_world_cam, way)
+    assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
+    run(tmp_path, tracks(), focal=700.0, travels={"path": "walk.mp4"})
+    assert asked[1][2][0, 0] == 700
+    for grown in (1.0, 1.5):
+        turns[:, 3] = np.linspace(1, grown, 6)
+        _, task = run(tmp_path, tracks(camera_turns=turns), travels={"path": "wall.mp4"})
+        assert "The camera turns" in task.warnings[-1] and not any("Travelling" in text for text in task.warnings)
+    _, task = run(tmp_path, tracks(), travels={"path": "wall.mp4"})
+    assert calls[-1][1].path is None and ["the camera hardly travels. It was taken" in text for text in task.warnings] == [True]
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    task = Recorder()
+    with pytest.raises(LgdError, match="another one is given"):  # before anything is detected
+        handlers.fit({"source": {"path": "walk.mp4"}, "out": str(tmp_path), "camera": str(tmp_path / "camera.npz"), "travels": {"path": "walk.mp4"}}, task)
+    assert not task.progressed
+    with pytest.raises(LgdError, match="another one is given"):
+        run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), travels={"path": "walk.mp4"})
+    for more, counted in (({"short": True}, None), ({"counted": 30.0}, 30.0), ({"counted": 60.0}, 60.0)):
+        _, task = run(tmp_path, tracks(), frames=[2, 20], travels={"path": "walk.mp4", "frames": [12, 30], "counted": counted}, **more)
+        assert asked[-1][0]["frames"] == [12, 12 + (4 if counted != 60 else 9)] and "end" in task.warnings[0]
+    with pytest.raises(LgdError, match="zooms"):
+        run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), travels={"path": "walk.mp4"})
