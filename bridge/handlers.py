@@ -113,9 +113,8 @@ def fit(request: dict, task: Task) -> dict:
     if is_slow(keypoints.times()):
         text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than 15"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
-    motions, traces, figures = [], [], []
+    motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
-    world: Motion | None = None
     for n in rest:
         alone, called = keypoints.person(n), f"Person {n + task.counts_from}"
         if not (alone.confidence > 0).any():
@@ -129,7 +128,8 @@ def fit(request: dict, task: Task) -> dict:
             options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal, path=None)
         with clock("fit"):
             try:
-                motion, trace = fitter.fit(alone, options, task.progress, task.should_stop)
+                own = options if n in people else dataclasses.replace(options, betas=None)  # a told shape is the chosen person's
+                motion, trace = fitter.fit(alone, own, task.progress, task.should_stop)
             except LgdError as error:
                 if error.code != "no_person" or people == [n] or (n == rest[-1] and not motions):
                     raise

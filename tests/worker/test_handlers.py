@@ -140,6 +140,12 @@ def test_another_person_alone_stands_in_the_same_world(calls, tmp_path):
     assert motion.person_id == 0 and motion.T_world_cam[0, 3] == 7.0
 
 
+def test_the_shape_of_a_rig_is_that_of_its_person_alone(calls, tmp_path):
+    """Otherwise the most prominent one, who defines the world, would have the build of the other, and it another size."""
+    run(tmp_path, tracks(2), person=1, betas=[2.0] * 10)
+    assert [options.betas is None for _, options in calls] == [True, False]
+
+
 @pytest.mark.parametrize("person", [2, -1, "both"])
 def test_a_person_who_is_not_there(calls, tmp_path, person):
     with pytest.raises(LgdError) as caught:
