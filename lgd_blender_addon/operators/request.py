@@ -61,7 +61,7 @@ def find_footage(context) -> places.Footage:
 
 
 def source_of(context, found: places.Footage) -> dict:
-    """The request's `source` for a footage: path, frames, rate of image folders, boxes in source frames."""
+    """The request's `source` for a footage in which people are looked for, with boxes in source frames. Raises LgdError."""
     a, b = found.frames
     boxes = []
     for box in context.scene.lgd.boxes:
@@ -76,7 +76,12 @@ def source_of(context, found: places.Footage) -> dict:
         raise LgdError(
             "bad_input", "No box lies in the range that is solved.", "Draw one on a frame of the range, or remove the boxes."
         )
-    return {"path": found.path, "frames": [a, b], "fps": image_rate(context, found), "counted": counted(found), "boxes": boxes}
+    return {**pictures_of(context, found), "boxes": boxes}
+
+
+def pictures_of(context, found: places.Footage) -> dict:
+    """A `source` without people to look for: path, frames, rate of image folders and of counting."""
+    return {"path": found.path, "frames": list(found.frames), "fps": image_rate(context, found), "counted": counted(found), "boxes": []}
 
 
 def image_rate(context, found: places.Footage) -> float | None:
@@ -310,7 +315,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
         "camera": camera.file,
-        "travels": {**source_of(context, found), "boxes": []} if found is not None and settings.camera == "TRAVELS" else None,
+        "travels": pictures_of(context, found) if found is not None and settings.camera == "TRAVELS" else None,
         "body": body,
         "betas": None,
         "steps": None,
