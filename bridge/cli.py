@@ -112,7 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     fit.add_argument("--weights", metavar="FILE", help="weights of your own training (its best.pt) instead of those that ship")
     fit.add_argument("--focal", type=_positive, metavar="PX", help="the focal length in pixels (not mm), where it is known")
     fit.add_argument("--camera", metavar="FILE", help=".npz with T_world_cam, cam_K, or both, and perhaps distortion (OpenCV's 4, 5 or 8 values)")
-    fit.add_argument("--travels", action="store_true", help="the camera travels: find its path from what stands still in the footage")
+    moves = fit.add_mutually_exclusive_group()  # else: as it is seen to
+    moves.add_argument("--still", dest="moves", action="store_const", const="still", help="the camera stands still, whatever the background seems to do")
+    moves.add_argument("--travels", dest="moves", action="store_const", const="travels", help="the camera travels, though that is not seen: find its path")
     fit.add_argument("--body", metavar="FILE", help="an SMPL body instead of the default one")
     fit.add_argument(
         "--steps", type=_count, metavar="N",

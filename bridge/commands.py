@@ -118,7 +118,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
             raise LgdError(
                 "bad_input", "--box and --detector are for footage.", "Leave them out for a keypoint file."
             )
-        if options.travels:
+        if options.moves == "travels":
             raise LgdError("bad_input", "--travels needs the footage.", "Give the video instead of its keypoints.")
         if options.fps is not None and Path(options.input).suffix.lower() == ".npz":
             _without_rate(Path(options.input))
@@ -133,8 +133,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
         if options.size:
             raise LgdError("bad_input", "--size is for keypoint files; footage has its own.", "Leave --size out.")
         request |= _source(options)
-        request["travels"] = request["source"] if options.travels else None
-    request |= {key: getattr(options, key) for key in ("mode", "weights", "focal", "camera", "body", "steps", "plant_feet")}
+    request |= {key: getattr(options, key) for key in ("mode", "weights", "focal", "camera", "moves", "body", "steps", "plant_feet")}
     if trace is not None and chosen_mode(options.mode, options.weights) != "paper":
         raise LgdError("bad_input", "The video mode keeps no trace.", "Leave out --trace, or use --mode paper.")
     with _Beside(target) as folder:

@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING
 
 from .errors import LgdError
 from .faults import translated
-from .inputs import body_file, check_travels, chosen_mode, chosen_people, existing, read_camera, travelling
+from .inputs import (
+    body_file,
+    check_travels,
+    chosen_mode,
+    chosen_people,
+    existing,
+    path_is_wanted,
+    read_camera,
+    travelling,
+)
 
 if TYPE_CHECKING:
     from .keypoints.tracks import Keypoints
@@ -107,7 +116,10 @@ def fit(request: dict, task: Task) -> dict:
         from .lgd.resample import is_slow
 
         options, keypoints = _options(request, keypoints, body, task)
-    if request.get("travels"):
+        if request.get("moves") == "still":
+            keypoints = dataclasses.replace(keypoints, camera_turns=None, camera_travels=None)
+    looked_for = path_is_wanted(request, keypoints, options)
+    if looked_for:
         with clock("camera"):
             options = travelling(request, keypoints, options, task)
     if is_slow(keypoints.times()):
@@ -138,16 +150,8 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            if options.path is not None:
-                task.warning(remarks.travelling_camera(motion))
-            elif keypoints.camera_turns is not None and (options.T_world_cam is None or options.T_world_cam.ndim == 2):
-                given, tried = options.T_world_cam is not None, bool(request.get("travels"))
-                task.warning(remarks.turning_camera(keypoints.camera_turns, motion, given, tried))
-            moving = options.T_world_cam is not None and options.T_world_cam.ndim == 3
-            if moving or (options.T_world_cam is not None and options.betas is None):  # a second solve's camera was believed by the first
-                disagreement = remarks.against_the_body(motion)
-                if disagreement:
-                    task.warning(disagreement)
+            for text in remarks.of_the_camera(motion, keypoints, options, looked_for):
+                task.warning(text)
         else:
             apart = remarks.off_the_ground(motion) if n in people else None
             if apart:
@@ -204,7 +208,7 @@ def _checked(request: dict) -> Path | None:
 
         load_body(body)
     given = read_camera(request["camera"]) if request.get("camera") else None
-    if request.get("travels"):
+    if request.get("moves") == "travels":
         check_travels(given)
     if request.get("weights"):
         from .lgd.checkpoint import load_network

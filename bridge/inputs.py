@@ -188,17 +188,40 @@ def _check_last_row(name: str, array) -> None:
 
 def check_travels(given: GivenCamera | None) -> None:
     """Raises LgdError where a camera's path cannot be looked for: its place is told beside, or COLMAP is missing."""
-    from .keypoints.camera_path import colmap
+    from .keypoints.colmap import colmap
 
     colmap()
     if given is not None and given.T_world_cam is not None:
         raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
 
 
+def path_is_wanted(request: dict, keypoints: Keypoints, options: FitOptions) -> bool:
+    """Whether the camera's path is to be looked for: where that is asked, and in video mode where the detection saw that it travels,
+    nothing tells where it is, and it can be found. (The published method is of a camera that stands still.)"""
+    if request.get("moves") == "travels":
+        return True
+    if request.get("moves") == "still" or not keypoints.camera_travels or not _footage_of(request):
+        return False
+    zooms = keypoints.cam_K is not None and keypoints.cam_K.ndim == 3 and options.focal is None
+    if zooms or options.mode != "video" or options.T_world_cam is not None:
+        return False
+    from .keypoints.colmap import colmap
+
+    try:
+        colmap()
+    except LgdError:
+        return False
+    return True
+
+
+def _footage_of(request: dict) -> dict | None:
+    return request.get("source") or request.get("footage")
+
+
 def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: Task) -> FitOptions:
     """The options of a fit before a camera that travels along the path that the background tells; as they are where it tells none."""
     from .camera import camera_matrix
-    from .keypoints.camera_path import Untold, find_camera_path
+    from .keypoints.camera_path import HARDLY, NO_SHIFT, Untold, find_camera_path
 
     given = read_camera(request["camera"]) if request.get("camera") else None
     told = keypoints.cam_K if options.focal is None else camera_matrix(options.focal, *keypoints.image_size)
@@ -206,9 +229,10 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
         raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
     bent = None if given is None else given.distortion
     try:
-        found = find_camera_path(_covered(request["travels"], keypoints), keypoints, told, bent, task.progress, task.should_stop)
+        found = find_camera_path(_covered(_footage_of(request), keypoints), keypoints, told, bent, task.progress, task.should_stop)
     except Untold as why:
-        task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
+        if request.get("moves") == "travels" or str(why) not in (NO_SHIFT, HARDLY):  # nobody asked
+            task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
         return options
     return dataclasses.replace(options, path=found)
 

@@ -44,7 +44,8 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "weights?": _NAME,  # the user's own, in the place of those that ship
         "focal?": (*_NUMBER, type(None)),
         "camera?": _NAME,
-        "travels?": (dict, type(None)),  # a source: the footage whose background tells the path of a camera that travels
+        "moves?": _NAME,  # the camera: one of MOVES
+        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, whose background tells the path of a camera that travels
         "body?": _NAME,
         "betas?": _LIST,
         "steps?": (int, type(None)),
@@ -57,6 +58,9 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     },
 }
 JOBS = ("describe_body", "detect", "read_keypoints", "fit")
+# How the footage's camera is taken, where nothing tells where it is: as the detection sees it, which finds turns and the paths of one that
+# travels; as one that stands still; as one that travels, whatever is seen.
+MOVES = ("seen", "still", "travels")
 # counted: the rate at which frames and boxes count a video's frames (counting.py); without it they count its pictures.
 SOURCE = {
     "path": _TEXT,
@@ -148,11 +152,13 @@ def check(value) -> None:
         raise ProtocolError(f"There is no message type {kind!r:.40}.", id=id)
     fields = {key: entry for key, entry in value.items() if key not in ("v", "id", "type")}
     _check_fields(kind, fields, TYPES[kind], id)
-    for name in ("source", "travels"):
+    for name in ("source", "footage"):
         if isinstance(fields.get(name), dict):
             _check_fields(f"{kind} {name}", fields[name], SOURCE, id)
-    for place in (fields, fields.get("source") or {}, fields.get("travels") or {}):
+    for place in (fields, fields.get("source") or {}, fields.get("footage") or {}):
         _check_values(kind, place, id)
+    if fields.get("moves") not in (None, *MOVES):
+        raise ProtocolError(f"A camera moves as {', '.join(MOVES)}, not as {fields['moves']!r:.40}.", id=id)
     if kind == "fit" and (fields.get("source") is None) == (fields.get("keypoints") is None):
         raise ProtocolError("A fit needs either a source or keypoints.", id=id)
 

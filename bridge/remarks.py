@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the user is told of a motion that is doubtful as a whole."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .motion import Motion
+
+if TYPE_CHECKING:
+    from .keypoints.tracks import Keypoints
+    from .lgd.fitter import FitOptions
 
 FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
@@ -69,27 +77,45 @@ def against_the_body(motion: Motion) -> str | None:
     return f"{text}. Set its scale or its ground."
 
 
-def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, tried: bool = False) -> str:
+def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, looked_for: bool) -> list[str]:
+    """What became of the footage's camera, by the first person's motion, and what is wrong with one that was given. looked_for: as one that
+    travels."""
+    given, turns, travels = options.T_world_cam, keypoints.camera_turns, keypoints.camera_travels
+    if options.path is not None:
+        return [travelling_camera(motion)]
+    told: list[str | None] = []
+    if given is None or given.ndim == 2:
+        if turns is not None:
+            told.append(turning_camera(turns, motion, given is not None, False if looked_for else travels))
+        elif travels and not looked_for:
+            told.append("The camera travels and was taken for one that stands still, so that the body leans and slides: set Camera to Travelling.")
+    if given is not None and (given.ndim == 3 or options.betas is None):  # a second solve's camera was believed by the first
+        told.append(against_the_body(motion))
+    return [text for text in told if text]
+
+
+def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, travels: bool | None = None) -> str:
     """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
-    was told; tried: its path was looked for as that of one that travels, and not found."""
+    was told; travels: whether it is seen to travel as well, None: not known; False too where its path was looked for and not found."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :3], axis=0) / (focal, focal, 1)))), 1)
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
-    solve = "solve its motion in the movie clip editor and choose Scene Camera"
+    solve = "set Camera to Travelling" if travels else "solve its motion in the movie clip editor and choose Scene Camera"
     grown = float(turns[:, 3].max() / turns[:, 3].min())
     zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out"
-    zoomed += f": {solve}." if tried else f". If it travels, set Camera to Travelling; if it zooms, {solve}."
+    zoomed += f". If it travels, set Camera to Travelling; if it zooms, {solve}." if travels is None else f": {solve}."
     if angle == 1 and grown >= ZOOMED:
         return zoomed
+    near = angle <= TOO_FAR and not travels
     if given:
-        new = "set Camera to New, or " if angle <= TOO_FAR else ""
+        new = "set Camera to New, or " if near else ""
         return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: {new}{solve}."
     if motion.T_world_cam.ndim == 2:
-        follow = "Video mode follows it; or " if motion.mode == "paper" and angle <= TOO_FAR else ""
+        follow = "Video mode follows it; or " if motion.mode == "paper" and near else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's."
-    more = zoomed if grown >= ZOOMED else "" if tried else "Where it travels too, set Camera to Travelling."
-    return f"{text} {more}".rstrip()
+    more = {None: "Where it travels too, set Camera to Travelling.", True: "It travels as well: set Camera to Travelling.", False: ""}
+    return f"{text} {zoomed if grown >= ZOOMED else more[travels]}".rstrip()
 
 
 def travelling_camera(motion: Motion) -> str:

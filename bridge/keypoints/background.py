@@ -109,6 +109,15 @@ class Background:
 
     def turns(self, width: int, height: int) -> np.ndarray | None:
         """`Keypoints.camera_turns` (F, 4) for pictures of this size. None for a camera that stands still, and where the background does not tell."""
+        turned = self._turned(width, height)
+        return None if turned is None or stands_still(turned, (width, height)) else turned
+
+    def still(self, width: int, height: int) -> bool:
+        """Whether the background tells that the camera stands still."""
+        turned = self._turned(width, height)
+        return turned is not None and stands_still(turned, (width, height))
+
+    def _turned(self, width: int, height: int) -> np.ndarray | None:
         if len(self.moves) < 2 or np.mean(self._told) < TOLD:
             return None
         moves = np.stack(self.moves)
@@ -116,8 +125,7 @@ class Background:
         shift = (moves @ middle - middle)[:, :2]
         roll = np.unwrap(np.arctan2(moves[:, 1, 0], moves[:, 0, 0]))
         size = np.hypot(moves[:, 0, 0], moves[:, 1, 0])
-        turns = np.column_stack((shift, roll, size))
-        return None if stands_still(turns, (width, height)) else turns
+        return np.column_stack((shift, roll, size))
 
 
 def _corners(grey: np.ndarray, free: np.ndarray) -> np.ndarray:

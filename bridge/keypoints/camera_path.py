@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import signal
-import sys
-import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ..camera import assumed_focal
 from ..errors import LgdError
 from .background import free_of_people
+from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, write
 from .tracks import Keypoints
 from .video import open_footage
 
-LONGER = 640  # px of the longer side that is looked at
 RATE = 30  # pictures a second; those between lie between
-FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
 STARTS = (0.75, 1.3, 0.55)  # of the assumed focal length: where it is looked for; mapping has wrong ends, and which it finds hangs on that
 AGAIN = (0.65, 1.4)  # of the told one: where it is looked for if what it leads to does not fit together
 CLEAR = 0.7  # px: points of wrong ends miss by more (0.75 to 1.1 of 640), those of right ones by less (0.4 to 0.67)
@@ -39,6 +32,7 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 TRAVELS, JUMPS, FEW, LENSES, TOLD = 0.03, 0.5, 80, (0.5, 3.5), 1.1
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
 NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
+HARDLY = "the camera hardly travels"
 DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
@@ -76,7 +70,7 @@ def find_camera_path(
     """
     colmap()
     progress = on_progress or (lambda stage, done, total: None)
-    with _Waiting(should_stop) as waiting:
+    with Waiting(should_stop) as waiting:
         place = waiting.place
         size, looked = _write_pictures(source, keypoints, place, progress, waiting)
         scale = size[0] / keypoints.image_size[0]
@@ -88,7 +82,7 @@ def find_camera_path(
             tries, (low, high) = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD, told * TOLD)
         why = NO_SHIFT
         for focal, free_lens in tries:
-            found = _reconstruct(place, f"{focal:.0f}", _camera(focal, cam_K, distortion, scale, size), free_lens, progress, waiting)
+            found = _reconstruct(place, f"{focal:.0f}", lens(focal, cam_K, distortion, scale, size), free_lens, progress, waiting)
             if found is None:
                 continue
             if low < _focal(found) / scale < high and found.compute_mean_reprojection_error() < CLEAR:
@@ -97,80 +91,25 @@ def find_camera_path(
     raise Untold(why)
 
 
-def colmap():
-    """The module pycolmap. Raises LgdError setup_incomplete where it is not installed."""
-    first = "pycolmap" not in sys.modules
-    try:
-        import pycolmap
-    except ImportError:
-        raise LgdError(
-            "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
-        ) from None
-    pycolmap.logging.minloglevel = 3
-    if first and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # COLMAP takes it for a crash
-    return pycolmap
-
-
-class _Waiting:
-    """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to. Its temporary
-    folder `place` is removed once what runs has ended."""
-
-    def __init__(self, should_stop: Callable[[], bool] | None):
-        self.should_stop, self.beside = should_stop or (lambda: False), ThreadPoolExecutor(1)
-        self.place = Path(tempfile.mkdtemp(prefix="lgd-path-"))
-
-    def check(self) -> None:
-        if self.should_stop():
-            raise LgdError("cancelled", "The search for the camera's path was cancelled.")
-
-    def __call__(self, function: Callable, *args, **more):
-        """function's result. A token among its arguments is told to cancel."""
-        if "cancellation_token" in more:
-            more["cancellation_token"] = colmap().CancellationToken()
-        result = self.beside.submit(function, *args, **more)
-        done = threading.Event()
-        result.add_done_callback(lambda _: done.set())
-        try:
-            while not done.wait(0.1):
-                self.check()
-        except BaseException:  # an interrupt too
-            if "cancellation_token" in more:
-                more["cancellation_token"].cancel()
-            raise
-        return result.result()
-
-    def __enter__(self) -> _Waiting:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.beside.submit(shutil.rmtree, self.place, ignore_errors=True)
-        self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself
-
-
-def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: Progress, waiting: _Waiting) -> tuple[tuple[int, int], list[int]]:
+def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: Progress, waiting: Waiting) -> tuple[tuple[int, int], list[int]]:
     """Small pictures, and where nobody is in them; returns their size and which frames they are of."""
     frames = source.get("frames")
     footage = open_footage(source["path"], tuple(frames) if frames else None, source.get("fps"), source.get("counted"))
     width, height = keypoints.image_size
     if (footage.width, footage.height) != (width, height):
         raise LgdError("bad_input", f"The keypoints are of pictures of {width} x {height} px, the footage's have {footage.width} x {footage.height}.", "Detect again.")
-    scale = min(LONGER / max(width, height), 1.0)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
     every = max(round(keypoints.rate() / RATE), 1)
-    (place / "pictures").mkdir()
-    (place / "free").mkdir()
-    looked, count = [], 0
+    looked, count, size = [], 0, (0, 0)
     for index, picture in footage:
         waiting.check()
         count += 1
         if index % every or index >= keypoints.frames:
             continue
-        small = cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA)
+        small = looked_at(picture)
+        size = small.shape[1], small.shape[0]
+        scale = size[0] / width
         people = [p[c > 0] * scale for p, c in zip(keypoints.keypoints[:, index], keypoints.confidence[:, index], strict=True) if (c > 0).any()]
-        written = cv2.imwrite(str(place / "pictures" / f"{index:06d}.png"), small)
-        if not (written and cv2.imwrite(str(place / "free" / f"{index:06d}.png.png"), free_of_people(small.shape, people))):
-            raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.")
+        write(place, index, small, free_of_people(small.shape, people))
         looked.append(index)
         progress("background", index, keypoints.frames)
     free = shutil.disk_usage(place).free
@@ -182,51 +121,22 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
     return size, looked
 
 
-def _camera(focal: float, cam_K: np.ndarray | None, distortion: np.ndarray | None, scale: float, size: tuple[int, int]) -> tuple[str, str]:
-    """COLMAP's model and parameters of the lens for the small pictures (its first pixel's centre lies on 0.5, 0.5)."""
-    if cam_K is None:
-        return "SIMPLE_PINHOLE", f"{focal * scale},{size[0] / 2},{size[1] / 2}"
-    bent = np.zeros(8)
-    bent[: len(distortion) if distortion is not None else 0] = distortion if distortion is not None else ()
-    lens = focal * scale, focal * scale * cam_K[1, 1] / cam_K[0, 0], (cam_K[0, 2] + 0.5) * scale, (cam_K[1, 2] + 0.5) * scale
-    return "FULL_OPENCV", ",".join(str(float(value)) for value in (*lens, *bent))
-
-
-def _reconstruct(place: Path, name: str, lens: tuple[str, str], free_lens: bool, progress: Progress, waiting: _Waiting):
+def _reconstruct(place: Path, name: str, seen_by: tuple[str, str], free_lens: bool, progress: Progress, waiting: Waiting):
     """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too."""
-    pycolmap = colmap()
-    cpu = pycolmap.Device.cpu
-    database = place / f"{name}.db"
-    reading = pycolmap.ImageReaderOptions()
-    reading.mask_path, (reading.camera_model, reading.camera_params) = str(place / "free"), lens
-    extraction = pycolmap.FeatureExtractionOptions()
-    extraction.use_gpu, extraction.sift.max_num_features, extraction.sift.first_octave = False, FEATURES, 0
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.use_gpu, matching.num_threads = False, 1  # more would draw other samples at each run
-    pairs = pycolmap.SequentialPairingOptions()
-    pairs.overlap, pairs.quadratic_overlap, pairs.loop_detection = BESIDE, True, False
-    mapping = pycolmap.GlobalPipelineOptions()
-    mapping.random_seed, mapping.num_threads = 1, 1
-    mapping.mapper.bundle_adjustment.refine_focal_length = free_lens
-    mapping.mapper.bundle_adjustment.refine_extra_params = False
-    pycolmap.set_random_seed(1)
     progress("camera", 0, 0)
-    one = pycolmap.CameraMode.SINGLE
-    with pycolmap.Database.open(database):
-        pass  # makes it
-    pycolmap.import_images(database, place / "pictures", one, options=reading)  # in their order: threads would number them as they come
-    waiting(
-        pycolmap.extract_features, database, place / "pictures", camera_mode=one, reader_options=reading,
-        extraction_options=extraction, device=cpu, cancellation_token=None,
-    )  # fmt: skip
-    waiting(pycolmap.match_sequential, database, matching_options=matching, pairing_options=pairs, device=cpu, cancellation_token=None)
-    shapes = pycolmap.TwoViewGeometryConfiguration
-    with pycolmap.Database.open(database) as pairs_seen:
-        kinds = [pair.config for pair in pairs_seen.read_two_view_geometries()[1]]
-    if sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds) < SHIFTS * len(kinds) or not kinds:
+    database = place / f"{name}.db"
+    extract(database, seen_by, waiting)
+    match(database, waiting)
+    differ, of = shifted(database)
+    if differ < SHIFTS * of or not of:
         raise Untold(NO_SHIFT)
+    pycolmap = colmap()
+    options = pycolmap.GlobalPipelineOptions()
+    options.random_seed, options.num_threads = 1, 1
+    options.mapper.bundle_adjustment.refine_focal_length = free_lens
+    options.mapper.bundle_adjustment.refine_extra_params = False
     (place / name).mkdir()
-    found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=mapping)
+    found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=options)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
 
 
@@ -260,7 +170,7 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
         raise Untold("too little of it stays in sight, or the camera stays where it is")
     away = np.linalg.norm(points[None] - places[:: max(len(places) // 20, 1), None], axis=-1)
     if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
-        raise Untold("the camera hardly travels")
+        raise Untold(HARDLY)
     jumps = np.linalg.norm(np.diff(steps, axis=0), axis=-1).mean() / np.linalg.norm(steps, axis=-1).mean() if len(steps) > 1 else 0.0
     if jumps > JUMPS:
         raise Untold("what is found is no path of a camera")

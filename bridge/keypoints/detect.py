@@ -51,6 +51,7 @@ def detect(
     """
     footage = open_footage(path, frames, fps, counted)
     from bridge.keypoints.background import Background  # OpenCV is there
+    from bridge.keypoints.shifts import Shifts
 
     finder = BlazePose() if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
@@ -90,7 +91,12 @@ def detect(
             raise LgdError("cancelled", "The detection was cancelled.")
 
     skipped, held = 0, not areas
-    background, behind = Background(), ThreadPoolExecutor(1)
+    background, shifts, behind = Background(), Shifts(footage.nominal()), ThreadPoolExecutor(1)
+
+    def look_round(index: int, image: np.ndarray, people: list[np.ndarray]) -> None:
+        background.add(image, people)
+        shifts.add(index, image, people)
+
     try:
         beside = None
         for index, image in footage:
@@ -105,7 +111,7 @@ def detect(
             if beside:
                 beside.result()
             people = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
-            beside = behind.submit(background.add, image, people)
+            beside = behind.submit(look_round, index, image, people)
         if beside:
             beside.result()  # of the last frame: a fault of it is told, too
         if not held:
@@ -142,15 +148,17 @@ def detect(
             f"No person was found in {footage.path.name}.",
             "Draw a box round the person, choose other frames, or use another detector.",
         )
+    size = footage.width, footage.height
     return Keypoints(
         keypoints,
         confidence,
         finder.layout,
-        (footage.width, footage.height),
+        size,
         fps=footage.fps,
         frame_times=times,
         person_ids=ids,
-        camera_turns=background.turns(footage.width, footage.height),
+        camera_turns=background.turns(*size),
+        camera_travels=False if background.still(*size) else shifts.travels(should_stop),
     )
 
 

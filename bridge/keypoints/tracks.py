@@ -44,8 +44,8 @@ class Keypoints:
     seen; image_size (w, h) px; fps or frame_times (F,) s, strictly rising; cam_K (3, 3) or (F, 3, 3) px;
     person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px; camera_turns (F, 4): what is seen in the middle of each picture lay so many px
     further right and further down in the first, and the picture is turned by so many rad clockwise and made so many times as large to lie
-    on it; None: the camera stands still, or it is not known. Coordinates of unseen points are made 0 where they
-    are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
+    on it; None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known.
+    Coordinates of unseen points are made 0 where they are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """
 
     keypoints: np.ndarray
@@ -58,6 +58,7 @@ class Keypoints:
     person_ids: np.ndarray | None = None
     person_boxes: np.ndarray | None = None
     camera_turns: np.ndarray | None = None
+    camera_travels: bool | None = None
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
@@ -261,7 +262,7 @@ class Keypoints:
             "image_size": np.array(self.image_size, dtype=np.int64),
             "person_ids": self.person_ids,
         }
-        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns"):
+        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns", "camera_travels"):
             value = getattr(self, name)
             if value is not None:
                 data[name] = np.asarray(value)
@@ -290,6 +291,7 @@ class Keypoints:
                 str(data["layout"]),
                 data["image_size"],
                 fps,
+                camera_travels=bool(data["camera_travels"]) if "camera_travels" in data else None,
                 **optional,
             )
         except LgdError as error:

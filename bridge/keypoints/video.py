@@ -75,13 +75,14 @@ class Footage:
     def fps(self) -> float:
         """Frames a second, the mean over the range."""
         times = self.frame_times
-        return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else self._nominal()
+        return float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else self.nominal()
 
     def number(self, index: int) -> int:
         """A frame's place in the counting that the range was given in."""
         return self.first + index
 
-    def _nominal(self) -> float:
+    def nominal(self) -> float:
+        """Frames a second, as far as that is known before it is read."""
         return DEFAULT_FPS
 
     def _scan(self) -> None:
@@ -150,7 +151,7 @@ class VideoFootage(Footage):
         """A frame's place in the counting that the range was given in."""
         return max(self._numbers[index], self._start) if self._counted else self.first + index
 
-    def _nominal(self) -> float:
+    def nominal(self) -> float:
         return self._rate
 
     def _decode(self, pictures: bool) -> Iterator[tuple[int, np.ndarray | None]]:
@@ -238,7 +239,7 @@ class ImageFootage(Footage):
             self.notes.append("The folder of images has no frame rate: 30 frames a second are assumed.")
         self._times = np.arange(a, a + len(self._files)) / self._rate
 
-    def _nominal(self) -> float:
+    def nominal(self) -> float:
         return self._rate
 
     def __iter__(self):

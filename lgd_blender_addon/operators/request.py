@@ -14,6 +14,7 @@ from ..scene import armature, lens, mesh, result, takes, timing
 from ..scene import footage as places
 from ..scene.camera import camera_for_solver, turns_elsewhere
 
+MOVES = {"STILL": "still", "TRAVELS": "travels"}
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
 
@@ -194,7 +195,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         told = "a new camera is made, through which Match Scene to Footage looks"
-        notes += (f"{elsewhere} moves {why}: {told}. Where it travels, set Camera to Travelling.",)
+        notes += (f"{elsewhere} moves {why}: {told}.",)
     notes += unused
     if not bent:
         return CameraRequest(notes=notes)
@@ -315,7 +316,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
         "camera": camera.file,
-        "travels": pictures_of(context, found) if found is not None and settings.camera == "TRAVELS" else None,
+        "moves": MOVES.get(settings.camera, "seen"),
+        "footage": None if found is None else pictures_of(context, found),
         "body": body,
         "betas": None,
         "steps": None,

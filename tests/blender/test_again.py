@@ -359,17 +359,17 @@ def test_a_camera_that_travels_is_looked_for_in_the_footage(script):
 
     settings = bpy.context.scene.lgd
     settings.range, settings.first, settings.last = "CUSTOM", 2, 6
-    bpy.ops.lgd.fit()
-    assert "travels" not in script.asked[-1][1]
-    settings.camera = "TRAVELS"
-    bpy.ops.lgd.fit()
+    for camera, moves in (("AUTO", "seen"), ("NEW", "seen"), ("STILL", "still"), ("TRAVELS", "travels")):
+        settings.camera = camera
+        bpy.ops.lgd.fit()
+        assert script.asked[-1][1]["moves"] == moves
     asked = script.asked[-1][1]
-    assert asked["travels"]["path"] == asked["source"]["path"] and asked["travels"]["frames"] == asked["source"]["frames"] and "camera" not in asked
+    assert asked["footage"]["path"] == asked["source"]["path"] and asked["footage"]["frames"] == asked["source"]["frames"] and "camera" not in asked
     bpy.ops.lgd.detect()
     bpy.ops.lgd.fit_keypoints()
-    assert "source" not in script.asked[-1][1] and script.asked[-1][1]["travels"] == asked["travels"]
+    assert "source" not in script.asked[-1][1] and script.asked[-1][1]["footage"] == asked["footage"]
     bpy.ops.lgd.pick_box(x=10, y=20, w=100, h=200, first=20)  # for the detection of another part: nothing is detected now
-    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"} and script.asked[-1][1]["travels"] == asked["travels"]
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"} and script.asked[-1][1]["footage"] == asked["footage"]
     bpy.ops.lgd.clear_boxes()
     settings.path = ""
     with pytest.raises(LgdError, match="none is chosen"):

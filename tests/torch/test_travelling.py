@@ -20,7 +20,9 @@ cv2 = pytest.importorskip("cv2")
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints.camera_path import CameraPath, Untold, _path, _Waiting, find_camera_path  # noqa: E402
+from bridge.keypoints.camera_path import CameraPath, Untold, _path, find_camera_path  # noqa: E402
+from bridge.keypoints.colmap import Waiting  # noqa: E402
+from bridge.keypoints.shifts import THREES, Shifts  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
@@ -97,6 +99,36 @@ def test_a_camera_that_does_not_travel_has_no_path(room, tmp_path):
         find_camera_path(filmed(room, TURNING, tmp_path / "turning"), crowd(TURNING))
 
 
+def shown(room, path, rate=30.0, every=lambda picture: picture):
+    """What is kept of a room filmed along path, nobody in it."""
+    shifts = Shifts(rate)
+    for k, world in enumerate(path):
+        shifts.add(k, every(room.picture(K, world, SIZE).astype(np.uint8)), [])
+    return shifts
+
+
+def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
+    pytest.importorskip("pycolmap")
+    assert shown(room, BESIDE, 15.0).travels() is True
+    assert shown(room, TURNING, 15.0).travels() is False and shown(room, TURNING[:1].repeat(45, 0), 15.0).travels() is False
+    assert shown(room, BESIDE, 15.0, lambda picture: np.zeros_like(picture)).travels() is False  # nothing is seen in the dark
+    assert shown(room, BESIDE[:8], 15.0).travels() is False  # too short to tell
+    with pytest.raises(LgdError) as fault:
+        shown(room, BESIDE, 15.0).travels(lambda: True)
+    assert fault.value.code == "cancelled"
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    assert shown(room, BESIDE, 15.0).travels() is None
+
+
+def test_what_is_looked_at_of_a_long_clip_is_spread_over_it():
+    shifts = Shifts(2.0)
+    picture = np.zeros((9, 16, 3), np.uint8)
+    for k in range(1000):
+        shifts.add(k, picture, [])
+    kept = np.array(sorted(shifts._kept))
+    assert THREES < len(kept) <= 3 * THREES and kept[-1] > 800 and (np.diff(kept.reshape(-1, 3)) == 1).all()
+
+
 def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
     pytest.importorskip("pycolmap")
     with pytest.raises(LgdError, match="40 frames and the footage 45") as fault:
@@ -136,7 +168,7 @@ def test_an_interrupt_ends_what_is_waited_for():
     def interrupt():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), _Waiting(interrupt) as waiting:
+    with pytest.raises(KeyboardInterrupt), Waiting(interrupt) as waiting:
         waiting(search, cancellation_token=None)
     assert ended.wait(10) and told == [True]
 
@@ -146,7 +178,7 @@ def test_who_asks_to_end_is_heard_beside_colmap():
     pytest.importorskip("pycolmap")
     code = """
 import os, signal, sys
-from bridge.keypoints.camera_path import colmap
+from bridge.keypoints.colmap import colmap
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 colmap()
 os.kill(os.getpid(), signal.SIGTERM)

@@ -148,13 +148,30 @@ def test_a_camera_file_that_is_none(tmp_path):
         inputs.read_camera(str(tmp_path / "none.npz"))
 
 
-def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
-    asked, way = [], np.tile(np.eye(4), (6, 1, 1))
+class Untold(Exception):
+    pass
+
+
+def with_paths(monkeypatch, find, colmap=lambda: None):
+    """Camera paths are found by `find`, and fits before them are in a world of their own."""
+    way = np.tile(np.eye(4), (6, 1, 1))
     way[:, 0, 3] = np.linspace(0, 2.5, 6)
     fitted = bridge.lgd.fitter.fit
 
-    class Untold(Exception):
-        pass
+    def fit(keypoints, options, *rest):
+        motion, trace = fitted(keypoints, options, *rest)
+        turned = keypoints.camera_turns is not None and options.mode == "video" and options.T_world_cam is None
+        return (dataclasses.replace(motion, T_world_cam=way) if options.path or turned else motion), trace
+
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
+    path = types.SimpleNamespace(find_camera_path=find, Untold=Untold, HARDLY="the camera hardly travels", NO_SHIFT="no shift")
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", path)
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.colmap", types.SimpleNamespace(colmap=colmap))
+    return way
+
+
+def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
+    asked = []
 
     def find(source, keypoints, cam_K, distortion, on_progress, should_stop):
         asked.append((source, keypoints.frames, cam_K, distortion))
@@ -162,34 +179,69 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
             raise Untold("the camera hardly travels")
         return "the path"
 
-    def fit(keypoints, options, *rest):
-        motion, trace = fitted(keypoints, options, *rest)
-        return (dataclasses.replace(motion, T_world_cam=way) if options.path or keypoints.camera_turns is not None else motion), trace
-
-    monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
-    monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", types.SimpleNamespace(find_camera_path=find, Untold=Untold, colmap=lambda: None))
+    way = with_paths(monkeypatch, find)
     turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
-    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", travels={"path": "walk.mp4"})
+    _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", moves="travels", footage={"path": "walk.mp4"})
     assert asked == [({"path": "walk.mp4"}, 6, None, None)]
     assert [options.path for _, options in calls] == ["the path", None] and np.array_equal(calls[1][1].T_world_cam, way)
     assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
-    run(tmp_path, tracks(), focal=700.0, travels={"path": "walk.mp4"})
+    run(tmp_path, tracks(), focal=700.0, moves="travels", footage={"path": "walk.mp4"})
     assert asked[1][2][0, 0] == 700
     for grown in (1.0, 1.5):
         turns[:, 3] = np.linspace(1, grown, 6)
-        _, task = run(tmp_path, tracks(camera_turns=turns), travels={"path": "wall.mp4"})
+        _, task = run(tmp_path, tracks(camera_turns=turns), moves="travels", footage={"path": "wall.mp4"})
         assert "The camera turns" in task.warnings[-1] and not any("Travelling" in text for text in task.warnings)
-    _, task = run(tmp_path, tracks(), travels={"path": "wall.mp4"})
+    _, task = run(tmp_path, tracks(), moves="travels", footage={"path": "wall.mp4"})
     assert calls[-1][1].path is None and ["the camera hardly travels. It was taken" in text for text in task.warnings] == [True]
     np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
     task = Recorder()
     with pytest.raises(LgdError, match="another one is given"):  # before anything is detected
-        handlers.fit({"source": {"path": "walk.mp4"}, "out": str(tmp_path), "camera": str(tmp_path / "camera.npz"), "travels": {"path": "walk.mp4"}}, task)
+        handlers.fit({"source": {"path": "walk.mp4"}, "out": str(tmp_path), "camera": str(tmp_path / "camera.npz"), "moves": "travels"}, task)
     assert not task.progressed
     with pytest.raises(LgdError, match="another one is given"):
-        run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), travels={"path": "walk.mp4"})
+        run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), moves="travels", footage={"path": "walk.mp4"})
     for more, counted in (({"short": True}, None), ({"counted": 30.0}, 30.0), ({"counted": 60.0}, 60.0)):
-        _, task = run(tmp_path, tracks(), frames=[2, 20], travels={"path": "walk.mp4", "frames": [12, 30], "counted": counted}, **more)
+        _, task = run(tmp_path, tracks(), frames=[2, 20], moves="travels", footage={"path": "walk.mp4", "frames": [12, 30], "counted": counted}, **more)
         assert asked[-1][0]["frames"] == [12, 12 + (4 if counted != 60 else 9)] and "end" in task.warnings[0]
     with pytest.raises(LgdError, match="zooms"):
-        run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), travels={"path": "walk.mp4"})
+        run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), moves="travels", footage={"path": "walk.mp4"})
+
+
+def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(calls, tmp_path, monkeypatch):
+    asked, reason = [], ["the camera hardly travels"]
+
+    def find(source, *rest):
+        asked.append(source["path"])
+        if reason:
+            raise Untold(reason[0])
+        return "the path"
+
+    def colmap():
+        if missing:
+            raise LgdError("setup_incomplete", "COLMAP is not installed.")
+
+    missing = False
+    with_paths(monkeypatch, find, colmap)
+    walk, turns = {"footage": {"path": "walk.mp4"}}, np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
+
+    def told(travels=True, turns=None, **request):
+        _, task = run(tmp_path, tracks(camera_travels=travels, camera_turns=turns), **request)
+        return " ".join(text for text in task.warnings if "camera" in text.lower())
+
+    assert told(**walk) == "" and asked == ["walk.mp4"]  # nobody asked whether it does
+    reason[0] = "what is found does not fit together"
+    assert "cannot be read from the background: what is found" in told(**walk)
+    reason.clear()
+    assert "travels over" in told(**walk) and calls[-1][1].path == "the path" and len(asked) == 3
+    for travels in (False, None):
+        assert told(travels, **walk) == "" and "Travelling" not in told(False, turns, **walk)
+    assert told(moves="still", turns=turns, **walk) == "" and calls[-1][0].camera_turns is None
+    for request in ({}, {"mode": "paper", **walk}):  # no footage; the published method's camera stands still
+        assert "set Camera to Travelling" in told(**request) and "set Camera to Travelling" in told(turns=turns, **request)
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.eye(4))
+    assert told(turns=turns, camera=str(tmp_path / "camera.npz"), **walk).endswith("slides: set Camera to Travelling.")
+    np.savez(tmp_path / "camera.npz", T_world_cam=np.tile(np.eye(4), (6, 1, 1)))
+    assert told(camera=str(tmp_path / "camera.npz"), **walk) == ""
+    missing = True
+    assert "set Camera to Travelling" in told(**walk)
+    assert len(asked) == 3
