@@ -30,7 +30,8 @@ LEFT = 0.75
 
 def evaluate_handheld(folder: Path, networks: Networks, cameras: tuple[int, ...]) -> dict:
     """{way: {"untold" | "followed": mm, "turns": degrees}}, means over the cameras: limb points in the world against the truth, the whole
-    clip laid on the other as one body is by PA-MPJPE; the error of what is told of the camera. Raises LgdError without data or detector."""
+    clip laid on the other as one body is by PA-MPJPE; the error of what is told of the camera; the share of the clips that are seen to travel, which none
+    does. Raises LgdError without data or detector."""
     path = folder / "multiview" / "beam_walk.npz"
     if not path.is_file():
         raise LgdError("bad_input", f"{path} is not there.", "Set LGD_DATA to the folder that contains the folders mocap, footage and multiview.")
@@ -53,7 +54,7 @@ def evaluate_handheld(folder: Path, networks: Networks, cameras: tuple[int, ...]
                     row[kind] = _apart(fit(seen, FitOptions(focal=focal, device="cpu"))[0], truth)
             told = np.tile((0.0, 0, 0, 1), (len(true), 1)) if keypoints.camera_turns is None else keypoints.camera_turns
             off = (Rotation.from_matrix(true).inv() * Rotation.from_matrix(turns_of(told, camera_matrix(focal, width, height)))).magnitude()
-            rows.append({**row, "turns": float(np.degrees(off).mean())})
+            rows.append({**row, "turns": float(np.degrees(off).mean()), "travels": float(keypoints.camera_travels is True)})
         out[way] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     return out
 
