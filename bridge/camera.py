@@ -8,6 +8,7 @@ import numpy as np
 # s: depth from one frame's points is too uncertain to be taken alone; across the image only a detector's jitter is.
 DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
 FEW = 4  # points: fewer do not tell how far a body is
+LINEAR, REFINED = 4, 6  # rounds by which a body is placed
 FARTHEST = 0.7  # of a depth's logarithm: no placement is believed that is farther from the path's own
 
 
@@ -62,32 +63,46 @@ def undistort(points: np.ndarray, cam_K: np.ndarray, distortion: np.ndarray) -> 
     return found.reshape(points.shape).astype(points.dtype), reached.reshape(points.shape[:-1])
 
 
-def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray) -> np.ndarray:
-    """Where to put a body of fixed pose so that its points project onto rays: linear least squares, refined.
+def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray, refined: bool = False) -> np.ndarray:
+    """Where to put a body of fixed pose so that its points project onto rays: linear least squares.
 
     relative: (F, K, 3) m points about the pelvis, camera axes; rays: (F, K, 2); confidence: (F, K). Returns (F, 3) m.
-    The linear form weighs near points more; three re-weighted rounds make it the reprojection's least squares.
-    Frames with fewer than two points seen are NaN.
+    The linear form weighs near points more, which re-weighted rounds make good. The rays' errors are on both of its sides, so that it
+    ends nearer to the camera than the reprojection's least squares, by some 0.3 % where the pose is about right. refined: Gauss-Newton
+    steps go on to these, and are kept where they lower the error. Frames with fewer than two points seen are NaN.
     """
     frames, points = rays.shape[:2]
     out = np.full((frames, 3), np.nan)
     enough = (confidence > 0).sum(-1) >= 2
-    rays, relative = rays[enough].astype(float), relative[enough]
-    # x (Z + z) = X + rx  ->  X - x Z = x z - rx, likewise for y
+    rays, relative, confidence = rays[enough].astype(float), relative[enough], confidence[enough]
     columns = np.zeros((len(rays), 4, points, 2))  # of the unknowns, and the right side
     columns[:, 0, :, 0] = columns[:, 1, :, 1] = 1
-    columns[:, 2] = -rays
-    columns[:, 3] = rays * relative[..., 2:] - relative[..., :2]
-    columns = columns.reshape(len(rays), 4, 2 * points)
-    depth = np.ones(rays.shape[:2])
-    for _ in range(4):
-        weighted = columns[:, :3] * np.repeat(confidence[enough] / depth**2, 2, axis=1)[:, None]
-        system = np.einsum("fik,fjk->fij", weighted, columns)
+    depth, toward, far = np.ones(rays.shape[:2]), rays, np.zeros((len(rays), 1))
+    first = place = np.zeros((len(rays), 3))
+    for step in range(LINEAR + REFINED * refined):
+        # x (Z + z) = X + rx  ->  X - x Z = x z - rx, likewise for y; in the steps about the place so far, p being what is projected
+        # there to p = (X + rx) / (Z + z), X' - p Z' = (Z + z) x - p Z - rx
+        if step >= LINEAR:
+            toward, far = (place[:, None, :2] + relative[..., :2]) / depth[..., None], place[:, 2:]
+        columns[:, 2] = -toward
+        columns[:, 3] = rays * (relative[..., 2:] + far[..., None]) - toward * far[..., None] - relative[..., :2]
+        flat = columns.reshape(len(rays), 4, 2 * points)
+        weighted = flat[:, :3] * np.repeat(confidence / depth**2, 2, axis=1)[:, None]
+        system = np.einsum("fik,fjk->fij", weighted, flat)
         place = np.linalg.solve(system[..., :3] + 1e-9 * np.eye(3), system[..., 3:])[..., 0]
         place[:, 2] = np.clip(place[:, 2], 0.2, 1e3)
         depth = np.maximum(place[:, None, 2] + relative[..., 2], 0.1)
-    out[enough] = place
+        first = place if step < LINEAR else first
+    errors = [_squares(relative + at[:, None], rays, confidence) for at in (first, place)]
+    out[enough] = np.where((errors[1] <= errors[0])[:, None], place, first)
     return out
+
+
+def _squares(points: np.ndarray, rays: np.ndarray, confidence: np.ndarray) -> np.ndarray:
+    """(F) weighted sum of squares of what points (F, K, 3) m project off rays (F, K, 2); inf where one that counts is not in front."""
+    error = points[..., :2] / np.maximum(points[..., 2:], 0.1) - rays
+    behind = ((points[..., 2] < 0.1) & (confidence > 0)).any(-1)
+    return np.where(behind, np.inf, (confidence * (error**2).sum(-1)).sum(-1))
 
 
 def settle(path: np.ndarray, relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -95,7 +95,7 @@ def _pelvis_by_reprojection(rotations, betas, layout, model, points, confidence,
     shaped = model.shaped(betas.to(model.device), layout)
     posed = shaped.posed(rotations.to(model.device))
     relative = posed.points.cpu().numpy().astype(float)
-    placed = camera.place_by_reprojection(relative, camera.to_rays(points, cam_K), confidence)
+    placed = camera.place_by_reprojection(relative, camera.to_rays(points, cam_K), confidence, refined=True)
     return camera.fill_gaps(placed)
 
 
