@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 2 bad input, 3 no person, 4 set-up, 130 cancelled, 1 our defect."""
     arguments = sys.argv[1:] if argv is None else argv
+    _open_streams()
     if not arguments:
         if sys.stdin is not None and sys.stdin.isatty():
             build_parser().print_help()
@@ -57,18 +58,35 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
         # Packages that are being imported turn an interrupt into errors of their own.
         if interrupted or isinstance(error, KeyboardInterrupt):
-            _tell(CANCELLED.get(arguments[0], "Cancelled; nothing was written."))
+            tell(CANCELLED.get(arguments[0], "Cancelled; nothing was written."))
             return 130
         fault = error if isinstance(error, LgdError) else translate(error)
-        _tell(fault.sentence())
+        tell(fault.sentence())
         return fault.exit_code
     finally:
         for number, handler in zip(signals, previous, strict=True):
             signal.signal(number, handler)
 
 
-def _tell(text: str) -> None:
-    print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, file=sys.stderr)
+def tell(text: str, end: str = "\n") -> None:
+    """A message on standard error, in place of the line of progress on a terminal. That nobody reads it any more (`2>&1 | head`) ends no work."""
+    try:
+        print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stderr.fileno())  # what is still in the buffer must go somewhere, or it makes the exit code 120
+        os.close(null)
+
+
+def _open_streams() -> None:
+    """Nowhere in the place of streams that whoever started us has closed: the next file opened would have their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
 def run(arguments: list[str]) -> int:

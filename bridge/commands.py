@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
+from .cli import tell
 from .counting import frames_text
 from .errors import LgdError
 
@@ -40,9 +41,9 @@ class Console:
         tenth, now = (10 * done // total if counted else 0), time.monotonic()
         text = f"{stage} {done}/{total}" if counted else stage
         if self._live and (stage != self._shown[0] or now - self._shown[2] > 0.1 or done == total):
-            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            tell(text, end="")
         elif not self._live and (stage, tenth) != self._shown[:2]:
-            print(text, file=sys.stderr)
+            tell(text)
         else:
             return
         self._shown = (stage, tenth, now)
@@ -52,14 +53,14 @@ class Console:
 
     def warning(self, text: str) -> None:
         """A line of its own."""
-        print(f"\r\x1b[K{text}" if self._live else text, file=sys.stderr)
+        tell(text)
 
     log = warning
 
     def clear(self) -> None:
         """Take the progress line away."""
         if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            tell("", end="")
 
 
 def detect(options: argparse.Namespace, stdout: TextIO) -> int:
