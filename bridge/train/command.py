@@ -5,6 +5,7 @@ With --device cuda on a GPU, where the same plans are tens of times faster. A ru
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -83,10 +84,17 @@ def main(argv: list[str]) -> int:
         text = f"The plan {plan.name} trains what {plan.family} keypoints have of their own."
         raise LgdError("bad_input", text, "Name what all share with --init.")
     arguments = (plan, folder, options.resume, options.init, options.data, options.phase, options.detected)
-    if processes < 2:
-        loop.Run(*arguments).go()
-    else:
-        loop.go_together(arguments, processes, options.threads)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        if processes < 2:
+            loop.Run(*arguments).go()
+        else:
+            loop.go_together(arguments, processes, options.threads)
+    except BaseException:
+        for place in made:
+            with contextlib.suppress(OSError):  # a run that has begun is kept
+                place.rmdir()
+        raise
     return 0
 
 

@@ -88,11 +88,13 @@ def test_processes_train_one_network_together(folder, tmp_path):
     assert len(rows) == len((tmp_path / "alone" / "log.jsonl").read_text().splitlines())
 
 
-def test_missing_data_is_a_sentence_with_several_processes_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("processes", (1, 2))
+def test_missing_data_is_a_sentence_and_leaves_no_folder(tmp_path, monkeypatch, processes):
     monkeypatch.setenv("LGD_DATA", str(tmp_path / "none"))
     monkeypatch.setattr(command, "_keep_memory", lambda argv: None)
     with pytest.raises(LgdError, match="was not found"):
-        command.main(["--plan", "tiny", "--out", str(tmp_path / "run"), "--threads", str(torch.get_num_threads()), "--processes", "2"])
+        command.main(["--plan", "tiny", "--out", str(tmp_path / "runs" / "tiny"), "--threads", str(torch.get_num_threads()), "--processes", str(processes)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_gradients_are_the_mean_of_all_processes(tmp_path):
