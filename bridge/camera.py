@@ -9,6 +9,8 @@ import numpy as np
 DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
 FEW = 4  # points: fewer do not tell how far a body is
 LINEAR, REFINED = 4, 6  # rounds by which a body is placed
+SKEW = 5e-4  # of the focal length
+SKEW_HINT = "Put 0 beside its focal lengths, and straighten the points where the skew is real."
 FARTHEST = 0.7  # of a depth's logarithm: no placement is believed that is farther from the path's own
 
 
@@ -20,6 +22,12 @@ def assumed_focal(width: float, height: float) -> float:
 def camera_matrix(focal: float, width: float, height: float) -> np.ndarray:
     """(3, 3) px with the principal point in the middle of the image; pixel centres lie on whole numbers."""
     return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1.0]])
+
+
+def is_skewed(cam_K: np.ndarray) -> bool:
+    """Whether a matrix (..., 3, 3) px has more than focal lengths and a principal point, so that it is no camera of ours: u = fx x / z + cx,
+    v = fy y / z + cy. What moves no point by as much as a pixel is let pass."""
+    return bool((np.maximum(np.abs(cam_K[..., 0, 1]), np.abs(cam_K[..., 1, 0])) > SKEW * cam_K[..., 0, 0]).any())
 
 
 def to_rays(points: np.ndarray, cam_K: np.ndarray) -> np.ndarray:

@@ -173,9 +173,13 @@ def _check_place(world) -> None:
 def _check_lens(name: str, cam_K) -> None:
     import numpy as np
 
+    from .camera import SKEW_HINT, is_skewed
+
     _check_last_row(name, cam_K)
     if not (np.diagonal(cam_K, axis1=-2, axis2=-1) > 0).all():
         raise LgdError("bad_input", f"The camera's {name} holds no focal lengths above 0.", CAMERA_HINT)
+    if is_skewed(cam_K):
+        raise LgdError("bad_input", f"The camera's {name} has skew, which is not modelled.", SKEW_HINT)
 
 
 def _check_last_row(name: str, array) -> None:

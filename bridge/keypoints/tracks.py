@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bridge.arrays import Unreadable, load_arrays, save_arrays
+from bridge.camera import SKEW_HINT, is_skewed
 from bridge.errors import LgdError
 from bridge.keypoints.formats import Layout, get_layout
 
@@ -123,6 +124,8 @@ class Keypoints:
                 or np.abs(k[..., 2, :] - np.array([0, 0, 1])).max() > 1e-6
             ):
                 raise _bad("cam_K must be a 3 x 3 camera matrix in pixels, or one for each frame.")
+            if is_skewed(k):
+                raise _bad("cam_K has skew, which is not modelled.", SKEW_HINT)
             self.cam_K = k
         if self.person_ids is None:
             self.person_ids = np.arange(self.people)

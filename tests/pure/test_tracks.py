@@ -83,6 +83,8 @@ def test_unseen_points_may_be_anything():
         ({"frame_times": np.zeros(10)}, "rising"),
         ({"frame_times": np.arange(9)}, "9 frame times"),
         ({"cam_K": np.eye(4)}, "cam_K"),
+        ({"cam_K": np.array([[900.0, 30, 320], [0, 900, 240], [0, 0, 1]])}, "skew"),
+        ({"cam_K": np.tile([[900.0, 0, 320], [30, 900, 240], [0, 0, 1]], (10, 1, 1))}, "skew"),
         ({"person_ids": [1]}, "person ids"),
         ({"person_boxes": np.ones((2, 4))}, "person boxes"),
         ({"camera_turns": np.ones((10, 3))}, "camera's turns"),
@@ -153,3 +155,8 @@ def test_cut_keeps_time_of_the_footage():
     for a, b in ((5, 5), (-1, 4), (3, 11)):
         with pytest.raises(LgdError, match="range"):
             make().cut(a, b)
+
+
+def test_a_skew_that_moves_no_point_by_a_pixel_is_no_fault():
+    """As a calibration may write it."""
+    make(cam_K=np.array([[900.0, 0.1, 320], [1e-9, 900, 240], [0, 0, 1]]))

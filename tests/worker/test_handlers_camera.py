@@ -79,6 +79,7 @@ def test_a_camera_file(calls, tmp_path):
         {"T_world_cam": np.eye(4) + np.outer([0, 0, 0, 1], [1, 2, 3, 0])},
         {"T_world_cam": np.eye(4), "cam_K": np.array([[900.0, 0, 0], [0, 900, 0], [320, 240, 1]])},
         {"T_world_cam": np.eye(4), "cam_K": np.diag([900.0, -900.0, 1.0])},
+        {"T_world_cam": np.eye(4), "cam_K": np.array([[900.0, 30, 320], [0, 900, 240], [0, 0, 1]])},
         {"distortion": np.zeros(5)},
         {"T_world_cam": np.eye(4), "distortion": np.zeros(5)},
         {"cam_K": np.diag([900.0, 900.0, 1.0]), "distortion": np.zeros(3)},
@@ -86,7 +87,7 @@ def test_a_camera_file(calls, tmp_path):
         {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (6, 1, 1)), "distortion": np.zeros(4)},
         {"cam_K": np.tile(np.diag([900.0, 900.0, 1.0]), (5, 1, 1))},
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_a_bad_camera_file(tmp_path, arrays):
     np.savez(tmp_path / "camera.npz", **arrays)
