@@ -8,8 +8,13 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
+    from bridge import places
     from bridge.cli import main
 
-    sys.exit(main())
+    code = main()
+    if code == 130 and places.drop_all():  # Python would wait for the thread that uses the folder, minutes for a long clip
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 except KeyboardInterrupt:  # before or after the part that has a word for it
     sys.exit(130)

@@ -250,7 +250,8 @@ def _serve() -> NoReturn:
     from .handlers import JOBS
     from .server import serve
 
-    code = serve(JOBS, places.version())
+    code = serve(JOBS, places.version(), places.drop_all)
+    places.drop_all()
     sys.stderr.flush()
     os._exit(code)  # native libraries hang or crash in their clean-up more often than they need it
 

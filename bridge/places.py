@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -54,3 +55,27 @@ def write_traceback(error: BaseException) -> Path:
         except OSError:
             continue
     raise OSError("no folder takes a log file")
+
+
+_passing: set[Path] = set()
+
+
+def passing_folder(prefix: str) -> Path:
+    """A new temporary folder; `drop` removes it, and `drop_all` where the process ends first."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    _passing.add(folder)
+    return folder
+
+
+def drop(folder: Path) -> None:
+    """Remove a passing folder, as far as that can be done."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _passing.discard(folder)
+
+
+def drop_all() -> bool:
+    """Remove the passing folders that are left, for a process that ends without waiting for the threads that use them; whether there were any."""
+    left = list(_passing)
+    for folder in left:
+        drop(folder)
+    return bool(left)

@@ -90,8 +90,9 @@ def claim_input() -> BinaryIO:
 class Server:
     """Reads requests in a thread, answers the quick ones there, and runs jobs one after the other in `run`."""
 
-    def __init__(self, jobs: dict[str, Handler], version: str, source: BinaryIO, sink: BinaryIO):
+    def __init__(self, jobs: dict[str, Handler], version: str, source: BinaryIO, sink: BinaryIO, at_end: Callable[[], object]):
         self._jobs = jobs
+        self._at_end = at_end
         self._version = version
         self._source = source
         self._sink = sink
@@ -208,6 +209,7 @@ class Server:
                 self._task.stop()
         self._queue.put(None)
         time.sleep(GRACE)
+        self._at_end()
         os._exit(0)  # the job did not notice; nobody listens any more
 
     def _send(self, message: dict) -> None:
@@ -221,10 +223,11 @@ class Server:
                 pass  # the other side is gone; the reader sees the end of standard input and ends the worker
 
 
-def serve(jobs: dict[str, Handler], version: str) -> int:
-    """Serve over standard input and output until the input ends; `jobs` maps a request's type to its handler."""
+def serve(jobs: dict[str, Handler], version: str, at_end: Callable[[], object] = lambda: None) -> int:
+    """Serve over standard input and output until the input ends; `jobs` maps a request's type to its handler. at_end: called where the
+    process ends in the midst of a job, which is the caller's to call otherwise."""
     source, sink = claim_input(), claim_output()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in Blender's terminal is meant for Blender
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the session's own way to end a job that does not listen
-    return Server(jobs, version, source, sink).run()
+    return Server(jobs, version, source, sink, at_end).run()

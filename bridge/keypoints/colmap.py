@@ -4,10 +4,8 @@ than a turn of the camera."""
 
 from __future__ import annotations
 
-import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +15,7 @@ import cv2
 import numpy as np
 
 from ..errors import LgdError
+from ..places import drop, passing_folder
 
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
@@ -43,7 +42,7 @@ class Waiting:
 
     def __init__(self, should_stop: Callable[[], bool] | None):
         self.should_stop, self.beside = should_stop or (lambda: False), ThreadPoolExecutor(1)
-        self.place = Path(tempfile.mkdtemp(prefix="lgd-path-"))
+        self.place = passing_folder("lgd-path-")
 
     def check(self) -> None:
         if self.should_stop():
@@ -69,8 +68,8 @@ class Waiting:
         return self
 
     def __exit__(self, *_) -> None:
-        self.beside.submit(shutil.rmtree, self.place, ignore_errors=True)
-        self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself
+        self.beside.submit(drop, self.place)
+        self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself, or with the process
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:

@@ -2,7 +2,9 @@
 """A camera that travels: its path from the background, the path's size, place and attitude from the person."""
 
 import dataclasses
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ cv2 = pytest.importorskip("cv2")
 
 from scipy.spatial.transform import Rotation  # noqa: E402
 
+from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.keypoints.camera_path import CameraPath, Untold, _path, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
@@ -307,3 +310,51 @@ def test_a_wrong_end_of_the_search_is_no_path(beside, monkeypatch, lens):
     monkeypatch.setattr(camera_path, "_reconstruct", lambda *rest: None)
     with pytest.raises(Untold, match="too little of it can be followed, or it does not shift"):
         find_camera_path(beside, crowd(BESIDE), lens)
+
+
+SEARCHES = """
+import sys, time
+from bridge import cli, handlers, places
+from bridge.keypoints import camera_path
+
+def fit(request, task):
+    camera_path.colmap = lambda: None
+    with camera_path._Waiting(task.should_stop) as waiting:
+        (waiting.place / "pictures").mkdir()
+        task.progress("camera", 0, 0)
+        waiting(time.sleep, 60)  # as mapping, which cannot be asked to stop
+
+handlers.fit = handlers.JOBS["fit"] = fit
+sys.argv[1:] = {arguments}
+exec(open("bridge/__main__.py").read())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send there")
+@pytest.mark.parametrize("way", ["command", "worker"])
+def test_a_process_that_ends_during_the_search_is_not_held_and_leaves_nothing(tmp_path, way):
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "walk.mp4").touch()
+    arguments = ["fit", str(tmp_path / "walk.mp4"), "--travels", "-o", str(tmp_path / "m.npz")] if way == "command" else ["serve"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SEARCHES.format(arguments=arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[2], env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+    )  # fmt: skip
+    try:
+        if way == "worker":
+            process.stdout.readline()  # ready
+            process.stdin.write(protocol.encode(protocol.message("fit", 1, keypoints="k", out=str(tmp_path))))
+            process.stdin.flush()
+        assert b"camera" in (process.stdout if way == "worker" else process.stderr).readline()
+        assert list((tmp_path / "temporary").glob("lgd-path-*/pictures"))
+        time.sleep(0.5)  # by now it is waited for
+        if way == "worker":
+            process.stdin.close()
+        else:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(15) == (0 if way == "worker" else 130)
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.stderr.close()
+    assert not list((tmp_path / "temporary").iterdir())
