@@ -103,7 +103,7 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
     for index, picture in footage:
         waiting.check()
         count += 1
-        if index % every or index >= keypoints.frames:
+        if index >= keypoints.frames or (index % every and index < keypoints.frames - 1):  # the last one too: past what is looked at the camera would stand
             continue
         small = looked_at(picture)
         size = small.shape[1], small.shape[0]

@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints.camera_path import CameraPath, Untold, _path, find_camera_path  # noqa: E402
+from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
 from bridge.keypoints.shifts import THREES, Shifts  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
@@ -221,6 +221,16 @@ def test_what_is_left_out_is_told_by_the_pictures_that_are_there():
     assert _path(reconstructed(BESIDE, every[1:-1]), crowd(BESIDE), list(every), 1.0).world[0] == pytest.approx(BESIDE[1], abs=1e-6)
 
 
+@pytest.mark.parametrize("rate, count", [(60, 44), (120, 44), (30, 45)])
+def test_the_last_picture_is_looked_at_where_not_every_one_is(beside, rate, count):
+    """The camera would stand in those past the last one that is, for up to a 30th of a second, while the person goes on."""
+    seen = dataclasses.replace(crowd(BESIDE), fps=float(rate)).cut(0, count)
+    with Waiting(None) as waiting:
+        _, looked = _write_pictures({**beside, "frames": [0, count]}, seen, waiting.place, lambda *_: None, waiting)
+    step = rate // 30
+    assert looked == sorted({*range(0, count, step), count - 1})
+
+
 def steps(path):
     """Soles (F, 4, 3) before the camera of who walks along WALK with the world's ground at z = 0: one foot rests, the other swings."""
     stride = 0.6
@@ -319,7 +329,7 @@ from bridge.keypoints import camera_path
 
 def fit(request, task):
     camera_path.colmap = lambda: None
-    with camera_path._Waiting(task.should_stop) as waiting:
+    with Waiting(task.should_stop) as waiting:
         (waiting.place / "pictures").mkdir()
         task.progress("camera", 0, 0)
         waiting(time.sleep, 60)  # as mapping, which cannot be asked to stop
