@@ -30,6 +30,7 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 # What no camera's path is: one that moves by less than this share of the distance of what is seen, one that jumps about (mean change of its
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides; in told ones, of which it is the inverse too).
 TRAVELS, JUMPS, FEW, LENSES, TOLD = 0.03, 0.5, 80, (0.5, 3.5), 1.1
+STRIDE = 0.1  # s: of the steps in which a slow camera must not jump about
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
 NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 HARDLY = "the camera hardly travels"
@@ -165,13 +166,18 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     world[:, :3, 3] = np.stack([np.interp(inside, times[at], poses[:, k, 3]) for k in range(3)], -1)
     points = np.array([point.xyz for point in found.points3D.values() if point.track.length() >= 3]).reshape(-1, 3)
     places = poses[:, :3, 3]
-    steps = np.diff(places, axis=0)
     if len(points) < FEW:
         raise Untold("too little of it stays in sight, or the camera stays where it is")
     away = np.linalg.norm(points[None] - places[:: max(len(places) // 20, 1), None], axis=-1)
     if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
         raise Untold(HARDLY)
-    jumps = np.linalg.norm(np.diff(steps, axis=0), axis=-1).mean() / np.linalg.norm(steps, axis=-1).mean() if len(steps) > 1 else 0.0
-    if jumps > JUMPS:
+    lag = max(round(STRIDE / float(np.median(np.diff(times[at])))), 1)
+    if min(_jumps(places), _jumps(places[::lag])) > JUMPS:  # of a slow camera, steps from picture to picture are as small as their errors
         raise Untold("what is found is no path of a camera")
     return CameraPath(world, points, _focal(found) / scale, float(found.compute_mean_reprojection_error()))
+
+
+def _jumps(places: np.ndarray) -> float:
+    """The mean change of the steps between places (N, 3), in steps."""
+    steps = np.diff(places, axis=0)
+    return float(np.linalg.norm(np.diff(steps, axis=0), axis=-1).mean() / max(np.linalg.norm(steps, axis=-1).mean(), 1e-12)) if len(steps) > 1 else 0.0

@@ -221,6 +221,16 @@ def test_what_is_left_out_is_told_by_the_pictures_that_are_there():
     assert _path(reconstructed(BESIDE, every[1:-1]), crowd(BESIDE), list(every), 1.0).world[0] == pytest.approx(BESIDE[1], abs=1e-6)
 
 
+def test_a_slow_camera_does_not_jump_about():
+    """Its steps from picture to picture are hardly larger than the errors of its places, some tenths of a millimetre for each metre that things are away."""
+    every, errors = list(range(FRAMES)), np.random.default_rng(4).normal(0, 0.0015, (FRAMES, 3))
+    walked = lambda speed, times: np.stack([looking(np.array([speed * t, -4, 1.5]) + times * off, np.array([0.2, 0, 0.9])) for t, off in zip(T, errors, strict=True)])  # noqa: E731
+    slow, wrong = walked(0.25, 1), walked(0.25, 80)
+    assert _path(reconstructed(slow, every), crowd(slow), every, 1.0).world[5] == pytest.approx(slow[5], abs=1e-6)
+    with pytest.raises(Untold, match="no path of a camera"):
+        _path(reconstructed(wrong, every), crowd(wrong), every, 1.0)
+
+
 @pytest.mark.parametrize("rate, count", [(60, 44), (120, 44), (30, 45)])
 def test_the_last_picture_is_looked_at_where_not_every_one_is(beside, rate, count):
     """The camera would stand in those past the last one that is, for up to a 30th of a second, while the person goes on."""
