@@ -121,6 +121,19 @@ class GivenCamera:
         confidence = keypoints.confidence * reached
         return dataclasses.replace(keypoints, keypoints=points, confidence=confidence), int(lost.sum())
 
+    def bent_as(self, cam_K: np.ndarray | None) -> np.ndarray | None:
+        """The distortion as of a lens (3, 3) px of another focal length, which bends the same pictures alike; None where there is none."""
+        import numpy as np
+
+        own = self.distortion_K if self.distortion_K is not None else self.cam_K
+        if self.distortion is None or cam_K is None or own is None:
+            return self.distortion
+        longer = cam_K[0, 0] / own[0, 0]
+        return self.distortion * longer ** np.array(DEGREES[: len(self.distortion)], float)
+
+
+DEGREES = (2, 4, 1, 1, 6, 2, 4, 6)  # of OpenCV's values of a distortion, in how far off the axis a ray goes
+
 
 CAMERA_HINT = "It needs T_world_cam, (4, 4) or one for each frame, or cam_K, (3, 3), and may hold distortion."
 
@@ -231,7 +244,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
     told = keypoints.cam_K if options.focal is None else camera_matrix(options.focal, *keypoints.image_size)
     if told is not None and told.ndim == 3:
         raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
-    bent = None if given is None else given.distortion
+    bent = None if given is None else given.bent_as(told)
     try:
         found = find_camera_path(_covered(_footage_of(request), keypoints), keypoints, told, bent, task.progress, task.should_stop)
     except Untold as why:

@@ -188,6 +188,11 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
     run(tmp_path, tracks(), focal=700.0, moves="travels", footage={"path": "walk.mp4"})
     assert asked[1][2][0, 0] == 700
+    bends = np.array([-0.3, 0.1, 0.01, 0.02, -0.05])
+    np.savez(tmp_path / "lens.npz", cam_K=np.diag([500.0, 500, 1]), distortion=bends)
+    for focal, longer in ((None, 1.0), (750.0, 1.5)):  # of the same pictures: another focal length, other values
+        run(tmp_path, tracks(), focal=focal, camera=str(tmp_path / "lens.npz"), travels={"path": "walk.mp4"})
+        assert asked[-1][2][0, 0] == (focal or 500) and asked[-1][3] == pytest.approx(bends * longer ** np.array([2, 4, 1, 1, 6]))
     for grown in (1.0, 1.5):
         turns[:, 3] = np.linspace(1, grown, 6)
         _, task = run(tmp_path, tracks(camera_turns=turns), moves="travels", footage={"path": "wall.mp4"})
