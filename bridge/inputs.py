@@ -246,7 +246,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
         raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
     bent = None if given is None else given.bent_as(told)
     try:
-        found = find_camera_path(_covered(_footage_of(request), keypoints), keypoints, told, bent, task.progress, task.should_stop)
+        found = find_camera_path(_covered(request, keypoints), keypoints, told, bent, task.progress, task.should_stop)
     except Untold as why:
         if request.get("moves") == "travels" or str(why) not in (NO_SHIFT, HARDLY):  # nobody asked
             task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
@@ -254,8 +254,10 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
     return dataclasses.replace(options, path=found)
 
 
-def _covered(source: dict, keypoints: Keypoints) -> dict:
-    """A source without the frames after the last that keypoints from its first on have: `handlers` has told of these."""
+def _covered(request: dict, keypoints: Keypoints) -> dict:
+    """The footage to look through without the frames after the last that the keypoints have: `handlers` has told of these."""
+    source = _footage_of(request)
+    assert source is not None  # the command line and the add-on see to it
     if not source.get("frames"):
         return source
     from .counting import counts
@@ -264,5 +266,6 @@ def _covered(source: dict, keypoints: Keypoints) -> dict:
     have = keypoints.frames
     if source.get("counted"):
         counted = counts(keypoints.times(), source["counted"])
-        have = int(counted[-1] - counted[0]) + 1
+        begin = (request.get("frames") or counted)[0]  # the first picture may be shown from before the range on
+        have = int(counted[-1] - max(counted[0], begin)) + 1
     return {**source, "frames": [a, min(b, a + have)]}

@@ -191,7 +191,7 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     bends = np.array([-0.3, 0.1, 0.01, 0.02, -0.05])
     np.savez(tmp_path / "lens.npz", cam_K=np.diag([500.0, 500, 1]), distortion=bends)
     for focal, longer in ((None, 1.0), (750.0, 1.5)):  # of the same pictures: another focal length, other values
-        run(tmp_path, tracks(), focal=focal, camera=str(tmp_path / "lens.npz"), travels={"path": "walk.mp4"})
+        run(tmp_path, tracks(), focal=focal, camera=str(tmp_path / "lens.npz"), moves="travels", footage={"path": "walk.mp4"})
         assert asked[-1][2][0, 0] == (focal or 500) and asked[-1][3] == pytest.approx(bends * longer ** np.array([2, 4, 1, 1, 6]))
     for grown in (1.0, 1.5):
         turns[:, 3] = np.linspace(1, grown, 6)
@@ -209,6 +209,9 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
     for more, counted in (({"short": True}, None), ({"counted": 30.0}, 30.0), ({"counted": 60.0}, 60.0)):
         _, task = run(tmp_path, tracks(), frames=[2, 20], moves="travels", footage={"path": "walk.mp4", "frames": [12, 30], "counted": counted}, **more)
         assert asked[-1][0]["frames"] == [12, 12 + (4 if counted != 60 else 9)] and "end" in task.warnings[0]
+    paused = np.r_[0:10, 40:60] / 30  # the picture before a pause is shown through it, and a range may begin there
+    run(tmp_path, tracks(frames=30, frame_times=paused), frames=[30, 80], counted=30.0, moves="travels", footage={"path": "walk.mp4", "frames": [30, 80], "counted": 30.0})
+    assert asked[-1][0]["frames"] == [30, 60] and asked[-1][1] == 21
     with pytest.raises(LgdError, match="zooms"):
         run(tmp_path, tracks(cam_K=np.tile(np.diag([500.0, 500, 1]), (6, 1, 1))), moves="travels", footage={"path": "walk.mp4"})
 
