@@ -20,6 +20,7 @@ from .inputs import (
     chosen_people,
     existing,
     path_is_wanted,
+    places_of,
     read_camera,
     travelling,
 )
@@ -348,7 +349,7 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
 
     focal, world, betas = request.get("focal"), None, request.get("betas")
     if request.get("camera"):
-        given = read_camera(request["camera"]).of(keypoints.frames, _places_of(request, keypoints))
+        given = read_camera(request["camera"]).of(keypoints.frames, places_of(request, keypoints))
         world = given.T_world_cam
         keypoints, lost = given.straightened(keypoints)
         if lost:
@@ -381,21 +382,6 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
 
 def _mode(request: dict) -> str:
     return chosen_mode(request.get("mode"), request.get("weights"))
-
-
-def _places_of(request: dict, keypoints: Keypoints):
-    """Which of a range's counted frames each picture is (F,); None where pictures are counted."""
-    import numpy as np
-
-    source = request.get("source") or request
-    if request.get("short"):
-        return np.arange(keypoints.frames)
-    if not source.get("counted") or not source.get("frames"):
-        return None
-    from .counting import counts
-
-    a, b = source["frames"]
-    return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
 
 
 def _focal(motion: Motion) -> float:

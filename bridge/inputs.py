@@ -203,6 +203,21 @@ def _check_last_row(name: str, array) -> None:
         raise LgdError("bad_input", text, CAMERA_HINT)
 
 
+def places_of(request: dict, keypoints: Keypoints):
+    """Which of a range's counted frames each picture is (F,); None where pictures are counted."""
+    import numpy as np
+
+    source = request.get("source") or request
+    if request.get("short"):
+        return np.arange(keypoints.frames)
+    if not source.get("counted") or not source.get("frames"):
+        return None
+    from .counting import counts
+
+    a, b = source["frames"]
+    return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
+
+
 def check_travels(given: GivenCamera | None) -> None:
     """Raises LgdError where a camera's path cannot be looked for: its place is told beside, or COLMAP is missing."""
     from .keypoints.colmap import colmap
@@ -257,7 +272,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
 def _covered(request: dict, keypoints: Keypoints) -> dict:
     """The footage to look through without the frames after the last that the keypoints have: `handlers` has told of these."""
     source = _footage_of(request)
-    assert source is not None  # the command line and the add-on see to it
+    assert source is not None  # `path_is_wanted`, and the protocol
     if not source.get("frames"):
         return source
     from .counting import counts

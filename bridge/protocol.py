@@ -161,6 +161,8 @@ def check(value) -> None:
         raise ProtocolError(f"A camera moves as {', '.join(MOVES)}, not as {fields['moves']!r:.40}.", id=id)
     if kind == "fit" and (fields.get("source") is None) == (fields.get("keypoints") is None):
         raise ProtocolError("A fit needs either a source or keypoints.", id=id)
+    if fields.get("moves") == "travels" and fields.get("source") is None and fields.get("footage") is None:
+        raise ProtocolError("The path of a camera that travels needs footage.", id=id)
 
 
 def failure(id: int, error: BaseException) -> dict:

@@ -18,11 +18,11 @@ from scipy.spatial.transform import Rotation, Slerp
 from ..camera import assumed_focal
 from ..errors import LgdError
 from .background import free_of_people
-from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, write
+from .colmap import Waiting, colmap, extract, lens, looked_at, match, seen_through, shifted, write
 from .tracks import Keypoints
 from .video import open_footage
 
-RATE = 30  # pictures a second; those between lie between
+RATE = 15  # pictures a second; those between lie between
 STARTS = (0.75, 1.3, 0.55)  # of the assumed focal length: where it is looked for; mapping has wrong ends, and which it finds hangs on that
 AGAIN = (0.65, 1.4)  # of the told one: where it is looked for if what it leads to does not fit together
 CLEAR = 0.7  # px: points of wrong ends miss by more (0.75 to 1.1 of 640), those of right ones by less (0.4 to 0.67)
@@ -125,11 +125,13 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
 def _reconstruct(place: Path, name: str, seen_by: tuple[str, str], free_lens: bool, progress: Progress, waiting: Waiting):
     """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too."""
     progress("camera", 0, 0)
-    database = place / f"{name}.db"
-    extract(database, seen_by, waiting)
+    features, database = place / "features.db", place / f"{name}.db"
+    if not features.exists():
+        extract(features, seen_by, waiting)
+    seen_through(features, seen_by, database)
     match(database, waiting)
-    differ, of = shifted(database)
-    if differ < SHIFTS * of or not of:
+    differ = [differs for _, differs in shifted(database)]
+    if sum(differ) < SHIFTS * len(differ) or not differ:
         raise Untold(NO_SHIFT)
     pycolmap = colmap()
     options = pycolmap.GlobalPipelineOptions()

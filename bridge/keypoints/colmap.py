@@ -4,6 +4,7 @@ than a turn of the camera."""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import threading
@@ -123,6 +124,16 @@ def extract(database: Path, seen_by: tuple[str, str], waiting: Waiting) -> None:
     )  # fmt: skip
 
 
+def seen_through(features: Path, seen_by: tuple[str, str], database: Path) -> None:
+    """Copy what `extract` found to a database of its own, before another lens of the same model."""
+    pycolmap = colmap()
+    shutil.copyfile(features, database)
+    with pycolmap.Database.open(database) as copy:
+        (camera,) = copy.read_all_cameras()
+        camera.params = [float(value) for value in seen_by[1].split(",")]
+        copy.update_camera(camera)
+
+
 def match(database: Path, waiting: Waiting, pairs: Iterable[tuple[int, int]] | None = None) -> None:
     """Find what is the same in pairs of pictures: those of these frames, or of each picture and those that follow it."""
     pycolmap = colmap()
@@ -139,10 +150,12 @@ def match(database: Path, waiting: Waiting, pairs: Iterable[tuple[int, int]] | N
     waiting(run, database, matching_options=options, pairing_options=pairing, device=pycolmap.Device.cpu, cancellation_token=None)
 
 
-def shifted(database: Path) -> tuple[int, int]:
-    """How many pairs of pictures differ by more than a turn of the camera, and how many show the same at all."""
+def shifted(database: Path) -> list[tuple[tuple[int, int], bool]]:
+    """The pairs of frames that show the same, and whether each differs by more than a turn of the camera."""
     pycolmap = colmap()
     shapes = pycolmap.TwoViewGeometryConfiguration
     with pycolmap.Database.open(database) as seen:
-        kinds = [pair.config for pair in seen.read_two_view_geometries()[1]]
-    return sum(kind in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for kind in kinds), len(kinds)
+        frames = {image.image_id: int(image.name.split(".")[0]) for image in seen.read_all_images()}
+        pairs, geometries = seen.read_two_view_geometries()
+    of = [tuple(sorted(frames[k] for k in pycolmap.pair_id_to_image_pair(pair))) for pair in pairs]
+    return [(pair, geometry.config in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR)) for pair, geometry in zip(of, geometries, strict=True)]

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 
@@ -13,9 +13,10 @@ from ..errors import LgdError
 from .background import free_of_people
 from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, write
 
-APART = 0.5  # s from one picture to the next of three
-THREES = 16  # kept, spread over the clip: half of them are dropped where more come
-SHARE, LEAST = 0.1, 3  # of the pairs that show the same, and pairs: so many differ by more than a turn before a camera that travels
+STEP = 0.125  # s from one picture that is kept to the next
+STRETCH, STRETCHES = 12, 8  # pictures one after the other, and stretches of so many, spread over the clip: half of them are dropped where more come
+APART = (4, 8)  # pictures between those that are compared
+SHARE, LEAST = 0.15, 3  # of a stretch's pairs that show the same, and pairs: so many differ by more than a turn before a camera that travels
 
 
 class Shifts:
@@ -23,31 +24,32 @@ class Shifts:
 
     def __init__(self, rate: float) -> None:
         """rate: frames a second."""
-        self._apart = max(round(APART * rate), 1)
-        self._every = 3 * self._apart
+        self._step, self._every = max(round(STEP * rate), 1), 1  # frames; of the stretches that go by are kept
         self._kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}  # a frame's picture, small and grey, and where nobody is in it
         self._size = (0, 0)
 
     def add(self, index: int, image: np.ndarray, people: list[np.ndarray]) -> None:
         """The frame `index`, BGR. people: (K, 2) px each, the points at which somebody is."""
-        if not self._one_of_three(index):
+        if index % self._step or not self._is_kept(index):
             return
         height, width = image.shape[:2]
         grey = looked_at(image)
         scale = max(grey.shape) / max(height, width)
         self._size, self._kept[index] = (width, height), (grey, free_of_people(grey.shape, [points * scale for points in people]))
-        if len(self._kept) > 3 * THREES:
+        while len(self._kept) > STRETCH * STRETCHES:
             self._every *= 2
-            self._kept = {k: kept for k, kept in self._kept.items() if self._one_of_three(k)}
+            self._kept = {k: kept for k, kept in self._kept.items() if self._is_kept(k)}
 
-    def _one_of_three(self, index: int) -> bool:
-        at = index % self._every
-        return at % self._apart == 0 and at < 3 * self._apart
+    def _stretch(self, index: int) -> int:
+        return index // (self._step * STRETCH)
+
+    def _is_kept(self, index: int) -> bool:
+        return self._stretch(index) % self._every == 0
 
     def travels(self, should_stop: Callable[[], bool] | None = None) -> bool | None:
         """Whether the camera is seen to travel; None without pycolmap. Raises LgdError: disk, cancelled."""
-        threes = [(k, k + self._apart, k + 2 * self._apart) for k in self._kept if k % self._every == 0]
-        pairs = [pair for three in threes for pair in combinations(three, 2) if pair[1] in self._kept]
+        pairs = [(k, k + apart * self._step) for k in self._kept for apart in APART]
+        pairs = [(a, b) for a, b in pairs if b in self._kept and self._stretch(a) == self._stretch(b)]
         if len(pairs) < LEAST:
             return False
         try:
@@ -61,5 +63,7 @@ class Shifts:
             database = waiting.place / "shifts.db"
             extract(database, lens(assumed_focal(*self._size), None, None, width / self._size[0], (width, height)), waiting)
             match(database, waiting, pairs)
-            found, of = shifted(database)
-        return found >= max(LEAST, SHARE * of)
+            seen = shifted(database)
+        alike = Counter(self._stretch(a) for (a, _), _ in seen)
+        differ = Counter(self._stretch(a) for (a, _), differs in seen if differs)
+        return any(count >= max(LEAST, SHARE * alike[stretch]) for stretch, count in differ.items())

@@ -25,7 +25,7 @@ from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
-from bridge.keypoints.shifts import THREES, Shifts  # noqa: E402
+from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
@@ -124,12 +124,12 @@ def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
 
 
 def test_what_is_looked_at_of_a_long_clip_is_spread_over_it():
-    shifts = Shifts(2.0)
+    shifts = Shifts(8.0)
     picture = np.zeros((9, 16, 3), np.uint8)
-    for k in range(1000):
+    for k in range(4000):
         shifts.add(k, picture, [])
-    kept = np.array(sorted(shifts._kept))
-    assert THREES < len(kept) <= 3 * THREES and kept[-1] > 800 and (np.diff(kept.reshape(-1, 3)) == 1).all()
+    kept = np.array(sorted(shifts._kept)).reshape(-1, STRETCH)
+    assert STRETCHES / 2 < len(kept) <= STRETCHES and kept[-1, 0] > 2900 and (np.diff(kept) == 1).all()
 
 
 def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
@@ -335,11 +335,11 @@ def test_a_wrong_end_of_the_search_is_no_path(beside, monkeypatch, lens):
 SEARCHES = """
 import sys, time
 from bridge import cli, handlers, places
-from bridge.keypoints import camera_path
+from bridge.keypoints import colmap
 
 def fit(request, task):
-    camera_path.colmap = lambda: None
-    with Waiting(task.should_stop) as waiting:
+    colmap.colmap = lambda: None
+    with colmap.Waiting(task.should_stop) as waiting:
         (waiting.place / "pictures").mkdir()
         task.progress("camera", 0, 0)
         waiting(time.sleep, 60)  # as mapping, which cannot be asked to stop
