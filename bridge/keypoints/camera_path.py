@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,12 @@ from .video import open_footage
 
 RATE = 15  # pictures a second; those between lie between
 STARTS = (0.75, 1.3, 0.55)  # of the assumed focal length: where it is looked for; mapping has wrong ends, and which it finds hangs on that
-AGAIN = (0.65, 1.4)  # of the told one: where it is looked for if what it leads to does not fit together
-CLEAR = 0.7  # px: points of wrong ends miss by more (0.75 to 1.1 of 640), those of right ones by less (0.4 to 0.67)
+AGAIN = (0.65, 1.4)  # of the told one: where it is looked for too
+# px of 640: points of right ends miss by 0.4 to 0.7, by 0.95 in grainy pictures; those of wrong ones, each in the clip where the right one has
+# less, by 0.6 to 1.1. The best end is right if it misses by less than the first, or by less than the second and another search ends in the same.
+CLEAR, UNCLEAR = 0.7, 1.5
+SAME, ALIKE = 0.04, 1.1  # of the focal length, and times the error: ends that are the same
+MUCH = 0.6  # of the most observations: ends of fewer leave out what does not fit
 WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that were placed
 # What no camera's path is: one that moves by less than this share of the distance of what is seen, one that jumps about (mean change of its
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides; in told ones, of which it is the inverse too).
@@ -81,15 +86,30 @@ def find_camera_path(
         else:
             told = cam_K[0, 0]
             tries, (low, high) = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD, told * TOLD)
-        why = NO_SHIFT
-        for focal, free_lens in tries:
-            found = _reconstruct(place, f"{focal:.0f}", lens(focal, cam_K, distortion, scale, size), free_lens, progress, waiting)
-            if found is None:
-                continue
-            if low < _focal(found) / scale < high and found.compute_mean_reprojection_error() < CLEAR:
-                return _path(found, keypoints, looked, scale)
-            why = "what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told")
-    raise Untold(why)
+        progress("camera", 0, 0)
+        features = place / "features.db"
+        extract(features, lens(tries[0][0], cam_K, distortion, scale, size), waiting)
+        ends = waiting.each(lambda focal, free: _reconstruct(features, lens(focal, cam_K, distortion, scale, size), free, waiting), tries)
+        best = _best(ends, (low * scale, high * scale))
+        if best is not None:
+            return _path(best, keypoints, looked, scale)
+    if not any(ends):
+        raise Untold(NO_SHIFT)
+    raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
+
+
+def _best(ends: list, lenses: tuple[float, float]):
+    """Of the ends of several searches the right one, or None where that is not told. Wrong ones are bent: their lens is none (px of the small
+    pictures), or little of what is seen hangs together, or it misses by more."""
+    ends = [end for end in ends if end is not None and lenses[0] < _focal(end) < lenses[1]]
+    most = max((end.compute_num_observations() for end in ends), default=0)
+    ends = [end for end in ends if end.compute_num_observations() > MUCH * most]
+    best = min(ends, key=lambda end: end.compute_mean_reprojection_error(), default=None)
+    if best is None:
+        return None
+    error = best.compute_mean_reprojection_error()
+    same = [end for end in ends if abs(_focal(end) / _focal(best) - 1) < SAME and end.compute_mean_reprojection_error() < ALIKE * error]
+    return same[0] if error < CLEAR or (error < UNCLEAR and len(same) > 1) else None
 
 
 def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: Progress, waiting: Waiting) -> tuple[tuple[int, int], list[int]]:
@@ -122,24 +142,20 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
     return size, looked
 
 
-def _reconstruct(place: Path, name: str, seen_by: tuple[str, str], free_lens: bool, progress: Progress, waiting: Waiting):
-    """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too."""
-    progress("camera", 0, 0)
-    features, database = place / "features.db", place / f"{name}.db"
-    if not features.exists():
-        extract(features, seen_by, waiting)
+def _reconstruct(features: Path, seen_by: tuple[str, str], free_lens: bool, waiting: Waiting):
+    """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too, from that of `seen_by` on."""
+    pycolmap, place = colmap(), Path(tempfile.mkdtemp(dir=features.parent))
+    database = place / "matches.db"
     seen_through(features, seen_by, database)
     match(database, waiting)
     differ = [differs for _, differs in shifted(database)]
     if sum(differ) < SHIFTS * len(differ) or not differ:
-        raise Untold(NO_SHIFT)
-    pycolmap = colmap()
+        return None
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed, options.num_threads = 1, 1
     options.mapper.bundle_adjustment.refine_focal_length = free_lens
     options.mapper.bundle_adjustment.refine_extra_params = False
-    (place / name).mkdir()
-    found = waiting(pycolmap.global_mapping, database, place / "pictures", place / name, options=options)
+    found = waiting(pycolmap.global_mapping, database, features.parent / "pictures", place, options=options)
     return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
 
 

@@ -4,12 +4,13 @@ than a turn of the camera."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from pathlib import Path
 
 import cv2
@@ -18,6 +19,7 @@ import numpy as np
 from ..errors import LgdError
 from ..places import drop, passing_folder
 
+ABREAST = 1  # searches at a time: more share what COLMAP draws at random, and end otherwise at each run
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
 
@@ -42,35 +44,53 @@ class Waiting:
     folder `place` is removed once what runs has ended."""
 
     def __init__(self, should_stop: Callable[[], bool] | None):
-        self.should_stop, self.beside = should_stop or (lambda: False), ThreadPoolExecutor(1)
-        self.place = passing_folder("lgd-path-")
+        self.should_stop, self.given_up = should_stop or (lambda: False), False
+        self.place, self.running = passing_folder("lgd-path-"), list[Future]()
 
     def check(self) -> None:
-        if self.should_stop():
+        if self.given_up or self.should_stop():
             raise LgdError("cancelled", "The search for the camera's path was cancelled.")
 
     def __call__(self, function: Callable, *args, **more):
         """function's result. A token among its arguments is told to cancel."""
+        return self.each(function, [args], **more)[0]
+
+    def each(self, function: Callable, many: Sequence[tuple], **more) -> list:
+        """function's results for each of many arguments, some of them at a time; each may wait for others in turn."""
         if "cancellation_token" in more:
             more["cancellation_token"] = colmap().CancellationToken()
-        result = self.beside.submit(function, *args, **more)
-        done = threading.Event()
-        result.add_done_callback(lambda _: done.set())
+        abreast, results = threading.Semaphore(ABREAST), [Future() for _ in many]
+
+        def run(args: tuple, result: Future) -> None:
+            with abreast:
+                try:
+                    result.set_result(None if self.given_up else function(*args, **more))
+                except BaseException as fault:  # noqa: BLE001 (told to the one who waits)
+                    result.set_exception(fault)
+
+        self.running += results
+        for args, result in zip(many, results, strict=True):  # a thread of its own each: COLMAP's random numbers go on in one that goes on
+            threading.Thread(target=run, args=(args, result), daemon=True).start()
         try:
-            while not done.wait(0.1):
+            while wait(results, 0.1).not_done:
                 self.check()
         except BaseException:  # an interrupt too
+            self.given_up = True
             if "cancellation_token" in more:
                 more["cancellation_token"].cancel()
             raise
-        return result.result()
+        return [result.result() for result in results]
 
     def __enter__(self) -> Waiting:
         return self
 
     def __exit__(self, *_) -> None:
-        self.beside.submit(drop, self.place)
-        self.beside.shutdown(wait=False)  # what cannot be stopped ends by itself, or with the process
+        self.given_up = True
+        threading.Thread(target=self._clear, daemon=True).start()  # what cannot be stopped ends by itself, or with the process
+
+    def _clear(self) -> None:
+        wait(self.running)
+        drop(self.place)
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:
@@ -144,7 +164,7 @@ def match(database: Path, waiting: Waiting, pairs: Iterable[tuple[int, int]] | N
         pairing.overlap, pairing.quadratic_overlap, pairing.loop_detection = BESIDE, True, False
     else:
         pairing, run = pycolmap.ImportedPairingOptions(), pycolmap.match_image_pairs
-        listed = waiting.place / "pairs.txt"
+        listed = database.with_suffix(".txt")
         listed.write_text("\n".join(f"{name_of(a)} {name_of(b)}" for a, b in pairs), encoding="utf-8")
         pairing.match_list_path = str(listed)
     waiting(run, database, matching_options=options, pairing_options=pairing, device=pycolmap.Device.cpu, cancellation_token=None)

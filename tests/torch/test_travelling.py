@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
+from bridge.keypoints import colmap  # noqa: E402
 from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
 from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
@@ -231,13 +232,13 @@ def test_a_slow_camera_does_not_jump_about():
         _path(reconstructed(wrong, every), crowd(wrong), every, 1.0)
 
 
-@pytest.mark.parametrize("rate, count", [(60, 44), (120, 44), (30, 45)])
+@pytest.mark.parametrize("rate, count", [(60, 43), (120, 43), (30, 44), (15, 45)])
 def test_the_last_picture_is_looked_at_where_not_every_one_is(beside, rate, count):
     """The camera would stand in those past the last one that is, for up to a 30th of a second, while the person goes on."""
     seen = dataclasses.replace(crowd(BESIDE), fps=float(rate)).cut(0, count)
     with Waiting(None) as waiting:
         _, looked = _write_pictures({**beside, "frames": [0, count]}, seen, waiting.place, lambda *_: None, waiting)
-    step = rate // 30
+    step = rate // 15
     assert looked == sorted({*range(0, count, step), count - 1})
 
 
@@ -306,27 +307,47 @@ def test_who_is_walked_along_with_walks(room, mode):
     assert abs(np.degrees(np.arctan2(forward[0], forward[1]))) < 1
 
 
-@pytest.mark.parametrize("lens", [None, K], ids=["sought", "told"])
-def test_a_wrong_end_of_the_search_is_no_path(beside, monkeypatch, lens):
-    """Points of a wrong one miss by more, or its lens is none or not the told one: then it is looked for from elsewhere."""
+RIGHT = (FOCAL, 0.5, 9000)
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["sought", "told"])
+@pytest.mark.parametrize(
+    "ends, taken",
+    [
+        ([(2.6 * FOCAL, 0.8, 12000), (0.25 * FOCAL, 0.45, 5000), RIGHT], 2),  # none misses by less through a lens that may be
+        ([(1.45 * FOCAL, 0.6, 9000), (1.45 * FOCAL, 0.6, 9000), RIGHT], 2),
+        ([RIGHT, (FOCAL, 0.3, 4000), None], 0),  # one that leaves half of it out
+        ([(FOCAL, 0.95, 9000), (1.01 * FOCAL, 0.93, 9000), None], 0),  # grain: two searches end in the same
+        ([(FOCAL, 0.95, 9000), (1.3 * FOCAL, 0.93, 9000), None], None),
+        ([(FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000)], None),
+        ([None, (FOCAL, 0.95, 9000), None], None),
+    ],
+)
+def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatch, told, ends, taken):
+    """Mapping ends in wrong ones, too: the camera's path is bent there, by metres."""
     pytest.importorskip("pycolmap")
     from bridge.keypoints import camera_path
 
-    ends, asked = [], []
+    asked = {}
 
-    def reconstruct(place, name, camera, free_lens, progress, waiting):
-        asked.append((float(name), free_lens))
-        focal, error = ends[len(asked) - 1]
-        return SimpleNamespace(cameras={1: SimpleNamespace(params=[focal])}, compute_mean_reprojection_error=lambda: error)
+    def reconstruct(features, seen_by, free_lens, waiting):
+        asked[float(seen_by[1].split(",")[0])] = free_lens
+        return models.pop(0)
 
+    def model(n, focal, error, seen):
+        return SimpleNamespace(n=n, cameras={1: SimpleNamespace(params=[focal])}, compute_mean_reprojection_error=lambda: error, compute_num_observations=lambda: seen)
+
+    models = [end and model(n, *end) for n, end in enumerate(ends)]
+    monkeypatch.setattr(colmap, "ABREAST", 1)
     monkeypatch.setattr(camera_path, "_reconstruct", reconstruct)
-    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: found.cameras[1].params[0])
-    ends[:] = [(FOCAL, 1.05), (150.0, 0.5), (FOCAL + 5, 0.5)]
-    assert find_camera_path(beside, crowd(BESIDE), lens) == FOCAL + 5 and len({focal for focal, _ in asked}) == 3
-    assert [free for _, free in asked] == [lens is None, True, True]
-    ends[2], asked[:] = (FOCAL, 0.9), []
-    with pytest.raises(Untold, match="does not fit together" + ("$" if lens is None else ".*lens")):
-        find_camera_path(beside, crowd(BESIDE), lens)
+    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: found.n)
+    lens = K if told else None
+    if taken is None:
+        with pytest.raises(Untold, match="does not fit together" + (".*lens" if told else "$")):
+            find_camera_path(beside, crowd(BESIDE), lens)
+    else:
+        assert find_camera_path(beside, crowd(BESIDE), lens) == taken
+    assert len(asked) == 3 and sorted(asked.values()) == [not told, True, True]
     monkeypatch.setattr(camera_path, "_reconstruct", lambda *rest: None)
     with pytest.raises(Untold, match="too little of it can be followed, or it does not shift"):
         find_camera_path(beside, crowd(BESIDE), lens)
