@@ -89,7 +89,7 @@ def find_camera_path(
         progress("camera", 0, 0)
         features = place / "features.db"
         extract(features, lens(tries[0][0], cam_K, distortion, scale, size), waiting)
-        ends = waiting.each(lambda focal, free: _reconstruct(features, lens(focal, cam_K, distortion, scale, size), free, waiting), tries)
+        ends = [_reconstruct(features, lens(focal, cam_K, distortion, scale, size), free, waiting) for focal, free in tries]
         best = _best(ends, (low * scale, high * scale))
         if best is not None:
             return _path(best, keypoints, looked, scale)

@@ -4,12 +4,11 @@ than a turn of the camera."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, wait
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import numpy as np
 from ..errors import LgdError
 from ..places import drop, passing_folder
 
-ABREAST = 1  # searches at a time: more share what COLMAP draws at random, and end otherwise at each run
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
 
@@ -44,48 +42,41 @@ class Waiting:
     folder `place` is removed once what runs has ended."""
 
     def __init__(self, should_stop: Callable[[], bool] | None):
-        self.should_stop, self.given_up = should_stop or (lambda: False), False
-        self.place, self.running = passing_folder("lgd-path-"), list[Future]()
+        self.should_stop, self.running = should_stop or (lambda: False), list[Future]()
+        self.place = passing_folder("lgd-path-")
 
     def check(self) -> None:
-        if self.given_up or self.should_stop():
+        if self.should_stop():
             raise LgdError("cancelled", "The search for the camera's path was cancelled.")
 
     def __call__(self, function: Callable, *args, **more):
         """function's result. A token among its arguments is told to cancel."""
-        return self.each(function, [args], **more)[0]
-
-    def each(self, function: Callable, many: Sequence[tuple], **more) -> list:
-        """function's results for each of many arguments, some of them at a time; each may wait for others in turn."""
         if "cancellation_token" in more:
             more["cancellation_token"] = colmap().CancellationToken()
-        abreast, results = threading.Semaphore(ABREAST), [Future() for _ in many]
+        result = Future()
 
-        def run(args: tuple, result: Future) -> None:
-            with abreast:
-                try:
-                    result.set_result(None if self.given_up else function(*args, **more))
-                except BaseException as fault:  # noqa: BLE001 (told to the one who waits)
-                    result.set_exception(fault)
+        def run() -> None:
+            try:
+                result.set_result(function(*args, **more))
+            except BaseException as fault:  # noqa: BLE001 (told to the one who waits)
+                result.set_exception(fault)
 
-        self.running += results
-        for args, result in zip(many, results, strict=True):  # a thread of its own each: COLMAP's random numbers go on in one that goes on
-            threading.Thread(target=run, args=(args, result), daemon=True).start()
+        self.running.append(result)
+        # A thread of its own: COLMAP's random numbers would go on where they ended. And no two at a time: these share some.
+        threading.Thread(target=run, daemon=True).start()
         try:
-            while wait(results, 0.1).not_done:
+            while wait([result], 0.1).not_done:
                 self.check()
         except BaseException:  # an interrupt too
-            self.given_up = True
             if "cancellation_token" in more:
                 more["cancellation_token"].cancel()
             raise
-        return [result.result() for result in results]
+        return result.result()
 
     def __enter__(self) -> Waiting:
         return self
 
     def __exit__(self, *_) -> None:
-        self.given_up = True
         threading.Thread(target=self._clear, daemon=True).start()  # what cannot be stopped ends by itself, or with the process
 
     def _clear(self) -> None:

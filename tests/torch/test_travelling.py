@@ -23,7 +23,6 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints import colmap  # noqa: E402
 from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
 from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
@@ -338,7 +337,6 @@ def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatc
         return SimpleNamespace(n=n, cameras={1: SimpleNamespace(params=[focal])}, compute_mean_reprojection_error=lambda: error, compute_num_observations=lambda: seen)
 
     models = [end and model(n, *end) for n, end in enumerate(ends)]
-    monkeypatch.setattr(colmap, "ABREAST", 1)
     monkeypatch.setattr(camera_path, "_reconstruct", reconstruct)
     monkeypatch.setattr(camera_path, "_path", lambda found, *rest: found.n)
     lens = K if told else None
