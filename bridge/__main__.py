@@ -12,7 +12,8 @@ try:
     from bridge.cli import main
 
     code = main()
-    if code == 130 and places.drop_all():  # Python would wait for the thread that uses the folder, minutes for a long clip
+    left = places.drop_all()
+    if code == 130 and left:  # a thread may still use it, for minutes
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

@@ -94,12 +94,12 @@ def looked_at(picture: np.ndarray) -> np.ndarray:
 
 def write(place: Path, index: int, grey: np.ndarray, free: np.ndarray) -> None:
     """Put the picture of frame `index` and where nobody is in it where `extract` finds them. Raises LgdError disk."""
-    written = True
-    for folder, name, picture in (("pictures", name_of(index), grey), ("free", f"{name_of(index)}.png", free)):
-        (place / folder).mkdir(exist_ok=True)
-        written = written and cv2.imwrite(str(place / folder / name), picture)
-    if not written:
-        raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.")
+    try:
+        for folder, name, picture in (("pictures", name_of(index), grey), ("free", f"{name_of(index)}.png", free)):
+            (place / folder).mkdir(exist_ok=True)
+            (place / folder / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())  # OpenCV's own writing takes ASCII alone on Windows
+    except OSError:
+        raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.") from None
 
 
 def name_of(index: int) -> str:
