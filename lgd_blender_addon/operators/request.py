@@ -148,9 +148,10 @@ def _in_boxes(rig, boxes) -> bool:
 
 
 def solved_cameras(context, found: places.Footage) -> list:
-    """The cameras that earlier solves of this footage made."""
-    ours = (o for o in context.scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA")
-    return [o for o in ours if places.same_footage(o.lgd.footage, found.path)]
+    """The cameras that earlier solves of this footage made, those of its rigs' last solves first."""
+    ours = [o for o in context.scene.objects if o.lgd.role in ("CAMERA", "RIG") and places.same_footage(o.lgd.footage, found.path)]
+    last = [result.camera_of(context.scene, o) for o in ours if o.lgd.role == "RIG"]
+    return sorted((o for o in ours if o.type == "CAMERA"), key=lambda o: o not in last)
 
 
 @dataclass
@@ -186,6 +187,8 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
             continue
         if camera in solved and turns_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
             elsewhere = elsewhere or camera.name
+            continue
+        if camera in solved and elsewhere and data["T_world_cam"].ndim == 2:  # was made before, of a camera that moves
             continue
         if camera in solved:
             told += unused

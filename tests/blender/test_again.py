@@ -335,6 +335,32 @@ def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, mon
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
 
 
+def test_of_several_cameras_that_of_the_last_solve_is_taken_again(script, monkeypatch):
+    """One that was made on trial, as on a tripod, is not taken for ever; nor is it where the last one moves and cannot be taken."""
+    T = np.tile(np.eye(4), (12, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(12)]
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    moves = {"STILL": T[0], "NEW": T}
+
+    def solve(camera):
+        settings.camera = camera
+        if camera in moves:
+            world = moves[camera]
+            write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=world, frame_times=(2 + np.arange(frames)) / 25, **more)  # noqa: E731
+            monkeypatch.setattr("scripted.write_motion", write)
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+        asked = script.asked[-1][1].get("camera")
+        if asked:
+            with np.load(asked) as file:
+                return file["T_world_cam"].ndim
+        return None
+
+    assert [solve(camera) for camera in ("NEW", "STILL", "AUTO", "NEW", "AUTO", "STILL", "NEW", "AUTO")] == [None, None, 2, None, 3, None, None, 3]
+    settings.timing = "REAL"
+    assert solve("AUTO") is None
+
+
 def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(script, monkeypatch):
     """A picture that Blender shows on two frames has one key, and the pictures after it other numbers than the frames."""
     held = np.delete(np.arange(2, 14), 5)
