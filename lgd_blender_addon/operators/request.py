@@ -147,11 +147,14 @@ def _in_boxes(rig, boxes) -> bool:
     return not inside or sum(inside) >= len(inside) / 2
 
 
-def solved_cameras(context, found: places.Footage) -> list:
-    """The cameras that earlier solves of this footage made, those of its rigs' last solves first."""
-    ours = [o for o in context.scene.objects if o.lgd.role in ("CAMERA", "RIG") and places.same_footage(o.lgd.footage, found.path)]
-    last = [result.camera_of(context.scene, o) for o in ours if o.lgd.role == "RIG"]
-    return sorted((o for o in ours if o.type == "CAMERA"), key=lambda o: o not in last)
+def solved_cameras(context, found: places.Footage, rig=None) -> list:
+    """The cameras that earlier solves of this footage made: first that of the last solve of the rig that is solved again, then those of other
+    rigs' last solves. One that no rig lies before any more was given up for another."""
+    objects = context.scene.objects
+    ours = [o for o in objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and places.same_footage(o.lgd.footage, found.path)]
+    rigs = (o for o in objects if o.type == "ARMATURE" and o.lgd.role == "RIG" and o != rig)
+    last = [result.camera_of(context.scene, o) for o in (rig, *rigs) if o is not None]
+    return sorted(ours, key=lambda camera: last.index(camera) if camera in last else len(last))
 
 
 @dataclass
@@ -165,8 +168,9 @@ class CameraRequest:
     notes: tuple[str, ...] = ()
 
 
-def camera_request(context, found: places.Footage) -> CameraRequest:
-    """A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told."""
+def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
+    """A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told. rig: the one that
+    is solved again, if any."""
     settings, own = context.scene.lgd, context.scene.camera
     wanted = settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA")
     if wanted and own is None:
@@ -178,7 +182,7 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
     notes, unused, elsewhere = (note,) if note else (), (), ""
     if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
         unused = (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
-    solved = solved_cameras(context, found) if settings.camera == "AUTO" else []
+    solved = solved_cameras(context, found, rig) if settings.camera == "AUTO" else []
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
         told = solver_notes(context, camera, found)
         data = _seen_by(context, camera, found)
@@ -188,8 +192,8 @@ def camera_request(context, found: places.Footage) -> CameraRequest:
         if camera in solved and turns_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
             elsewhere = elsewhere or camera.name
             continue
-        if camera in solved and elsewhere and data["T_world_cam"].ndim == 2:  # was made before, of a camera that moves
-            continue
+        if camera in solved and elsewhere and data["T_world_cam"].ndim == 2:
+            continue  # it stands still, and was given up for one that moves
         if camera in solved:
             told += unused
         elif data["T_world_cam"].ndim == 3 and settings.timing == "REAL":
@@ -311,7 +315,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     boxes = source["boxes"] if source else ()
     rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
     rig = rigs.get(people[0]) if len(people) == 1 else None  # who alone is solved again keeps the shape
-    camera = CameraRequest() if found is None else camera_request(context, found)
+    again = next((held for held in rigs.values() if held is not None), None)
+    camera = CameraRequest() if found is None else camera_request(context, found, again)
     body = body_path(context)
     request = {
         "person": people[0] if len(people) == 1 else "all",

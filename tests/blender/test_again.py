@@ -400,3 +400,36 @@ def test_a_camera_that_travels_is_looked_for_in_the_footage(script):
     settings.path = ""
     with pytest.raises(LgdError, match="none is chosen"):
         plan_fit(bpy.context, from_keypoints=True)
+
+
+def test_automatic_takes_the_camera_of_the_rigs_last_solve(script):
+    """Not that of an earlier one, which was given up for it: what was told to be set to Travelling would stand still again."""
+    settings = bpy.context.scene.lgd
+    for camera in ("STILL", "TRAVELS"):
+        settings.camera = camera
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+    (rig,) = rigs()
+    last = bpy.data.objects[rig.lgd.camera]
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 2
+    last.location.x += 3.0
+    settings.camera = "AUTO"
+    for again in ({}, {"new_rig": True}):
+        assert bpy.ops.lgd.fit(**again) == {"FINISHED"}
+        with np.load(script.asked[-1][1]["camera"]) as told:
+            assert abs(told["T_world_cam"][0, 3] - last.matrix_world.translation.x) < 1e-4
+        assert all(o.lgd.camera == last.name for o in rigs())
+
+
+def test_a_camera_that_stands_still_is_not_taken_again_in_place_of_one_that_moves(script, monkeypatch):
+    """The one that moves was made after it, and is made anew for other frames."""
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=T[:frames], **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings.camera = "TRAVELS"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    settings.camera, settings.timing = "AUTO", "REAL"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert not script.asked[-1][1].get("camera") and "a new camera is made" in show.warnings
