@@ -47,11 +47,11 @@ class Shifts:
         return self._stretch(index) % self._every == 0
 
     def travels(self, should_stop: Callable[[], bool] | None = None) -> bool | None:
-        """Whether the camera is seen to travel; None without pycolmap. Raises LgdError: disk, cancelled."""
+        """Whether the camera is seen to travel; None without pycolmap, and of a clip too short to tell. Raises LgdError: disk, cancelled."""
         pairs = [(k, k + apart * self._step) for k in self._kept for apart in APART]
         pairs = [(a, b) for a, b in pairs if b in self._kept and self._stretch(a) == self._stretch(b)]
         if len(pairs) < LEAST:
-            return False
+            return None
         try:
             colmap()
         except LgdError:

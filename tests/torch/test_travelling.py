@@ -115,7 +115,7 @@ def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
     assert shown(room, BESIDE, 15.0).travels() is True
     assert shown(room, TURNING, 15.0).travels() is False and shown(room, TURNING[:1].repeat(45, 0), 15.0).travels() is False
     assert shown(room, BESIDE, 15.0, lambda picture: np.zeros_like(picture)).travels() is False  # nothing is seen in the dark
-    assert shown(room, BESIDE[:8], 15.0).travels() is False  # too short to tell
+    assert shown(room, BESIDE[:8], 15.0).travels() is None  # too short to tell: it is not said that it merely turns
     with pytest.raises(LgdError) as fault:
         shown(room, BESIDE, 15.0).travels(lambda: True)
     assert fault.value.code == "cancelled"
