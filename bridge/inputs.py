@@ -264,7 +264,8 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
         found = find_camera_path(_covered(request, keypoints), keypoints, told, bent, task.progress, task.should_stop)
     except Untold as why:
         if request.get("moves") == "travels" or str(why) not in (NO_SHIFT, HARDLY):  # nobody asked
-            task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.")
+            otherwise = "" if str(why) == HARDLY else " If it does, solve its motion in the movie clip editor and choose Scene Camera."
+            task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.{otherwise}")
         return options
     return dataclasses.replace(options, path=found)
 
