@@ -18,6 +18,13 @@ from .cli import tell
 from .counting import frames_text
 from .errors import LgdError
 
+# What remarks advise in the words of the add-on's menu: what the command line has in its place.
+OPTIONS = {
+    "set Camera to Travelling": "give the footage with --travels",
+    "set Camera to New": "leave --camera out",
+    "in the movie clip editor and choose Scene Camera": "in Blender's movie clip editor, or elsewhere, and give it by --camera",
+}
+
 
 class Console:
     """A job's messages on standard error: the same interface as `server.Task`."""
@@ -52,7 +59,9 @@ class Console:
         """Streamed keypoints have no place on a terminal."""
 
     def warning(self, text: str) -> None:
-        """A line of its own."""
+        """A line of its own, which names options where the add-on's names what to choose."""
+        for chosen, option in OPTIONS.items():
+            text = text.replace(chosen, option)
         tell(text)
 
     log = warning

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 from worker_desk import ROOT
@@ -219,6 +220,18 @@ def test_progress_off_a_terminal_counts_only_what_has_parts(capsys):
             console.progress(stage, done, total)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "load" and lines[1] == "detect 0/20" and lines[-1] == "detect 20/20" and len(lines) == 12
+
+
+def test_remarks_advise_options_and_no_menu(capsys):
+    from bridge import remarks
+    from bridge.commands import Console
+
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.linspace(1, 1.3, 6)))
+    motion = types.SimpleNamespace(cam_K=np.diag([800.0, 800, 1]), T_world_cam=np.eye(4), mode="video")
+    for given, travels in ((True, None), (True, True), (True, False), (False, True)):
+        Console({}).warning(remarks.turning_camera(turns, motion, given, travels))
+    told = capsys.readouterr().err
+    assert "--travels" in told and "--camera" in told and "Camera to" not in told and "Scene Camera" not in told
 
 
 def test_bad_options_of_detect(bridge, tmp_path):
