@@ -162,7 +162,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
             ("AUTO", "Automatic", "The solved camera of this footage where there is one, the scene's camera where the footage lies behind it, else a new one"),
             ("NEW", "New", "Estimate the camera from the footage: level, above a ground at zero; it turns or travels where the footage's is seen to"),
             ("STILL", "On a Tripod", "As New, of a camera that stands still, whatever seems to move in the background"),
-            ("TRAVELS", "Travelling", "As New, of a camera that is carried along though it is not seen to be: its path is looked for in any case. Takes some seconds for each second of footage"),
+            ("TRAVELS", "Travelling", "As New, of a camera that is carried along though it is not seen to be: its path is looked for in any case, which takes several times as long as the detection"),
             ("SCENE", "Scene Camera", "The scene's camera, solved or placed by you: its place and lens are taken as true"),
         ),
     )  # fmt: skip
