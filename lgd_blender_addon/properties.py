@@ -247,6 +247,7 @@ class LGD_PG_source(bpy.types.PropertyGroup):
     width: IntProperty()
     height: IntProperty()
     trace: StringProperty(description="The file of the paper mode's steps")
+    focal_told: BoolProperty(description="A camera's focal length was told, not estimated")
 
 
 CLASSES = (LGD_PG_box, LGD_PG_person, LGD_PG_settings, LGD_PG_status, LGD_PG_source)

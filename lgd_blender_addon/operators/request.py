@@ -169,8 +169,8 @@ class CameraRequest:
 
 
 def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
-    """A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told. rig: the one that
-    is solved again, if any."""
+    """A camera brings its own lens; one of an earlier solve is not taken again where another focal length is now told, or none
+    where its own was. rig: the one that is solved again, if any."""
     settings, own = context.scene.lgd, context.scene.camera
     wanted = settings.camera == "SCENE" or (settings.camera == "AUTO" and found.place == "CAMERA")
     if wanted and own is None:
@@ -179,7 +179,7 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
         raise LgdError("bad_input", f"The scene's camera {own.name} is no camera.", "Make a camera the scene's, or set Camera to New.")
     clip = lens.clip_of(found)
     bent, note = lens.distortion_of(clip) if clip is not None else ({}, "")
-    notes, unused, elsewhere = (note,) if note else (), (), ""
+    notes, unused, elsewhere, moves = (note,) if note else (), (), "", False
     if settings.camera == "AUTO" and clip is not None and clip.tracking.reconstruction.is_valid:
         unused = (f"The camera of {clip.name} is solved, but not used: with Setup Tracking Scene and Camera set to Scene Camera it is.",)
     solved = solved_cameras(context, found, rig) if settings.camera == "AUTO" else []
@@ -187,12 +187,13 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
         told = solver_notes(context, camera, found)
         data = _seen_by(context, camera, found)
         focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
-        if camera in solved and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
+        if camera in solved and (abs(focal / settings.focal - 1) > SAME_LENS if settings.focal else camera.lgd.focal_told):
+            moves = moves or data["T_world_cam"].ndim == 3
             continue
         if camera in solved and turns_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
-            elsewhere = elsewhere or camera.name
+            elsewhere, moves = elsewhere or camera.name, True
             continue
-        if camera in solved and elsewhere and data["T_world_cam"].ndim == 2:
+        if camera in solved and moves and data["T_world_cam"].ndim == 2:
             continue  # it stands still, and was given up for one that moves
         if camera in solved:
             told += unused
@@ -353,6 +354,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         name=Path(settings.keypoints).stem if found is None else "",
         start=settings.start,
         camera=camera.name,
+        focal_told=bool(settings.focal) and not camera.name,
         straight=camera.straight,
     )
     title = "Solve again" if rig is not None else "Solve"

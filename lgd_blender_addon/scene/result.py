@@ -26,7 +26,7 @@ CONFIDENCE_PROPERTY = "lgd_confidence"
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the session_uid of an armature to animate anew, 0 for a new one; camera: the name of a camera whose world the motion is in;
-    straight: the motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
+    focal_told: its focal length was told; straight: the motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
     start: the frame of the first picture, where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of
     the footage, from 0; of how many."""
 
@@ -34,6 +34,7 @@ class Options:
     correctives: str = "LIVE"
     rig: int = 0
     camera: str = ""
+    focal_told: bool = False
     straight: bool = False
     name: str = ""
     start: int = 1
@@ -348,3 +349,4 @@ def _remember(rig, motion, footage, options, camera, first, made: bool) -> None:
         note.first, note.count = first, motion.frames
         note.camera = camera.name if camera else ""
         note.width, note.height = motion.image_size
+        note.focal_told = options.focal_told

@@ -289,6 +289,17 @@ def test_a_camera_brings_its_own_lens_and_another_focal_length_another_camera(sc
     assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
 
 
+def test_a_lens_that_is_told_no_more_is_estimated_anew(script):
+    settings = bpy.context.scene.lgd
+    settings.focal = 300.0
+    bpy.ops.lgd.fit()
+    settings.focal = 0.0
+    bpy.ops.lgd.fit()
+    assert "camera" not in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1], "the one that was estimated"
+
+
 def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch):
     scene = bpy.context.scene
     bpy.ops.lgd.fit()
