@@ -51,12 +51,14 @@ class Untold(Exception):
 @dataclass(frozen=True)
 class CameraPath:
     """world (F, 4, 4) camera to world, points (N, 3) of the background in it, both in a unit, place and attitude of their own; focal px of
-    the footage's pictures; error: px, mean of what the points miss by in the pictures as they were looked at."""
+    the footage's pictures; error: px, mean of what the points miss by in the pictures as they were looked at; rather: the focal length that
+    fits better than the one that was told."""
 
     world: np.ndarray
     points: np.ndarray
     focal: float
     error: float
+    rather: float | None = None
 
     def turned_to(self, frame: int) -> CameraPath:
         """The same, in the axes and from the place of one frame's camera."""
@@ -80,19 +82,25 @@ def find_camera_path(
         place = waiting.place
         size, looked = _write_pictures(source, keypoints, place, progress, waiting)
         scale = size[0] / keypoints.image_size[0]
+        any_lens = tuple(max(size) * share for share in LENSES)
         if cam_K is None:
-            usual, side = assumed_focal(*keypoints.image_size), max(keypoints.image_size)
-            tries, (low, high) = [(share * usual, True) for share in STARTS], (side * LENSES[0], side * LENSES[1])
+            usual = assumed_focal(*keypoints.image_size)
+            tries, lenses = [(share * usual, True) for share in STARTS], any_lens
         else:
             told = cam_K[0, 0]
-            tries, (low, high) = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD, told * TOLD)
-        progress("camera", 0, 0)
-        features = place / "features.db"
+            tries, lenses = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD * scale, told * TOLD * scale)
+        features, ends = place / "features.db", []
+        progress("camera", 0, 1 + len(tries))
         extract(features, lens(tries[0][0], cam_K, distortion, scale, size), waiting)
-        ends = [_reconstruct(features, lens(focal, cam_K, distortion, scale, size), free, waiting) for focal, free in tries]
-        best = _best(ends, (low * scale, high * scale))
+        for done, (focal, free_lens) in enumerate(tries, 1):
+            progress("camera", done, 1 + len(tries))
+            ends.append(_reconstruct(features, lens(focal, cam_K, distortion, scale, size), free_lens, waiting))
+        best = _best(ends, lenses)
         if best is not None:
-            return _path(best, keypoints, looked, scale)
+            path = _path(best, keypoints, looked, scale)
+            free = _best(ends, any_lens)
+            better = free is not None and not lenses[0] < _focal(free) < lenses[1]
+            return dataclasses.replace(path, rather=_focal(free) / scale) if better else path
     if not any(ends):
         raise Untold(NO_SHIFT)
     raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
@@ -137,7 +145,7 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
     if free < DISK * len(looked):
         text = f"The temporary folder {place.parent} has {free / 1e6:.0f} MB free, and the search for the camera's path takes {DISK * len(looked) / 1e6:.0f}."
         raise LgdError("disk", text, "Free some space, or choose a shorter range.")
-    if abs(count - keypoints.frames) > 2:
+    if abs(count - keypoints.frames) > (2 if footage.kind == "video" else 0):  # a video's last pictures may come or not
         raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")
     return size, looked
 

@@ -137,6 +137,8 @@ def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
     with pytest.raises(LgdError, match="40 frames and the footage 45") as fault:
         find_camera_path(beside, crowd(BESIDE).cut(0, 40))
     assert fault.value.code == "bad_input"
+    with pytest.raises(LgdError, match="44 frames and the footage 45"):  # of pictures one that is there is one that is meant
+        find_camera_path(beside, crowd(BESIDE).cut(0, 44))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for later in (0.0, 2.5):  # while pictures are written, and while COLMAP is at work
         end = time.monotonic() + later
@@ -320,6 +322,7 @@ RIGHT = (FOCAL, 0.5, 9000)
         ([(FOCAL, 0.95, 9000), (1.3 * FOCAL, 0.93, 9000), None], None),
         ([(FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000)], None),
         ([None, (FOCAL, 0.95, 9000), None], None),
+        ([(FOCAL, 0.6, 9000), (2 * FOCAL, 0.4, 9000), None], "told"),
     ],
 )
 def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatch, told, ends, taken):
@@ -338,13 +341,15 @@ def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatc
 
     models = [end and model(n, *end) for n, end in enumerate(ends)]
     monkeypatch.setattr(camera_path, "_reconstruct", reconstruct)
-    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: found.n)
+    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: CameraPath(np.eye(4), np.zeros((found.n, 3)), FOCAL, 0.5))
     lens = K if told else None
     if taken is None:
         with pytest.raises(Untold, match="does not fit together" + (".*lens" if told else "$")):
             find_camera_path(beside, crowd(BESIDE), lens)
     else:
-        assert find_camera_path(beside, crowd(BESIDE), lens) == taken
+        path = find_camera_path(beside, crowd(BESIDE), lens)
+        doubted = taken == "told" and told  # another lens fits better than the one that was told
+        assert len(path.points) == (taken if taken != "told" else not told) and path.rather == (pytest.approx(2 * FOCAL) if doubted else None)
     assert len(asked) == 3 and sorted(asked.values()) == [not told, True, True]
     monkeypatch.setattr(camera_path, "_reconstruct", lambda *rest: None)
     with pytest.raises(Untold, match="too little of it can be followed, or it does not shift"):

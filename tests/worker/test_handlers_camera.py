@@ -149,6 +149,9 @@ def test_a_camera_file_that_is_none(tmp_path):
         inputs.read_camera(str(tmp_path / "none.npz"))
 
 
+PATH = types.SimpleNamespace(rather=None)
+
+
 class Untold(Exception):
     pass
 
@@ -178,16 +181,20 @@ def test_a_camera_that_travels_is_found_and_told(calls, tmp_path, monkeypatch):
         asked.append((source, keypoints.frames, cam_K, distortion))
         if source["path"] == "wall.mp4":
             raise Untold("the camera hardly travels")
-        return "the path"
+        return PATH
 
     way = with_paths(monkeypatch, find)
     turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
     _, task = run(tmp_path, tracks(2, camera_turns=turns), person="all", moves="travels", footage={"path": "walk.mp4"})
     assert asked == [({"path": "walk.mp4"}, 6, None, None)]
-    assert [options.path for _, options in calls] == ["the path", None] and np.array_equal(calls[1][1].T_world_cam, way)
+    assert [options.path for _, options in calls] == [PATH, None] and np.array_equal(calls[1][1].T_world_cam, way)
     assert ["travels over 2.5 m" in text for text in task.warnings if "camera" in text] == [True]
     run(tmp_path, tracks(), focal=700.0, moves="travels", footage={"path": "walk.mp4"})
     assert asked[1][2][0, 0] == 700
+    with monkeypatch.context() as wrong:
+        wrong.setattr(PATH, "rather", 850.0)
+        _, task = run(tmp_path, tracks(), focal=1800.0, moves="travels", footage={"path": "walk.mp4"})
+    assert ["about 850 px, not the 1800 px" in text for text in task.warnings if "focal" in text] == [True]
     bends = np.array([-0.3, 0.1, 0.01, 0.02, -0.05])
     np.savez(tmp_path / "lens.npz", cam_K=np.diag([500.0, 500, 1]), distortion=bends)
     for focal, longer in ((None, 1.0), (750.0, 1.5)):  # of the same pictures: another focal length, other values
@@ -223,7 +230,7 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
         asked.append(source["path"])
         if reason:
             raise Untold(reason[0])
-        return "the path"
+        return PATH
 
     def colmap():
         if missing:
@@ -241,7 +248,7 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
     reason[0] = "what is found does not fit together"
     assert "cannot be read from the background: what is found" in told(**walk) and told(**walk).endswith("choose Scene Camera.")
     reason.clear()
-    assert "travels over" in told(**walk) and calls[-1][1].path == "the path" and len(asked) == 4
+    assert "travels over" in told(**walk) and calls[-1][1].path == PATH and len(asked) == 4
     for travels in (False, None):
         assert told(travels, **walk) == "" and "Travelling" not in told(False, turns, **walk)
     assert told(moves="still", turns=turns, **walk) == "" and calls[-1][0].camera_turns is None
