@@ -267,6 +267,11 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
             otherwise = "" if str(why) == HARDLY else " If it does, solve its motion in the movie clip editor and choose Scene Camera."
             task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.{otherwise}")
         return options
+    except LgdError as fault:
+        if fault.code != "disk" or request.get("moves") == "travels":
+            raise
+        task.warning(f"{fault.text} It was taken for one that does not travel.")  # nobody asked
+        return options
     if found.rather is not None:
         task.warning(f"By the background the focal length is about {found.rather:.0f} px, not the {told[0, 0]:.0f} px that were told: leave it out if you are unsure.")
     return dataclasses.replace(options, path=found)

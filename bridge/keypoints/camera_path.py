@@ -7,7 +7,6 @@ No size, no place and no gravity come of it: `lgd/scale.py` takes those from the
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from ..camera import assumed_focal
 from ..errors import LgdError
 from .background import free_of_people
-from .colmap import Waiting, colmap, extract, lens, looked_at, match, seen_through, shifted, write
+from .colmap import Waiting, colmap, extract, lens, looked_at, match, seen_through, shifted, space, write
 from .tracks import Keypoints
 from .video import open_footage
 
@@ -39,7 +38,6 @@ STRIDE = 0.1  # s: of the steps in which a slow camera must not jump about
 SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
 NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 HARDLY = "the camera hardly travels"
-DISK = 0.5e6  # bytes of the temporary folder for what is found in each picture: COLMAP ends the whole process where it can write no more
 
 Progress = Callable[[str, int, int], None]
 
@@ -141,9 +139,9 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
         write(place, index, small, free_of_people(small.shape, people))
         looked.append(index)
         progress("background", index, keypoints.frames)
-    free = shutil.disk_usage(place).free
-    if free < DISK * len(looked):
-        text = f"The temporary folder {place.parent} has {free / 1e6:.0f} MB free, and the search for the camera's path takes {DISK * len(looked) / 1e6:.0f}."
+    free, needed = space(place, len(looked))
+    if free < needed:
+        text = f"The temporary folder {place.parent} has {free:.0f} MB free, and the search for the camera's path takes {needed:.0f}."
         raise LgdError("disk", text, "Free some space, or choose a shorter range.")
     if abs(count - keypoints.frames) > (2 if footage.kind == "video" else 0):  # a video's last pictures may come or not
         raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import LgdError
 from ..places import drop, passing_folder
 
+DISK = 0.5  # MB of the temporary folder for what is found in each picture
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
 
@@ -100,6 +101,11 @@ def write(place: Path, index: int, grey: np.ndarray, free: np.ndarray) -> None:
             (place / folder / name).write_bytes(cv2.imencode(".png", picture)[1].tobytes())  # OpenCV's own writing takes ASCII alone on Windows
     except OSError:
         raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.") from None
+
+
+def space(place: Path, pictures: int) -> tuple[float, float]:
+    """MB free where `place` is, and needed for so many pictures: COLMAP ends the whole process where it can write no more."""
+    return shutil.disk_usage(place).free / 1e6, DISK * pictures
 
 
 def name_of(index: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from ..camera import assumed_focal
 from ..errors import LgdError
 from .background import free_of_people
-from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, write
+from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, space, write
 
 STEP = 0.125  # s from one picture that is kept to the next
 STRETCH, STRETCHES = 12, 8  # pictures one after the other, and stretches of so many, spread over the clip: half of them are dropped where more come
@@ -47,23 +47,35 @@ class Shifts:
         return self._stretch(index) % self._every == 0
 
     def travels(self, should_stop: Callable[[], bool] | None = None) -> bool | None:
-        """Whether the camera is seen to travel; None without pycolmap, and of a clip too short to tell. Raises LgdError: disk, cancelled."""
+        """Whether the camera is seen to travel; None without pycolmap or room for what it writes, and of a clip too short to tell.
+        Raises LgdError cancelled."""
         pairs = [(k, k + apart * self._step) for k in self._kept for apart in APART]
         pairs = [(a, b) for a, b in pairs if b in self._kept and self._stretch(a) == self._stretch(b)]
         if len(pairs) < LEAST:
             return None
         try:
             colmap()
-        except LgdError:
+            seen = self._compared(pairs, should_stop)
+        except LgdError as fault:
+            if fault.code == "cancelled":
+                raise
             return None
+        except (OSError, RuntimeError):  # COLMAP's own: no reason to lose what was detected
+            return None
+        alike = Counter(self._stretch(a) for (a, _), _ in seen)
+        differ = Counter(self._stretch(a) for (a, _), differs in seen if differs)
+        return any(count >= max(LEAST, SHARE * alike[stretch]) for stretch, count in differ.items())
+
+    def _compared(self, pairs: list[tuple[int, int]], should_stop: Callable[[], bool] | None) -> list[tuple[tuple[int, int], bool]]:
+        """`shifted` of pairs of frames. Raises LgdError: disk, cancelled."""
         with Waiting(should_stop) as waiting:
+            free, needed = space(waiting.place, len(self._kept))
+            if free < needed:
+                raise LgdError("disk", "The temporary folder is full.")
             for index, pictures in self._kept.items():
                 write(waiting.place, index, *pictures)
             height, width = pictures[0].shape
             database = waiting.place / "shifts.db"
             extract(database, lens(assumed_focal(*self._size), None, None, width / self._size[0], (width, height)), waiting)
             match(database, waiting, pairs)
-            seen = shifted(database)
-        alike = Counter(self._stretch(a) for (a, _), _ in seen)
-        differ = Counter(self._stretch(a) for (a, _), differs in seen if differs)
-        return any(count >= max(LEAST, SHARE * alike[stretch]) for stretch, count in differ.items())
+            return shifted(database)

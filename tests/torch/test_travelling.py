@@ -119,6 +119,16 @@ def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
     with pytest.raises(LgdError) as fault:
         shown(room, BESIDE, 15.0).travels(lambda: True)
     assert fault.value.code == "cancelled"
+    with monkeypatch.context() as full:  # no reason to lose what was detected
+        full.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=5e6))
+        assert shown(room, BESIDE, 15.0).travels() is None
+        full.setattr(tempfile, "tempdir", "/nowhere")
+        assert shown(room, BESIDE, 15.0).travels() is None
+    for size in ((1, 1000), (1000, 1), (3, 2), (4000, 8)):
+        odd = Shifts(8.0)
+        for k in range(24):
+            odd.add(k, np.random.default_rng(k).integers(0, 255, (*size, 3), np.uint8), [])
+        assert odd.travels() is False
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     assert shown(room, BESIDE, 15.0).travels() is None
 
