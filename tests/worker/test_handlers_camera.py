@@ -228,6 +228,8 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
 
     def find(source, *rest):
         asked.append(source["path"])
+        if full:
+            raise LgdError("disk", "The temporary folder is full.")
         if reason:
             raise Untold(reason[0])
         return PATH
@@ -236,7 +238,7 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
         if missing:
             raise LgdError("setup_incomplete", "COLMAP is not installed.")
 
-    missing = False
+    missing = full = False
     with_paths(monkeypatch, find, colmap)
     walk, turns = {"footage": {"path": "walk.mp4"}}, np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.ones(6)))
 
@@ -258,6 +260,11 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
     assert told(turns=turns, camera=str(tmp_path / "camera.npz"), **walk).endswith("slides: set Camera to Travelling.")
     np.savez(tmp_path / "camera.npz", T_world_cam=np.tile(np.eye(4), (6, 1, 1)))
     assert told(camera=str(tmp_path / "camera.npz"), **walk) == ""
+    full = True
+    _, task = run(tmp_path, tracks(camera_travels=True), **walk)
+    assert calls[-1][1].path is None and "is full. It was taken" in task.warnings[-1]
+    with pytest.raises(LgdError, match="is full"):
+        run(tmp_path, tracks(), moves="travels", **walk)
     missing = True
     assert "set Camera to Travelling" in told(**walk)
-    assert len(asked) == 4
+    assert len(asked) == 6
