@@ -19,25 +19,18 @@ np = pytest.importorskip("numpy")
 torch = pytest.importorskip("torch")
 cv2 = pytest.importorskip("cv2")
 
+from filmed_room import BESIDE, FOCAL, FRAMES, SIZE, TURNING, WALK, K, T  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
 from bridge.keypoints.colmap import Waiting  # noqa: E402
-from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
-from bridge.train.render import background  # noqa: E402
-from bridge.train.room import Room, looking  # noqa: E402
+from bridge.train.room import looking  # noqa: E402
 
-SIZE, FOCAL, FRAMES = (640, 360), 560.0, 45
-K = np.array([[FOCAL, 0, (SIZE[0] - 1) / 2], [0, FOCAL, (SIZE[1] - 1) / 2], [0, 0, 1]])
-T = np.arange(FRAMES) / 30
-WALK = np.stack((1.2 * T, 0 * T, 0 * T), -1)
-BESIDE = np.stack([looking(p + (0, -4, 1.5) + 0.02 * np.sin(9 * t) * np.array([0, 1, 1]), p + (0.2, 0, 0.9)) for p, t in zip(WALK, T, strict=True)])
-TURNING = np.stack([looking(np.array([0, -4, 1.5]), np.array([0.4 * np.sin(2 * t), 0, 0.9])) for t in T])
 UNKNOWN = np.eye(4)  # a world of its own, as a reconstruction has it
 UNKNOWN[:3, :3], UNKNOWN[:3, 3] = Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix(), (3, 1, -2)
 
@@ -53,13 +46,6 @@ def crowd(path):
     """Keypoints of who walks along, as if they filled the middle of the picture from the floor to 1.7 m."""
     spread = np.stack((np.linspace(-0.3, 0.3, 17), np.zeros(17), np.linspace(0, 1.7, 17)), -1)
     return keypoints(path, WALK[:, None] + spread)
-
-
-@pytest.fixture(scope="module")
-def room():
-    rng = np.random.default_rng(0)
-    pictures = [np.clip(background(640, 480, rng) + rng.normal(0, 12, (480, 640, 1)), 0, 255).astype(np.uint8) for _ in range(4)]
-    return Room(rng, pictures)
 
 
 def filmed(room, path, folder):
@@ -100,46 +86,6 @@ def test_a_camera_that_does_not_travel_has_no_path(room, tmp_path):
     pytest.importorskip("pycolmap")
     with pytest.raises(Untold):
         find_camera_path(filmed(room, TURNING, tmp_path / "turning"), crowd(TURNING))
-
-
-def shown(room, path, rate=30.0, every=lambda picture: picture):
-    """What is kept of a room filmed along path, nobody in it."""
-    shifts = Shifts(rate)
-    for k, world in enumerate(path):
-        shifts.add(k, every(room.picture(K, world, SIZE).astype(np.uint8)), [])
-    return shifts
-
-
-def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
-    pytest.importorskip("pycolmap")
-    assert shown(room, BESIDE, 15.0).travels() is True
-    assert shown(room, TURNING, 15.0).travels() is False and shown(room, TURNING[:1].repeat(45, 0), 15.0).travels() is False
-    assert shown(room, BESIDE, 15.0, lambda picture: np.zeros_like(picture)).travels() is False  # nothing is seen in the dark
-    assert shown(room, BESIDE[:8], 15.0).travels() is None  # too short to tell: it is not said that it merely turns
-    with pytest.raises(LgdError) as fault:
-        shown(room, BESIDE, 15.0).travels(lambda: True)
-    assert fault.value.code == "cancelled"
-    with monkeypatch.context() as full:  # no reason to lose what was detected
-        full.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=5e6))
-        assert shown(room, BESIDE, 15.0).travels() is None
-        full.setattr(tempfile, "tempdir", "/nowhere")
-        assert shown(room, BESIDE, 15.0).travels() is None
-    for size in ((1, 1000), (1000, 1), (3, 2), (4000, 8)):
-        odd = Shifts(8.0)
-        for k in range(24):
-            odd.add(k, np.random.default_rng(k).integers(0, 255, (*size, 3), np.uint8), [])
-        assert odd.travels() is False
-    monkeypatch.setitem(sys.modules, "pycolmap", None)
-    assert shown(room, BESIDE, 15.0).travels() is None
-
-
-def test_what_is_looked_at_of_a_long_clip_is_spread_over_it():
-    shifts = Shifts(8.0)
-    picture = np.zeros((9, 16, 3), np.uint8)
-    for k in range(4000):
-        shifts.add(k, picture, [])
-    kept = np.array(sorted(shifts._kept)).reshape(-1, STRETCH)
-    assert STRETCHES / 2 < len(kept) <= STRETCHES and kept[-1, 0] > 2900 and (np.diff(kept) == 1).all()
 
 
 def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
