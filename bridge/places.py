@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where things lie: the user's folder, the logs, the version (standard library only)."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -57,11 +58,16 @@ def write_traceback(error: BaseException) -> Path:
     raise OSError("no folder takes a log file")
 
 
+DAY = 24 * 3600.0  # s
 _passing: set[Path] = set()
 
 
 def passing_folder(prefix: str) -> Path:
-    """A new temporary folder; `drop` removes it, and `drop_all` where the process ends first."""
+    """A new temporary folder; `drop` removes it, and `drop_all` where the process ends first. Those of processes that were killed go after a day."""
+    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > DAY:
+                shutil.rmtree(old, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     _passing.add(folder)
     return folder

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where things lie."""
 
+import os
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -31,3 +33,15 @@ def test_a_traceback_goes_elsewhere_where_its_folder_cannot_be(monkeypatch, tmp_
     path = places.write_traceback(ValueError("lost"))
     assert "lost" in path.read_text("utf-8")
     path.unlink()
+
+
+def test_passing_folders_go_with_the_process_and_those_of_killed_ones_after_a_day(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    old, young, other = (tmp_path / name for name in ("lgd-path-old", "lgd-path-young", "somebody-old"))
+    for folder in (old, young, other):
+        (folder / "pictures").mkdir(parents=True)
+    for folder in (old, other):
+        os.utime(folder, (1e9, 1e9))
+    here = places.passing_folder("lgd-path-")
+    assert sorted(tmp_path.iterdir()) == sorted((here, young, other))
+    assert places.drop_all() and not here.exists() and not places.drop_all()
