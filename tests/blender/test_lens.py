@@ -10,7 +10,8 @@ from mathutils import Euler
 from movies import make_frames
 
 from lgd_blender_addon import overlay
-from lgd_blender_addon.operators.request import find_footage, solver_notes
+from lgd_blender_addon.operators.cameras import solver_notes
+from lgd_blender_addon.operators.request import find_footage
 from lgd_blender_addon.scene import lens
 
 MODELS = {

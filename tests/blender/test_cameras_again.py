@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which camera a solve takes again, and how one that moves is looked for."""
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Matrix
+from models import write_motion
+
+from lgd_blender_addon._bridge import LgdError
+
+
+def rigs():
+    return [o for o in bpy.data.objects if o.type == "ARMATURE"]
+
+
+def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
+    """What the background told of one part says nothing of another; As Shown keys are no Real Time ones."""
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    times = (2 + np.arange(24)) / 25
+    write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=T[:frames], frame_times=times[:frames], **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    with np.load(asked()) as camera:
+        assert np.abs(camera["T_world_cam"] - T[:12]).max() < 1e-4
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
+    settings.timing = "REAL"
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.timing, settings.last = "SHOWN", 20
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.first, settings.last = 16, 24  # past the first camera's keys it stands still, and the other has too few
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    settings.start, settings.first, settings.last = 101, 103, 114  # other frames for the same pictures
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and asked() and "new camera" not in show.warnings  # the last one made has these
+    settings.start, settings.first, settings.last = 5, 7, 14  # and other pictures on frames that have keys
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+
+
+def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(script, monkeypatch):
+    """A picture that Blender shows on two frames has one key, and the pictures after it other numbers than the frames."""
+    held = np.delete(np.arange(2, 14), 5)
+    T = np.tile(np.eye(4), (len(held), 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(len(held))]
+    write = lambda file, body, frames, **more: write_motion(file, body, len(held), T_world_cam=T, frame_times=held / 25, **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and script.asked[-1][1].get("camera")
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        assert np.abs(camera["T_world_cam"][held - 2] - T).max() < 1e-4
+    assert "new camera" not in bpy.context.window_manager.lgd.warnings
+    settings.last = 15
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
+
+
+def test_a_camera_that_travels_is_looked_for_in_the_footage(script):
+    """Both by Solve Footage and from keypoints, in a world of its own each time; without footage it is said what is missing."""
+    from lgd_blender_addon.operators.request import plan_fit
+
+    settings = bpy.context.scene.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 2, 6
+    for camera, moves in (("AUTO", "seen"), ("NEW", "seen"), ("STILL", "still"), ("TRAVELS", "travels")):
+        settings.camera = camera
+        bpy.ops.lgd.fit()
+        assert script.asked[-1][1]["moves"] == moves
+    asked = script.asked[-1][1]
+    assert asked["footage"]["path"] == asked["source"]["path"] and asked["footage"]["frames"] == asked["source"]["frames"] and "camera" not in asked
+    bpy.ops.lgd.detect()
+    bpy.ops.lgd.fit_keypoints()
+    assert "source" not in script.asked[-1][1] and script.asked[-1][1]["footage"] == asked["footage"]
+    bpy.ops.lgd.pick_box(x=10, y=20, w=100, h=200, first=20)  # for the detection of another part: nothing is detected now
+    assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"} and script.asked[-1][1]["footage"] == asked["footage"]
+    bpy.ops.lgd.clear_boxes()
+    settings.path = ""
+    with pytest.raises(LgdError, match="none is chosen"):
+        plan_fit(bpy.context, from_keypoints=True)
+
+
+def test_automatic_takes_the_camera_of_the_rigs_last_solve(script):
+    """Not that of an earlier one, which was given up for it: what was told to be set to Travelling would stand still again."""
+    settings = bpy.context.scene.lgd
+    for camera in ("STILL", "TRAVELS"):
+        settings.camera = camera
+        assert bpy.ops.lgd.fit() == {"FINISHED"}
+    (rig,) = rigs()
+    last = bpy.data.objects[rig.lgd.camera]
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 2
+    last.location.x += 3.0
+    settings.camera = "AUTO"
+    for again in ({}, {"new_rig": True}):
+        assert bpy.ops.lgd.fit(**again) == {"FINISHED"}
+        with np.load(script.asked[-1][1]["camera"]) as told:
+            assert abs(told["T_world_cam"][0, 3] - last.matrix_world.translation.x) < 1e-4
+        assert all(o.lgd.camera == last.name for o in rigs())
+
+
+def test_a_camera_that_stands_still_is_not_taken_again_in_place_of_one_that_moves(script, monkeypatch):
+    """The one that moves was made after it, and is made anew for other frames."""
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=T[:frames], **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings.camera = "TRAVELS"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    settings.camera, settings.timing = "AUTO", "REAL"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert not script.asked[-1][1].get("camera") and "a new camera is made" in show.warnings
