@@ -99,7 +99,7 @@ def find_camera_path(
             free = _best(ends, any_lens)
             better = free is not None and not lenses[0] < _focal(free) < lenses[1]
             return dataclasses.replace(path, rather=_focal(free) / scale) if better else path
-    if not any(ends):
+    if all(end is None for end in ends):
         raise Untold(NO_SHIFT)
     raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
 
