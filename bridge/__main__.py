@@ -8,14 +8,8 @@ import sys
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 try:
-    from bridge import places
     from bridge.cli import main
 
-    code = main()
-    left = places.drop_all()
-    if code == 130 and left:  # a thread may still use it, for minutes
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    sys.exit(main())
 except KeyboardInterrupt:  # before or after the part that has a word for it
     sys.exit(130)

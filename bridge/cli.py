@@ -251,7 +251,6 @@ def _serve() -> NoReturn:
     from .server import serve
 
     code = serve(JOBS, places.version(), places.drop_all)
-    places.drop_all()
     sys.stderr.flush()
     os._exit(code)  # native libraries hang or crash in their clean-up more often than they need it
 

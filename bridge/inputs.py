@@ -220,9 +220,9 @@ def places_of(request: dict, keypoints: Keypoints):
 
 def check_travels(given: GivenCamera | None) -> None:
     """Raises LgdError where a camera's path cannot be looked for: its place is told beside, or COLMAP is missing."""
-    from .keypoints.colmap import colmap
+    from .keypoints.apart import check_installed
 
-    colmap()
+    check_installed()
     if given is not None and given.T_world_cam is not None:
         raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
 
@@ -237,10 +237,10 @@ def path_is_wanted(request: dict, keypoints: Keypoints, options: FitOptions) -> 
     zooms = keypoints.cam_K is not None and keypoints.cam_K.ndim == 3 and options.focal is None
     if zooms or options.mode != "video" or options.T_world_cam is not None:
         return False
-    from .keypoints.colmap import colmap
+    from .keypoints.apart import check_installed
 
     try:
-        colmap()
+        check_installed()
     except LgdError:
         return False
     return True

@@ -79,9 +79,7 @@ def drop(folder: Path) -> None:
     _passing.discard(folder)
 
 
-def drop_all() -> bool:
-    """Remove the passing folders that are left, for a process that ends without waiting for the threads that use them; whether there were any."""
-    left = list(_passing)
-    for folder in left:
+def drop_all() -> None:
+    """Remove the passing folders that are left, for a process that ends without waiting for the threads that use them."""
+    for folder in list(_passing):
         drop(folder)
-    return bool(left)

@@ -7,18 +7,17 @@ No size, no place and no gravity come of it: `lgd/scale.py` takes those from the
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ..camera import assumed_focal
 from ..errors import LgdError
+from .apart import Apart, check_installed
 from .background import free_of_people
-from .colmap import Waiting, colmap, extract, lens, looked_at, match, seen_through, shifted, space, write
+from .colmap import lens, looked_at, space, write
 from .tracks import Keypoints
 from .video import open_footage
 
@@ -35,9 +34,10 @@ WHOLE, GAP = 0.8, 0.7  # of the pictures; s: what may be left between those that
 # step, in steps), one of so few points, and one through no lens (focal length in longer sides; in told ones, of which it is the inverse too).
 TRAVELS, JUMPS, FEW, LENSES, TOLD = 0.03, 0.5, 80, (0.5, 3.5), 1.1
 STRIDE = 0.1  # s: of the steps in which a slow camera must not jump about
-SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+BREAKS, AROUND = 4, 1.0  # times what is fast within so many s around: a step that no camera takes, where two halves do not fit together
 NO_SHIFT = "too little of it can be followed, or it does not shift as before a camera that travels"
 HARDLY = "the camera hardly travels"
+FAILED = "COLMAP, which looks for it, failed, as the worker's log tells"
 
 Progress = Callable[[str, int, int], None]
 
@@ -64,6 +64,19 @@ class CameraPath:
         return dataclasses.replace(self, world=first @ self.world, points=self.points @ first[:3, :3].T + first[:3, 3])
 
 
+@dataclass(frozen=True)
+class Reconstruction:
+    """Where a search of COLMAP's ends. focal: px of the small pictures; error: px, mean of what the points miss by; observations: how many of
+    them are seen, all pictures together; frames (N) whose pictures were placed, poses (N, 4, 4) camera to world; points (M, 3)."""
+
+    focal: float
+    error: float
+    observations: int
+    frames: np.ndarray
+    poses: np.ndarray
+    points: np.ndarray
+
+
 def find_camera_path(
     source: dict, keypoints: Keypoints, cam_K: np.ndarray | None = None, distortion: np.ndarray | None = None,
     on_progress: Progress | None = None, should_stop: Callable[[], bool] | None = None,
@@ -74,11 +87,10 @@ def find_camera_path(
     Raises Untold where the background does not tell; LgdError: bad_input where the pictures are not the keypoints',
     setup_incomplete without pycolmap, disk, cancelled.
     """
-    colmap()
+    check_installed()
     progress = on_progress or (lambda stage, done, total: None)
-    with Waiting(should_stop) as waiting:
-        place = waiting.place
-        size, looked = _write_pictures(source, keypoints, place, progress, waiting)
+    with Apart(should_stop) as apart:
+        size, looked = _write_pictures(source, keypoints, progress, apart)
         scale = size[0] / keypoints.image_size[0]
         any_lens = tuple(max(size) * share for share in LENSES)
         if cam_K is None:
@@ -87,38 +99,47 @@ def find_camera_path(
         else:
             told = cam_K[0, 0]
             tries, lenses = [(told, False), *((share * told, True) for share in AGAIN)], (told / TOLD * scale, told * TOLD * scale)
-        features, ends = place / "features.db", []
+        seen_by = [lens(focal, cam_K, distortion, scale, size) for focal, _ in tries]
         progress("camera", 0, 1 + len(tries))
-        extract(features, lens(tries[0][0], cam_K, distortion, scale, size), waiting)
-        for done, (focal, free_lens) in enumerate(tries, 1):
-            progress("camera", done, 1 + len(tries))
-            ends.append(_reconstruct(features, lens(focal, cam_K, distortion, scale, size), free_lens, waiting))
-        best = _best(ends, lenses)
-        if best is not None:
-            path = _path(best, keypoints, looked, scale)
-            free = _best(ends, any_lens)
-            better = free is not None and not lenses[0] < _focal(free) < lenses[1]
-            return dataclasses.replace(path, rather=_focal(free) / scale) if better else path
+        ends = _searched(apart, seen_by, [free for _, free in tries], lambda done: progress("camera", 1 + done, 1 + len(tries)))
     if all(end is None for end in ends):
         raise Untold(NO_SHIFT)
+    ends = [end for end in ends if end is not None and not _jumps_about(end, np.asarray(keypoints.times(), float))]
+    if not ends:
+        raise Untold("what is found is no path of a camera")
+    best = _best(ends, lenses)
+    if best is not None:
+        path = _path(best, keypoints, looked, scale)
+        free = _best(ends, any_lens)
+        better = free is not None and not lenses[0] < free.focal < lenses[1]
+        return dataclasses.replace(path, rather=free.focal / scale) if better else path
     raise Untold("what is found does not fit together" + ("" if cam_K is None else ", as if its lens were not the one that was told"))
 
 
-def _best(ends: list, lenses: tuple[float, float]):
+def _searched(apart: Apart, seen_by: list[tuple[str, str]], free: list[bool], progress: Callable[[int], None]) -> list[Reconstruction | None]:
+    """The ends of searches from several lenses, of which some may be free; None of those that find nothing. Raises Untold where COLMAP fails."""
+    if apart("extract", {"seen_by": seen_by[0]}) == [None]:
+        raise Untold(FAILED)
+    found = apart("reconstruct", *({"seen_by": by, "free_lens": may} for by, may in zip(seen_by, free, strict=True)), on_progress=progress)
+    if found == [None] * len(found):
+        raise Untold(FAILED)
+    return [Reconstruction(**{k: v if v.ndim else v.item() for k, v in end.items()}) if end else None for end in found]
+
+
+def _best(ends: list[Reconstruction], lenses: tuple[float, float]) -> Reconstruction | None:
     """Of the ends of several searches the right one, or None where that is not told. Wrong ones are bent: their lens is none (px of the small
     pictures), or little of what is seen hangs together, or it misses by more."""
-    ends = [end for end in ends if end is not None and lenses[0] < _focal(end) < lenses[1]]
-    most = max((end.compute_num_observations() for end in ends), default=0)
-    ends = [end for end in ends if end.compute_num_observations() > MUCH * most]
-    best = min(ends, key=lambda end: end.compute_mean_reprojection_error(), default=None)
+    inside = [end for end in ends if lenses[0] < end.focal < lenses[1]]
+    most = max((end.observations for end in inside), default=0)
+    inside = [end for end in inside if end.observations > MUCH * most]
+    best = min(inside, key=lambda end: end.error, default=None)
     if best is None:
         return None
-    error = best.compute_mean_reprojection_error()
-    same = [end for end in ends if abs(_focal(end) / _focal(best) - 1) < SAME and end.compute_mean_reprojection_error() < ALIKE * error]
-    return same[0] if error < CLEAR or (error < UNCLEAR and len(same) > 1) else None
+    same = [end for end in inside if abs(end.focal / best.focal - 1) < SAME and end.error < ALIKE * best.error]
+    return same[0] if best.error < CLEAR or (best.error < UNCLEAR and len(same) > 1) else None
 
 
-def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: Progress, waiting: Waiting) -> tuple[tuple[int, int], list[int]]:
+def _write_pictures(source: dict, keypoints: Keypoints, progress: Progress, apart: Apart) -> tuple[tuple[int, int], list[int]]:
     """Small pictures, and where nobody is in them; returns their size and which frames they are of."""
     frames = source.get("frames")
     footage = open_footage(source["path"], tuple(frames) if frames else None, source.get("fps"), source.get("counted"))
@@ -128,7 +149,7 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
     every = max(round(keypoints.rate() / RATE), 1)
     looked, count, size = [], 0, (0, 0)
     for index, picture in footage:
-        waiting.check()
+        apart.check()
         count += 1
         if index >= keypoints.frames or (index % every and index < keypoints.frames - 1):  # the last one too: past what is looked at the camera would stand
             continue
@@ -136,45 +157,21 @@ def _write_pictures(source: dict, keypoints: Keypoints, place: Path, progress: P
         size = small.shape[1], small.shape[0]
         scale = size[0] / width
         people = [p[c > 0] * scale for p, c in zip(keypoints.keypoints[:, index], keypoints.confidence[:, index], strict=True) if (c > 0).any()]
-        write(place, index, small, free_of_people(small.shape, people))
+        write(apart.place, index, small, free_of_people(small.shape, people))
         looked.append(index)
         progress("background", index, keypoints.frames)
-    free, needed = space(place, len(looked))
+    free, needed = space(apart.place, len(looked))
     if free < needed:
-        text = f"The temporary folder {place.parent} has {free:.0f} MB free, and the search for the camera's path takes {needed:.0f}."
+        text = f"The temporary folder {apart.place.parent} has {free:.0f} MB free, and the search for the camera's path takes {needed:.0f}."
         raise LgdError("disk", text, "Free some space, or choose a shorter range.")
     if abs(count - keypoints.frames) > (2 if footage.kind == "video" else 0):  # a video's last pictures may come or not
         raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")
     return size, looked
 
 
-def _reconstruct(features: Path, seen_by: tuple[str, str], free_lens: bool, waiting: Waiting):
-    """COLMAP's reconstruction with the most pictures, or None. free_lens: find the focal length too, from that of `seen_by` on."""
-    pycolmap, place = colmap(), Path(tempfile.mkdtemp(dir=features.parent))
-    database = place / "matches.db"
-    seen_through(features, seen_by, database)
-    match(database, waiting)
-    differ = [differs for _, differs in shifted(database)]
-    if sum(differ) < SHIFTS * len(differ) or not differ:
-        return None
-    options = pycolmap.GlobalPipelineOptions()
-    options.random_seed, options.num_threads = 1, 1
-    options.mapper.bundle_adjustment.refine_focal_length = free_lens
-    options.mapper.bundle_adjustment.refine_extra_params = False
-    found = waiting(pycolmap.global_mapping, database, features.parent / "pictures", place, options=options)
-    return max(found.values(), key=lambda model: model.num_reg_images(), default=None)
-
-
-def _focal(found) -> float:
-    """px of the small pictures."""
-    return float(next(iter(found.cameras.values())).params[0])
-
-
-def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
+def _path(found: Reconstruction, keypoints: Keypoints, looked: list[int], scale: float) -> CameraPath:
     """A reconstruction as a path through all frames. Raises Untold."""
-    known = {int(image.name.split(".")[0]): image.cam_from_world().matrix() for image in found.images.values() if image.has_pose}
-    times = np.asarray(keypoints.times(), float)
-    at = np.array(sorted(known))
+    times, at, poses = np.asarray(keypoints.times(), float), found.frames, found.poses
     if len(at) < max(WHOLE * len(looked), 2):
         raise Untold(f"it tells in {len(at)} of {len(looked)} pictures alone")
     ends = times[[0, *at, -1]]
@@ -182,23 +179,31 @@ def _path(found, keypoints: Keypoints, looked: list[int], scale: float) -> Camer
     worst = max(between, key=lambda gap: ends[gap + 1] - ends[gap], default=None)
     if worst is not None and ends[worst + 1] - ends[worst] > GAP:
         raise Untold(f"it does not tell from {ends[worst]:.1f} to {ends[worst + 1]:.1f} s of the range")
-    poses = np.stack([np.vstack((known[frame], (0, 0, 0, 1))) for frame in at])
-    poses = np.linalg.inv(poses)
     world = np.tile(np.eye(4), (keypoints.frames, 1, 1))
     inside = np.clip(times, times[at[0]], times[at[-1]])
     world[:, :3, :3] = Slerp(times[at], Rotation.from_matrix(poses[:, :3, :3]))(inside).as_matrix()
     world[:, :3, 3] = np.stack([np.interp(inside, times[at], poses[:, k, 3]) for k in range(3)], -1)
-    points = np.array([point.xyz for point in found.points3D.values() if point.track.length() >= 3]).reshape(-1, 3)
-    places = poses[:, :3, 3]
+    places, points = poses[:, :3, 3], found.points
     if len(points) < FEW:
         raise Untold("too little of it stays in sight, or the camera stays where it is")
     away = np.linalg.norm(points[None] - places[:: max(len(places) // 20, 1), None], axis=-1)
     if np.linalg.norm(np.ptp(places, axis=0)) < TRAVELS * np.median(away):
         raise Untold(HARDLY)
-    lag = max(round(STRIDE / float(np.median(np.diff(times[at])))), 1)
-    if min(_jumps(places), _jumps(places[::lag])) > JUMPS:  # of a slow camera, steps from picture to picture are as small as their errors
-        raise Untold("what is found is no path of a camera")
-    return CameraPath(world, points, _focal(found) / scale, float(found.compute_mean_reprojection_error()))
+    return CameraPath(world, points, found.focal / scale, found.error)
+
+
+def _jumps_about(found: Reconstruction, times: np.ndarray) -> bool:
+    """Whether its steps change as no camera's do, or it breaks somewhere; times: (F) s of all frames."""
+    places = found.poses[:, :3, 3]
+    if len(places) < 3:
+        return False
+    at = times[found.frames]
+    speeds = np.linalg.norm(np.diff(places, axis=0), axis=-1) / np.diff(at)
+    around = [np.percentile(speeds[np.abs(at[1:] - t) < AROUND], 80) for t in at[1:]]
+    if (speeds > BREAKS * np.maximum(around, 1e-12)).any():
+        return True
+    lag = max(round(STRIDE / float(np.median(np.diff(at)))), 1)
+    return min(_jumps(places), _jumps(places[::lag])) > JUMPS  # of a slow camera, steps from picture to picture are as small as their errors
 
 
 def _jumps(places: np.ndarray) -> float:

@@ -1,88 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""COLMAP (pycolmap) at work on small pictures of a clip: what is seen in each outside the people, and in which pairs it differs by more
-than a turn of the camera."""
+"""COLMAP (pycolmap) at work on small pictures of a clip: what is seen in each outside the people, in which pairs it differs by more
+than a turn of the camera, and where the camera was. Steps (`extract`, `compare`, `reconstruct`) run in processes of their own (`apart`)."""
 
 from __future__ import annotations
 
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, wait
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from ..errors import LgdError
-from ..places import drop, passing_folder
 
 DISK = 0.5  # MB of the temporary folder for what is found in each picture
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
-
-
-def colmap():
-    """The module pycolmap. Raises LgdError setup_incomplete where it is not installed."""
-    first = "pycolmap" not in sys.modules
-    try:
-        import pycolmap
-    except ImportError:
-        raise LgdError(
-            "setup_incomplete", "COLMAP, which finds the path of a camera that travels, is not installed.", "Press Repair in the preferences, or set Camera to New."
-        ) from None
-    pycolmap.logging.minloglevel = 3
-    if first and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # COLMAP takes it for a crash
-    return pycolmap
-
-
-class Waiting:
-    """Runs what takes long and cannot be asked to stop beside the one who waits for it, and stops waiting when told to. Its temporary
-    folder `place` is removed once what runs has ended."""
-
-    def __init__(self, should_stop: Callable[[], bool] | None):
-        self.should_stop, self.running = should_stop or (lambda: False), list[Future]()
-        self.place = passing_folder("lgd-path-")
-
-    def check(self) -> None:
-        if self.should_stop():
-            raise LgdError("cancelled", "The search for the camera's path was cancelled.")
-
-    def __call__(self, function: Callable, *args, **more):
-        """function's result. A token among its arguments is told to cancel."""
-        if "cancellation_token" in more:
-            more["cancellation_token"] = colmap().CancellationToken()
-        result = Future()
-
-        def run() -> None:
-            try:
-                result.set_result(function(*args, **more))
-            except BaseException as fault:  # noqa: BLE001 (told to the one who waits)
-                result.set_exception(fault)
-
-        self.running.append(result)
-        # A thread of its own: COLMAP's random numbers would go on where they ended. And no two at a time: these share some.
-        threading.Thread(target=run, daemon=True).start()
-        try:
-            while wait([result], 0.1).not_done:
-                self.check()
-        except BaseException:  # an interrupt too
-            if "cancellation_token" in more:
-                more["cancellation_token"].cancel()
-            raise
-        return result.result()
-
-    def __enter__(self) -> Waiting:
-        return self
-
-    def __exit__(self, *_) -> None:
-        threading.Thread(target=self._clear, daemon=True).start()  # what cannot be stopped ends by itself, or with the process
-
-    def _clear(self) -> None:
-        wait(self.running)
-        drop(self.place)
+SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:
@@ -123,37 +58,76 @@ def lens(focal: float, cam_K: np.ndarray | None, distortion: np.ndarray | None, 
     return "FULL_OPENCV", ",".join(str(float(value)) for value in (*told, *bent))
 
 
-def extract(database: Path, seen_by: tuple[str, str], waiting: Waiting) -> None:
+def extract(place: Path, seen_by: tuple[str, str]) -> dict:
     """Find what is to be seen in each picture that was written, before the lens `seen_by`; makes the database."""
-    pycolmap = colmap()
+    pycolmap = _colmap()
     reading = pycolmap.ImageReaderOptions()
-    reading.mask_path, (reading.camera_model, reading.camera_params) = str(waiting.place / "free"), seen_by
+    reading.mask_path, (reading.camera_model, reading.camera_params) = str(place / "free"), seen_by
     options = pycolmap.FeatureExtractionOptions()
     options.use_gpu, options.sift.max_num_features, options.sift.first_octave = False, FEATURES, 0
-    one, pictures = pycolmap.CameraMode.SINGLE, waiting.place / "pictures"
+    one, pictures, database = pycolmap.CameraMode.SINGLE, place / "pictures", place / "features.db"
     pycolmap.set_random_seed(1)
     with pycolmap.Database.open(database):
         pass  # makes it
     pycolmap.import_images(database, pictures, one, options=reading)  # in their order: threads would number them as they come
-    waiting(
-        pycolmap.extract_features, database, pictures, camera_mode=one, reader_options=reading,
-        extraction_options=options, device=pycolmap.Device.cpu, cancellation_token=None,
+    pycolmap.extract_features(
+        database, pictures, camera_mode=one, reader_options=reading, extraction_options=options, device=pycolmap.Device.cpu
     )  # fmt: skip
+    return {}
 
 
-def seen_through(features: Path, seen_by: tuple[str, str], database: Path) -> None:
-    """Copy what `extract` found to a database of its own, before another lens of the same model."""
-    pycolmap = colmap()
-    shutil.copyfile(features, database)
+def compare(place: Path, seen_by: tuple[str, str], pairs: list[tuple[int, int]]) -> dict:
+    """Of these pairs of frames those that show the same, pairs (N, 2), and whether each differs by more than a turn of the camera, differ (N)."""
+    extract(place, seen_by)
+    database = place / "features.db"
+    _match(database, pairs)
+    alike, differ = _shifted(database)
+    return {"pairs": alike, "differ": differ}
+
+
+def reconstruct(place: Path, seen_by: tuple[str, str], free_lens: bool) -> dict:
+    """Where the camera was, by what `extract` found, before a lens of the same model: of COLMAP's reconstructions that with the most pictures
+    as `camera_path.Reconstruction` has it; nothing where hardly any pair differs by more than a turn. free_lens: find the focal length too,
+    from that of `seen_by` on."""
+    pycolmap, own = _colmap(), Path(tempfile.mkdtemp(dir=place))
+    database = own / "matches.db"
+    shutil.copyfile(place / "features.db", database)
     with pycolmap.Database.open(database) as copy:
         (camera,) = copy.read_all_cameras()
         camera.params = [float(value) for value in seen_by[1].split(",")]
         copy.update_camera(camera)
+    _match(database)
+    _, differ = _shifted(database)
+    if not len(differ) or differ.mean() < SHIFTS:
+        return {}
+    options = pycolmap.GlobalPipelineOptions()
+    options.random_seed, options.num_threads = 1, 1
+    options.mapper.bundle_adjustment.refine_focal_length = free_lens
+    options.mapper.bundle_adjustment.refine_extra_params = False
+    found = pycolmap.global_mapping(database, place / "pictures", own, options=options)
+    best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
+    if best is None:
+        return {}
+    known = {_frame(image): image.cam_from_world().matrix() for image in best.images.values() if image.has_pose}
+    frames = np.array(sorted(known), int)
+    views = np.stack([np.vstack((known[frame], (0, 0, 0, 1))) for frame in frames]) if len(frames) else np.zeros((0, 4, 4))
+    return {
+        "focal": next(iter(best.cameras.values())).params[0], "error": best.compute_mean_reprojection_error(),
+        "observations": best.compute_num_observations(), "frames": frames, "poses": np.linalg.inv(views),
+        "points": np.array([point.xyz for point in best.points3D.values() if point.track.length() >= 3]).reshape(-1, 3),
+    }  # fmt: skip
 
 
-def match(database: Path, waiting: Waiting, pairs: Iterable[tuple[int, int]] | None = None) -> None:
+def _colmap():
+    import pycolmap
+
+    pycolmap.logging.minloglevel = 3
+    return pycolmap
+
+
+def _match(database: Path, pairs: Iterable[tuple[int, int]] | None = None) -> None:
     """Find what is the same in pairs of pictures: those of these frames, or of each picture and those that follow it."""
-    pycolmap = colmap()
+    pycolmap = _colmap()
     options = pycolmap.FeatureMatchingOptions()
     options.use_gpu, options.num_threads = False, 1  # more would draw other samples at each run
     if pairs is None:
@@ -164,15 +138,20 @@ def match(database: Path, waiting: Waiting, pairs: Iterable[tuple[int, int]] | N
         listed = database.with_suffix(".txt")
         listed.write_text("\n".join(f"{name_of(a)} {name_of(b)}" for a, b in pairs), encoding="utf-8")
         pairing.match_list_path = str(listed)
-    waiting(run, database, matching_options=options, pairing_options=pairing, device=pycolmap.Device.cpu, cancellation_token=None)
+    run(database, matching_options=options, pairing_options=pairing, device=pycolmap.Device.cpu)
 
 
-def shifted(database: Path) -> list[tuple[tuple[int, int], bool]]:
-    """The pairs of frames that show the same, and whether each differs by more than a turn of the camera."""
-    pycolmap = colmap()
+def _shifted(database: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (N, 2) of frames that show the same, and whether (N) each differs by more than a turn of the camera."""
+    pycolmap = _colmap()
     shapes = pycolmap.TwoViewGeometryConfiguration
     with pycolmap.Database.open(database) as seen:
-        frames = {image.image_id: int(image.name.split(".")[0]) for image in seen.read_all_images()}
+        frames = {image.image_id: _frame(image) for image in seen.read_all_images()}
         pairs, geometries = seen.read_two_view_geometries()
-    of = [tuple(sorted(frames[k] for k in pycolmap.pair_id_to_image_pair(pair))) for pair in pairs]
-    return [(pair, geometry.config in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR)) for pair, geometry in zip(of, geometries, strict=True)]
+    of = [sorted(frames[k] for k in pycolmap.pair_id_to_image_pair(pair)) for pair in pairs]
+    differ = [geometry.config in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for geometry in geometries]
+    return np.array(of, int).reshape(-1, 2), np.array(differ, bool)
+
+
+def _frame(image) -> int:
+    return int(image.name.split(".")[0])

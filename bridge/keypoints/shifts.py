@@ -10,8 +10,9 @@ import numpy as np
 
 from ..camera import assumed_focal
 from ..errors import LgdError
+from .apart import Apart, check_installed
 from .background import free_of_people
-from .colmap import Waiting, colmap, extract, lens, looked_at, match, shifted, space, write
+from .colmap import lens, looked_at, space, write
 
 STEP = 0.125  # s from one picture that is kept to the next
 STRETCH, STRETCHES = 12, 8  # pictures one after the other, and stretches of so many, spread over the clip: half of them are dropped where more come
@@ -54,28 +55,27 @@ class Shifts:
         if len(pairs) < LEAST:
             return None
         try:
-            colmap()
+            check_installed()
             seen = self._compared(pairs, should_stop)
-        except LgdError as fault:
-            if fault.code == "cancelled":
+        except (LgdError, OSError) as fault:  # no reason to lose what was detected
+            if isinstance(fault, LgdError) and fault.code == "cancelled":
                 raise
             return None
-        except (OSError, RuntimeError):  # COLMAP's own: no reason to lose what was detected
+        if seen is None:
             return None
-        alike = Counter(self._stretch(a) for (a, _), _ in seen)
-        differ = Counter(self._stretch(a) for (a, _), differs in seen if differs)
+        alike = Counter(self._stretch(a) for a, _ in seen["pairs"])
+        differ = Counter(self._stretch(a) for a, _ in seen["pairs"][seen["differ"]])
         return any(count >= max(LEAST, SHARE * alike[stretch]) for stretch, count in differ.items())
 
-    def _compared(self, pairs: list[tuple[int, int]], should_stop: Callable[[], bool] | None) -> list[tuple[tuple[int, int], bool]]:
-        """`shifted` of pairs of frames. Raises LgdError: disk, cancelled."""
-        with Waiting(should_stop) as waiting:
-            free, needed = space(waiting.place, len(self._kept))
+    def _compared(self, pairs: list[tuple[int, int]], should_stop: Callable[[], bool] | None) -> dict[str, np.ndarray] | None:
+        """`colmap.compare` of pairs of frames; None where it fails. Raises LgdError: disk, cancelled."""
+        with Apart(should_stop) as apart:
+            free, needed = space(apart.place, len(self._kept))
             if free < needed:
                 raise LgdError("disk", "The temporary folder is full.")
             for index, pictures in self._kept.items():
-                write(waiting.place, index, *pictures)
+                write(apart.place, index, *pictures)
             height, width = pictures[0].shape
-            database = waiting.place / "shifts.db"
-            extract(database, lens(assumed_focal(*self._size), None, None, width / self._size[0], (width, height)), waiting)
-            match(database, waiting, pairs)
-            return shifted(database)
+            seen_by = lens(assumed_focal(*self._size), None, None, width / self._size[0], (width, height))
+            (seen,) = apart("compare", {"seen_by": seen_by, "pairs": pairs})
+            return seen

@@ -14,6 +14,7 @@ pytest.importorskip("cv2")
 from filmed_room import BESIDE, SIZE, TURNING, K  # noqa: E402
 
 from bridge.errors import LgdError  # noqa: E402
+from bridge.keypoints import apart  # noqa: E402
 from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
 
 
@@ -44,6 +45,9 @@ def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
         for k in range(24):
             odd.add(k, np.random.default_rng(k).integers(0, 255, (*size, 3), np.uint8), [])
         assert odd.travels() is False
+    with monkeypatch.context() as broken:
+        broken.setattr(apart, "START", "import os; os.abort()")
+        assert shown(room, BESIDE, 15.0).travels() is None
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     assert shown(room, BESIDE, 15.0).travels() is None
 

@@ -170,7 +170,7 @@ def with_paths(monkeypatch, find, colmap=lambda: None):
     monkeypatch.setattr(bridge.lgd.fitter, "fit", fit)
     path = types.SimpleNamespace(find_camera_path=find, Untold=Untold, HARDLY="the camera hardly travels", NO_SHIFT="no shift")
     monkeypatch.setitem(sys.modules, "bridge.keypoints.camera_path", path)
-    monkeypatch.setitem(sys.modules, "bridge.keypoints.colmap", types.SimpleNamespace(colmap=colmap))
+    monkeypatch.setitem(sys.modules, "bridge.keypoints.apart", types.SimpleNamespace(check_installed=colmap))
     return way
 
 
