@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate may be
 
 FEW_FRAMES, MOST_THREADS = 16, 4
-BY_STEPS = 0.4  # of the world's confidence where steps alone told how far a camera travelled
+BY_GROUND = 0.95  # the world's confidence where the ground's own plane told what is up, and how far a camera travelled
+BY_STEPS = 0.4  # of the world's confidence where steps alone told how far
 
 Progress = Callable[[str, int, int], None]
 Stop = Callable[[], bool]
@@ -112,9 +113,9 @@ def _fit_travelling(
     joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
     soles = soles_of(model, joints, axes, found.betas.cpu().numpy().astype(float))
     seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
-    world, told = metric_path(path, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
+    world, grounded = metric_path(path, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
     motion, trace = _fit_moving(keypoints, dataclasses.replace(options, focal=None, path=None), world, None, device, on_progress, should_stop)
-    motion.focal_source, motion.world_confidence = source, found.world_confidence * (1 if told == "ground" else BY_STEPS)
+    motion.focal_source, motion.world_confidence = source, BY_GROUND if grounded else BY_STEPS * found.world_confidence
     return motion, trace
 
 

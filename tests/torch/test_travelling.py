@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,11 +23,19 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge import protocol  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
-from bridge.keypoints.camera_path import CameraPath, Untold, _path, _write_pictures, find_camera_path  # noqa: E402
-from bridge.keypoints.colmap import Waiting  # noqa: E402
+from bridge.keypoints.apart import Apart  # noqa: E402
+from bridge.keypoints.camera_path import (  # noqa: E402
+    CameraPath,
+    Reconstruction,
+    Untold,
+    _jumps_about,
+    _path,
+    _write_pictures,
+    find_camera_path,
+)
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
-from bridge.lgd.scale import by_the_feet, by_the_ground  # noqa: E402
+from bridge.lgd.scale import Steps, behind, by_the_ground, ground_plane, metric_path  # noqa: E402
 from bridge.train.room import looking  # noqa: E402
 
 UNKNOWN = np.eye(4)  # a world of its own, as a reconstruction has it
@@ -117,50 +124,68 @@ def test_what_cannot_be_looked_at_is_refused(beside, monkeypatch, tmp_path):
     assert fault.value.code == "setup_incomplete"
 
 
-def test_an_interrupt_ends_what_is_waited_for():
-    """Otherwise the command line would end with the search, not with Ctrl-C."""
+def test_what_ends_colmap_ends_the_search_alone(beside, monkeypatch):
+    """It ends its process where it can write no more, say."""
     pytest.importorskip("pycolmap")
-    ended, told = threading.Event(), []
+    from bridge.keypoints import apart
 
-    def search(cancellation_token):
-        told.append(any(cancellation_token.is_cancelled or time.sleep(0.01) for _ in range(300)))
-        ended.set()
-
-    def interrupt():
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), Waiting(interrupt) as waiting:
-        waiting(search, cancellation_token=None)
-    assert ended.wait(10) and told == [True]
+    monkeypatch.setattr(apart, "START", "import os; os.abort()")
+    with pytest.raises(Untold, match="COLMAP, which looks for it, failed"):
+        find_camera_path(beside, crowd(BESIDE))
+    monkeypatch.setattr(apart, "START", apart.START.replace("os.abort", "print"))  # ends well, with nothing done
+    with pytest.raises(Untold, match="failed"):
+        find_camera_path(beside, crowd(BESIDE))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="nobody can be asked to end there")
-def test_who_asks_to_end_is_heard_beside_colmap():
-    pytest.importorskip("pycolmap")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes as Linux tells of them")
+def test_steps_do_not_outlive_the_process_that_asks_for_them(tmp_path):
     code = """
-import os, signal, sys
-from bridge.keypoints.colmap import colmap
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
-colmap()
-os.kill(os.getpid(), signal.SIGTERM)
+import sys
+from bridge.keypoints import apart, colmap
+apart.START = "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); " + apart.START
+with apart.Apart(None) as steps:
+    steps("sleep", {}, {}, on_progress=lambda ended: print("started", flush=True))
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120, check=False)
-    assert ended.returncode == 7, ended.stderr
+    asking = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2], env={**os.environ, "TMPDIR": str(tmp_path)})
+    asking.stdout.readline()
+    time.sleep(1)
+
+    def children():
+        fields = [stat.read_text().rsplit(")", 1)[1].split() for stat in Path("/proc").glob("[0-9]*/stat") if _there(stat)]
+        return sum(fields[1] == str(asking.pid) for fields in fields)
+
+    def under_apart():
+        return sum(b"bridge.keypoints.apart" in line.read_bytes() and str(tmp_path).encode() in (line.parent / "environ").read_bytes()
+                   for line in Path("/proc").glob("[0-9]*/cmdline") if _there(line))  # fmt: skip
+
+    assert children() == 2 == under_apart()
+    asking.kill()
+    asking.wait()
+    asking.stdout.close()
+    end = time.monotonic() + 20
+    while under_apart() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not under_apart()
+
+
+def _there(file):
+    try:
+        return bool(file.read_bytes())
+    except OSError:
+        return False
 
 
 def reconstructed(path, placed):
     """As COLMAP would have it: the pictures `placed` of those along path, and points all over the room."""
-    pose = lambda world: SimpleNamespace(matrix=lambda: np.linalg.inv(world)[:3])  # noqa: E731
-    images = {f: SimpleNamespace(name=f"{f:06d}.png", has_pose=True, cam_from_world=lambda f=f: pose(path[f])) for f in placed}
-    rng = np.random.default_rng(3)
-    points = {k: SimpleNamespace(xyz=xyz, track=SimpleNamespace(length=lambda: 5)) for k, xyz in enumerate(rng.uniform((-3, 0, 0), (3, 4, 2), (200, 3)))}
-    return SimpleNamespace(images=images, points3D=points, cameras={1: SimpleNamespace(params=[FOCAL])}, compute_mean_reprojection_error=lambda: 0.5)
+    frames = np.array(placed)
+    points = np.random.default_rng(3).uniform((-3, 0, 0), (3, 4, 2), (200, 3))
+    return Reconstruction(FOCAL, 0.5, 9000, frames, path[frames], points)
 
 
 def test_a_camera_that_stays_is_told_as_one_that_may():
     every = list(range(FRAMES))
     few = reconstructed(BESIDE, every)
-    few.points3D = dict(list(few.points3D.items())[:20])
+    few = dataclasses.replace(few, points=few.points[:20])
     with pytest.raises(Untold, match="or the camera stays where it is"):
         _path(few, crowd(BESIDE), every, 1.0)
 
@@ -184,17 +209,26 @@ def test_a_slow_camera_does_not_jump_about():
     every, errors = list(range(FRAMES)), np.random.default_rng(4).normal(0, 0.0015, (FRAMES, 3))
     walked = lambda speed, times: np.stack([looking(np.array([speed * t, -4, 1.5]) + times * off, np.array([0.2, 0, 0.9])) for t, off in zip(T, errors, strict=True)])  # noqa: E731
     slow, wrong = walked(0.25, 1), walked(0.25, 80)
-    assert _path(reconstructed(slow, every), crowd(slow), every, 1.0).world[5] == pytest.approx(slow[5], abs=1e-6)
-    with pytest.raises(Untold, match="no path of a camera"):
-        _path(reconstructed(wrong, every), crowd(wrong), every, 1.0)
+    assert not _jumps_about(reconstructed(slow, every), T) and _jumps_about(reconstructed(wrong, every), T)
+
+
+def test_halves_that_do_not_fit_together_are_no_path():
+    """Mapping may end in two halves of two sizes, with less error than the right end: it was taken, and then refused for its one jump."""
+    halves = BESIDE.copy()
+    halves[FRAMES // 2 :, :3, 3] = halves[FRAMES // 2, :3, 3] + 0.2 * (halves[FRAMES // 2 :, :3, 3] - halves[FRAMES // 2, :3, 3]) + (0.6, 0, 0)
+    every = list(range(FRAMES))
+    assert _jumps_about(reconstructed(halves, every), T) and not _jumps_about(reconstructed(BESIDE, every), T)
+    starts = BESIDE.copy()  # who stands for a second, and then walks
+    starts[:, :3, 3] = BESIDE[np.maximum(np.arange(FRAMES) - FRAMES // 2, 0), :3, 3] + np.random.default_rng(0).normal(0, 3e-4, (FRAMES, 3))
+    assert not _jumps_about(reconstructed(starts, every), T)
 
 
 @pytest.mark.parametrize("rate, count", [(60, 43), (120, 43), (30, 44), (15, 45)])
 def test_the_last_picture_is_looked_at_where_not_every_one_is(beside, rate, count):
     """The camera would stand in those past the last one that is, for up to a 30th of a second, while the person goes on."""
     seen = dataclasses.replace(crowd(BESIDE), fps=float(rate)).cut(0, count)
-    with Waiting(None) as waiting:
-        _, looked = _write_pictures({**beside, "frames": [0, count]}, seen, waiting.place, lambda *_: None, waiting)
+    with Apart(None) as apart:
+        _, looked = _write_pictures({**beside, "frames": [0, count]}, seen, lambda *_: None, apart)
     step = rate // 15
     assert looked == sorted({*range(0, count, step), count - 1})
 
@@ -219,15 +253,61 @@ def unscaled(size, points=()):
     return CameraPath(world, points / size, FOCAL, 0.5)
 
 
-def test_the_ground_and_the_feet_tell_the_size():
+UP = UNKNOWN[:3, :3] @ (0, 0, 1)
+OFF = Rotation.from_rotvec([0.1, 0, 0]).apply(UP)  # as a body's own balance tells it
+
+
+def furniture(rng):
+    return np.column_stack((rng.uniform(-1, 3, (150, 2)) * (1, 0.5), rng.uniform(0.1, 1.4, 150)))
+
+
+def ground(rng):
+    return np.column_stack((rng.uniform(-1, 3, (300, 2)) * (1, 0.5), rng.normal(0, 0.01, 300)))
+
+
+def test_the_ground_is_a_plane_that_tells_what_is_up_and_with_the_feet_the_size():
     rng, seen = np.random.default_rng(1), np.ones(FRAMES, bool)
-    floor = np.column_stack((rng.uniform(-3, 6, (500, 2)) * (1, 0.5), np.zeros(500)))
-    boxes = np.column_stack((rng.uniform(-3, 6, (150, 2)) * (1, 0.5), rng.uniform(0.1, 1.5, 150)))
-    up = UNKNOWN[:3, :3] @ (0, 0, 1)
-    path = unscaled(3.7, np.concatenate((floor, boxes)))
-    assert by_the_ground(path, steps(BESIDE), up, seen, T) == pytest.approx(3.7, rel=0.03)
-    assert by_the_ground(unscaled(3.7, boxes[:20]), steps(BESIDE), up, seen, T) is None
-    assert by_the_feet(path.world, steps(BESIDE), seen, T) == pytest.approx(3.7, rel=0.05)
+    path = unscaled(3.7, np.concatenate((ground(rng), furniture(rng))))
+    normal, level = ground_plane(path, OFF)
+    assert np.degrees(np.arccos(normal @ UP)) < 0.5
+    assert 3.7 * level == pytest.approx(UNKNOWN[:3, 3] @ UP, abs=0.02)
+    assert by_the_ground(path, normal, level, steps(BESIDE), seen) == pytest.approx(3.7, rel=0.03)
+    jumps = steps(BESIDE)
+    jumps[: FRAMES // 2] += np.einsum("fba,b->fa", BESIDE[: FRAMES // 2, :3, :3], (0, 0, 0.7))[:, None]  # for half of the time in the air
+    assert by_the_ground(path, normal, level, jumps, seen) == pytest.approx(3.7, rel=0.03)
+    assert ground_plane(unscaled(3.7, furniture(rng)), OFF) is None
+    assert ground_plane(unscaled(3.7, ground(rng) * (1, 0, 1)), OFF) is None  # a kerb says nothing of what is beside it
+    assert ground_plane(unscaled(3.7, ground(rng) + (0, 0, 4)), OFF) is None  # a ceiling
+    assert ground_plane(unscaled(3.7), OFF) is None
+
+
+def test_feet_that_rest_tell_the_size_where_no_ground_is_seen():
+    seen = np.ones(FRAMES, bool)
+    assert Steps(unscaled(3.7).world, steps(BESIDE), seen, T).size() == pytest.approx(3.7, rel=0.05)
+
+
+def test_who_is_seen_before_the_background_is_not_behind_it():
+    """Of who hovers by, as feet that no step tells of, the size that their feet tell would be any."""
+    rng, seen = np.random.default_rng(1), np.ones(FRAMES, bool)
+    wall = np.column_stack((rng.uniform(-3, 5, 200), np.full(200, 2.0), rng.uniform(0, 2, 200)))
+    pelvis = np.einsum("fba,fb->fa", BESIDE[:, :3, :3], WALK + (0, 0, 0.9) - BESIDE[:, :3, 3])
+    path = unscaled(3.7, wall)
+    least = behind(path, pelvis, seen)
+    assert 0.4 * 3.7 < least < 3.7
+    carried = np.repeat(steps(BESIDE)[:1], FRAMES, 0)  # before the camera they stay where they are
+    assert Steps(path.world, carried, seen, T).size() < 0.1 * 3.7 < Steps(path.world, carried, seen, T).size(least)
+    assert behind(unscaled(3.7, wall + (50, 0, 0)), pelvis, seen) == 0
+
+
+def test_a_plane_on_which_feet_would_not_rest_is_not_the_ground():
+    rng, seen, joints = np.random.default_rng(1), np.ones(FRAMES, bool), np.zeros((FRAMES, 24, 3))
+    joints[:, :, 1] = -np.linspace(-0.9, 0.7, 24)
+    pelvis = np.einsum("fba,fb->fa", BESIDE[:, :3, :3], WALK + (0, 0, 0.9) - BESIDE[:, :3, 3])
+    for below, grounded in ((0.0, True), (3.0, False)):  # of who walks on a roof the street is seen
+        path = unscaled(3.7, ground(rng) - (0, 0, below))
+        world, told = metric_path(path, UP, pelvis, joints, steps(BESIDE) - pelvis[:, None], seen, T)
+        assert told is grounded
+        assert np.linalg.norm(world[-1, :3, 3] - world[0, :3, 3]) == pytest.approx(np.linalg.norm(BESIDE[-1, :3, 3] - BESIDE[0, :3, 3]), rel=0.08)
 
 
 @pytest.mark.parametrize("mode", ["video", "paper"])
@@ -258,6 +338,8 @@ def test_who_is_walked_along_with_walks(room, mode):
     went = np.linalg.norm(np.diff(motion.T_world_cam[[0, -1], :3, 3], axis=0))
     assert went == pytest.approx(1.2 * T[-1], rel=0.15)
     assert np.ptp(here[:, 0, :2], axis=0).max() < 0.25 and abs(here[:, 0, 2].mean() - pelvis) < 0.12
+    floor_seen = np.einsum("ab,nb->na", motion.T_world_cam[0] @ np.linalg.inv(past[0]), np.column_stack((rng.uniform(-1, 1, (50, 2)), np.zeros(50), np.ones(50))))
+    assert np.ptp(floor_seen[:, 2]) < 0.02 and abs(floor_seen[:, 2].mean()) < 0.1  # what is the floor in the picture is that of the world
     lean = here[:, 12] - here[:, 0]
     assert np.degrees(np.arccos(lean.mean(0)[2] / np.linalg.norm(lean.mean(0)))) < 12
     forward = motion.T_world_cam[0, :3, 2]
@@ -274,8 +356,10 @@ RIGHT = (FOCAL, 0.5, 9000)
         ([(2.6 * FOCAL, 0.8, 12000), (0.25 * FOCAL, 0.45, 5000), RIGHT], 2),  # none misses by less through a lens that may be
         ([(1.45 * FOCAL, 0.6, 9000), (1.45 * FOCAL, 0.6, 9000), RIGHT], 2),
         ([RIGHT, (FOCAL, 0.3, 4000), None], 0),  # one that leaves half of it out
+        ([RIGHT, (FOCAL, 0.3, 1), (1.01 * FOCAL, 0.5, 9000)], 0),  # one that jumps about
         ([(FOCAL, 0.95, 9000), (1.01 * FOCAL, 0.93, 9000), None], 0),  # grain: two searches end in the same
         ([(FOCAL, 0.95, 9000), (1.3 * FOCAL, 0.93, 9000), None], None),
+        ([(FOCAL, 0.5, 1), (FOCAL, 0.5, 1), None], "jumps"),
         ([(FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000), (FOCAL, 1.6, 9000)], None),
         ([None, (FOCAL, 0.95, 9000), None], None),
         ([(FOCAL, 0.6, 9000), (2 * FOCAL, 0.4, 9000), None], "told"),
@@ -288,18 +372,18 @@ def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatc
 
     asked = {}
 
-    def reconstruct(features, seen_by, free_lens, waiting):
-        asked[float(seen_by[1].split(",")[0])] = free_lens
-        return models.pop(0)
+    def searched(apart, seen_by, free, progress):
+        asked.update(zip([float(lens[1].split(",")[0]) for lens in seen_by], free, strict=True))
+        return [end and Reconstruction(*end, np.zeros(n), np.zeros(0), np.zeros(0)) for n, end in enumerate(ends)]
 
-    def model(n, focal, error, seen):
-        return SimpleNamespace(n=n, cameras={1: SimpleNamespace(params=[focal])}, compute_mean_reprojection_error=lambda: error, compute_num_observations=lambda: seen)
-
-    models = [end and model(n, *end) for n, end in enumerate(ends)]
-    monkeypatch.setattr(camera_path, "_reconstruct", reconstruct)
-    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: CameraPath(np.eye(4), np.zeros((found.n, 3)), FOCAL, 0.5))
+    monkeypatch.setattr(camera_path, "_searched", searched)
+    monkeypatch.setattr(camera_path, "_jumps_about", lambda found, times: found.observations == 1)
+    monkeypatch.setattr(camera_path, "_path", lambda found, *rest: CameraPath(np.eye(4), np.zeros((len(found.frames), 3)), FOCAL, 0.5))
     lens = K if told else None
-    if taken is None:
+    if taken == "jumps":
+        with pytest.raises(Untold, match="no path of a camera"):
+            find_camera_path(beside, crowd(BESIDE), lens)
+    elif taken is None:
         with pytest.raises(Untold, match="does not fit together" + (".*lens" if told else "$")):
             find_camera_path(beside, crowd(BESIDE), lens)
     else:
@@ -307,22 +391,23 @@ def test_of_several_ends_of_the_search_the_right_one_is_taken(beside, monkeypatc
         doubted = taken == "told" and told  # another lens fits better than the one that was told
         assert len(path.points) == (taken if taken != "told" else not told) and path.rather == (pytest.approx(2 * FOCAL) if doubted else None)
     assert len(asked) == 3 and sorted(asked.values()) == [not told, True, True]
-    monkeypatch.setattr(camera_path, "_reconstruct", lambda *rest: None)
+    monkeypatch.setattr(camera_path, "_searched", lambda *rest: [None] * 3)
     with pytest.raises(Untold, match="too little of it can be followed, or it does not shift"):
         find_camera_path(beside, crowd(BESIDE), lens)
 
 
 SEARCHES = """
-import sys, time
+import sys
 from bridge import cli, handlers, places
-from bridge.keypoints import colmap
+from bridge.keypoints import apart
+
+apart.START = "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); " + apart.START
 
 def fit(request, task):
-    colmap.colmap = lambda: None
-    with colmap.Waiting(task.should_stop) as waiting:
-        (waiting.place / "pictures").mkdir()
+    with apart.Apart(task.should_stop) as steps:
+        (steps.place / "pictures").mkdir()
         task.progress("camera", 0, 0)
-        waiting(time.sleep, 60)  # as mapping, which cannot be asked to stop
+        steps("sleep", {{}})
 
 handlers.fit = handlers.JOBS["fit"] = fit
 sys.argv[1:] = {arguments}

@@ -32,13 +32,14 @@ WAYS = ("beside", "behind", "before", "round", "slower", "standing")
 SIZE, FOCAL, RATE = (960, 540), 850.0, 30
 SHAKE = 0.04  # m: of the hand, and nearly as much at the person
 LONG = (75, 150)  # frames
-LIMBS = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21]
+LIMBS, FEET = [1, 2, 4, 5, 7, 8, 16, 17, 18, 19, 20, 21], [10, 11]
 
 
 def evaluate_carried(folder: Path, mocap: Mocap, body: BodyModel, networks: Networks, clips: int) -> dict:
-    """{way: {"untold" | "found" | "true": mm, "way": m, "true_way": m, "focal": times, "turns": degrees}}, means over the clips: limb
+    """{way: {"untold" | "found" | "true": mm, "way": m, "true_way": m, "focal": times, "turns": degrees, "up": degrees, "slope": mm}}, means over the clips: limb
     joints in the world against the truth, the whole clip laid on the other as one body is by PA-MPJPE, before no camera, the one that was found and the true
-    one; how far the person went, how far they did; the focal length found; the path's error; the share of the clips that are seen to travel.
+    one; how far the person went, how far they did; the focal length found; the path's error; how far its world's up is off, and by how much more the lower foot
+    is above its ground in the last fifth than in the first; the share of the clips that are seen to travel.
     Where no path is found what is found is how the camera turns. Raises LgdError without detector or data."""
     files = sorted((folder / "multiview").glob("*.mp4"))
     if not files:
@@ -69,8 +70,13 @@ def _one(walks: Mocap, body: BodyModel, networks: Networks, pictures: list[np.nd
     walked = {kind: in_world(motion.T_world_cam, motion.joints) for kind, motion in motions.items()}
     went = lambda joints: float(np.linalg.norm(joints[-1, 0, :2] - joints[0, 0, :2]))  # noqa: E731
     row = {kind: _apart(joints, truth) for kind, joints in walked.items()}
-    row |= {"way": went(walked["found"]), "true_way": went(truth), "focal": np.nan, "turns": np.nan, "seen": float(keypoints.camera_travels is True)}
+    row |= {"way": went(walked["found"]), "true_way": went(truth), "seen": float(keypoints.camera_travels is True)}
+    row |= dict.fromkeys(("focal", "turns", "up", "slope"), np.nan)
     if found is not None:
+        ups = np.broadcast_to(motions["found"].T_world_cam, path.shape)[:, 2, :3]
+        row["up"] = float(np.degrees(np.arccos(np.clip((ups * path[:, 2, :3]).sum(-1), -1, 1))).mean())
+        above = walked["found"][:, FEET, 2].min(-1) - truth[:, FEET, 2].min(-1)
+        row["slope"] = float(1000 * abs(np.median(above[-len(above) // 5 :]) - np.median(above[: len(above) // 5])))
         turns = Rotation.from_matrix(path[:, :3, :3]) * Rotation.from_matrix(found.world[:, :3, :3]).inv()
         row |= {"focal": found.focal / FOCAL, "turns": float(np.degrees((turns.mean().inv() * turns).magnitude().mean()))}
     return row
