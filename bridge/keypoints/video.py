@@ -19,6 +19,7 @@ IMAGE_SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"]
 )
 HELD_BYTES = 400_000_000  # of pictures while a footage is read backwards
+FASTEST = 300.0  # frames a second: where a header tells more (recordings of browsers: 1000) it is the clock's rate, and the frames are counted in its ticks
 _READ_HINT = "Check that the file plays in another program, or convert it to an .mp4 (H.264)."
 
 
@@ -118,6 +119,10 @@ class VideoFootage(Footage):
         if not good or image is None:
             raise LgdError("bad_input", f"No frame of the video {path.name} can be decoded.", _READ_HINT)
         self._rate = rate if 0.01 <= rate <= 1000 else DEFAULT_FPS
+        about = header
+        if rate > FASTEST:
+            self._rate = _rate_of(path) or self._rate
+            about, header = round(header * self._rate / rate), 0
         self._counted = counted if counted and frames is not None else 0.0  # a counting of the range's own
         self._numbers: list[int] = []
         self._start, self._stop = _range(frames, None if self._counted else header or None)
@@ -126,7 +131,7 @@ class VideoFootage(Footage):
             self._begin = np.array(list(itertools.islice(_stamps(path), STEADY)))
             a, b = self._shown_at(path, a) if a else 0, None
         self._last, self._header = b, header
-        about = (self._stop or header) - self._start  # at most so many, for a range of counts
+        about = (self._stop or about) - self._start  # at most so many, for a range of counts
         super().__init__(path, "video", image.shape[1], image.shape[0], a, max(about, 0))
         if min(pixel) > 0 and abs(pixel[0] / pixel[1] - 1) > 0.02:
             text = f"The pixels of {path.name} are {pixel[0] / pixel[1]:.3g} times as wide as high, and are taken as square"
@@ -193,7 +198,7 @@ class VideoFootage(Footage):
         done = index - self.first
         if done < 1:
             raise _too_short(self.path, index, self.first)
-        expected = self._last or (self._header if self._counted else self.first + self.count)
+        expected = self._last or self._header
         if reached:  # a range of counts ended before the file did
             expected = index
         if (self._last is not None and index < self._last) or index < 0.9 * expected:
@@ -358,6 +363,12 @@ def _stamps(path: Path) -> Iterator[float]:
             yield capture.get(_cv2().CAP_PROP_POS_MSEC) / 1000.0
     finally:
         capture.release()
+
+
+def _rate_of(path: Path) -> float | None:
+    """Frames a second, by a video's first pictures."""
+    steps = np.diff(list(itertools.islice(_stamps(path), STEADY)))
+    return float(1 / np.median(steps[steps > 0])) if (steps > 0).any() else None
 
 
 def _read_image(path: Path) -> np.ndarray:

@@ -138,6 +138,30 @@ def test_times_rise_strictly():
     assert (np.diff(fixed) > 0).all() and fixed[-1] == pytest.approx(0.2)
 
 
+def test_frames_that_are_counted_in_milliseconds(tmp_path, monkeypatch):
+    """As in recordings of browsers: the header tells 1000 frames a second, and so many for each second that there is."""
+    path = write_video(tmp_path / "v.mp4", count=40)
+    opened = video._open_capture
+
+    class Recorded:
+        def __init__(self, file):
+            self.capture = opened(file)
+
+        def get(self, key):
+            told = {cv2.CAP_PROP_FPS: 1000.0, cv2.CAP_PROP_FRAME_COUNT: 1600.0}
+            return told.get(key) or self.capture.get(key)
+
+        def __getattr__(self, name):
+            return getattr(self.capture, name)
+
+    monkeypatch.setattr(video, "_open_capture", Recorded)
+    for footage in (open_footage(path), open_footage(path, (5, 1600), counted=1000.0), open_footage(path, (0, 40))):
+        assert footage.nominal() == pytest.approx(25, 1e-3) and (footage.count == 40 or footage.count == 1595)
+        assert len(list(footage)) == 40 and footage.count == 40 and not footage.notes
+    with pytest.raises(LgdError, match="only 40 frames"):
+        list(open_footage(path, (41, 50)))
+
+
 def test_pixels_that_are_not_square_are_told_of(tmp_path, monkeypatch):
     path = write_video(tmp_path / "hdv.mp4")
     whole = video._open_capture
