@@ -71,6 +71,17 @@ def undistort(points: np.ndarray, cam_K: np.ndarray, distortion: np.ndarray) -> 
     return found.reshape(points.shape).astype(points.dtype), reached.reshape(points.shape[:-1])
 
 
+def bend(points: np.ndarray, cam_K: np.ndarray, distortion: np.ndarray) -> np.ndarray:
+    """Where points (..., 2) px of pictures without the lens's distortion lie in those as filmed: `undistort` the other way round."""
+    import cv2
+
+    focal, middle = cam_K[[0, 1], [0, 1]], cam_K[:2, 2]
+    straight = (points.reshape(-1, 1, 2).astype(float) - middle) / focal
+    rays = np.concatenate([straight, np.ones_like(straight[..., :1])], -1)
+    seen = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), np.eye(3), distortion)[0] * focal + middle
+    return seen.reshape(points.shape).astype(points.dtype)
+
+
 def place_by_reprojection(relative: np.ndarray, rays: np.ndarray, confidence: np.ndarray, refined: bool = False) -> np.ndarray:
     """Where to put a body of fixed pose so that its points project onto rays: linear least squares.
 

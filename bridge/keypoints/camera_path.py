@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ..camera import assumed_focal
+from ..camera import assumed_focal, bend
 from ..errors import LgdError
 from .apart import Apart, check_installed
 from .background import free_of_people
@@ -83,14 +83,18 @@ def find_camera_path(
 ) -> CameraPath:  # fmt: skip
     """Where the camera was in each frame of `keypoints`, which are those of the footage.
 
-    source: as in a request (path, frames, fps, counted); cam_K (3, 3): the lens, where it is told, with OpenCV's distortion (4, 5 or 8).
+    source: as in a request (path, frames, fps, counted); cam_K (3, 3): the lens, where it is told, with OpenCV's distortion (4, 5 or 8), of
+    which the keypoints are free.
     Raises Untold where the background does not tell; LgdError: bad_input where the pictures are not the keypoints',
     setup_incomplete without pycolmap, disk, cancelled.
     """
     check_installed()
     progress = on_progress or (lambda stage, done, total: None)
+    filmed = keypoints
+    if cam_K is not None and distortion is not None:  # people are where the lens shows them
+        filmed = dataclasses.replace(keypoints, keypoints=bend(keypoints.keypoints, cam_K, distortion))
     with Apart(should_stop) as apart:
-        size, looked = _write_pictures(source, keypoints, progress, apart)
+        size, looked = _write_pictures(source, filmed, progress, apart)
         scale = size[0] / keypoints.image_size[0]
         any_lens = tuple(max(size) * share for share in LENSES)
         if cam_K is None:
