@@ -22,6 +22,14 @@ DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 CHECKOUT_ONLY = {"train": "bridge.train.command", "evaluate": "bridge.train.evaluate", "record": "bridge.train.detected"}
 CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved, which it does every four minutes."}
 
+# What sentences advise in the words of the add-on's menus: what the command line has in their place. The first that fits is taken.
+OPTIONS = {
+    "Press Repair in the preferences, or set Camera to New": "Install it (pip install pycolmap), or leave --travels out",
+    "set Camera to Travelling": "give the footage with --travels",
+    "set Camera to New": "leave --camera out",
+    "in the movie clip editor and choose Scene Camera": "in Blender's movie clip editor, or elsewhere, and give it by --camera",
+}
+
 
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are one sentence and exit code 2."""
@@ -61,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
             tell(CANCELLED.get(arguments[0], "Cancelled; nothing was written."))
             return 130
         fault = error if isinstance(error, LgdError) else translate(error)
-        tell(fault.sentence())
+        tell(by_options(fault.sentence()))
         return fault.exit_code
     finally:
         for number, handler in zip(signals, previous, strict=True):
@@ -76,6 +84,13 @@ def tell(text: str, end: str = "\n") -> None:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stderr.fileno())  # what is still in the buffer must go somewhere, or it makes the exit code 120
         os.close(null)
+
+
+def by_options(text: str) -> str:
+    """A sentence that advises the command line's own options in place of the add-on's menus."""
+    for chosen, option in OPTIONS.items():
+        text = text.replace(chosen, option)
+    return text
 
 
 def _open_streams() -> None:

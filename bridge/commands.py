@@ -14,16 +14,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from .cli import tell
+from .cli import by_options, tell
 from .counting import frames_text
 from .errors import LgdError
-
-# What remarks advise in the words of the add-on's menu: what the command line has in its place.
-OPTIONS = {
-    "set Camera to Travelling": "give the footage with --travels",
-    "set Camera to New": "leave --camera out",
-    "in the movie clip editor and choose Scene Camera": "in Blender's movie clip editor, or elsewhere, and give it by --camera",
-}
 
 
 class Console:
@@ -60,9 +53,7 @@ class Console:
 
     def warning(self, text: str) -> None:
         """A line of its own, which names options where the add-on's names what to choose."""
-        for chosen, option in OPTIONS.items():
-            text = text.replace(chosen, option)
-        tell(text)
+        tell(by_options(text))
 
     log = warning
 

@@ -210,7 +210,7 @@ def _checked(request: dict) -> Path | None:
         load_body(body)
     given = read_camera(request["camera"]) if request.get("camera") else None
     if request.get("moves") == "travels":
-        check_travels(given)
+        check_travels(given, request.get("focal"))
     if request.get("weights"):
         from .lgd.checkpoint import load_network
 

@@ -218,13 +218,19 @@ def places_of(request: dict, keypoints: Keypoints):
     return np.clip(counts(keypoints.times(), source["counted"]) - a, 0, b - a - 1)
 
 
-def check_travels(given: GivenCamera | None) -> None:
-    """Raises LgdError where a camera's path cannot be looked for: its place is told beside, or COLMAP is missing."""
+def check_travels(given: GivenCamera | None, focal: float | None) -> None:
+    """Raises LgdError where a camera's path cannot be looked for: its place or a zoom is told beside, or COLMAP is missing."""
     from .keypoints.apart import check_installed
 
     check_installed()
     if given is not None and given.T_world_cam is not None:
         raise LgdError("bad_input", "A camera that travels has its path from the footage, and another one is given.", "Leave one of the two out.")
+    if given is not None and given.cam_K is not None and given.cam_K.ndim == 3 and not focal:
+        raise _zooms()
+
+
+def _zooms() -> LgdError:
+    return LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
 
 
 def path_is_wanted(request: dict, keypoints: Keypoints, options: FitOptions) -> bool:
@@ -258,7 +264,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
     given = read_camera(request["camera"]) if request.get("camera") else None
     told = keypoints.cam_K if options.focal is None else camera_matrix(options.focal, *keypoints.image_size)
     if told is not None and told.ndim == 3:
-        raise LgdError("bad_input", "The path of a camera that zooms is not found from its footage.", "Solve it in the movie clip editor and choose Scene Camera.")
+        raise _zooms()
     bent = None if given is None else given.bent_as(told)
     try:
         found = find_camera_path(_covered(request, keypoints), keypoints, told, bent, task.progress, task.should_stop)

@@ -234,6 +234,20 @@ def test_remarks_advise_options_and_no_menu(capsys):
     assert "--travels" in told and "--camera" in told and "Camera to" not in told and "Scene Camera" not in told
 
 
+def test_faults_advise_options_and_no_menu(bridge, tmp_path, monkeypatch):
+    """Of a camera that travels and zooms before anything is detected."""
+    pytest.importorskip("pycolmap")
+    blank_video(tmp_path / "v.mp4", 3)
+    np.savez(tmp_path / "zoom.npz", cam_K=np.tile(np.diag([400.0, 400, 1]), (3, 1, 1)))
+    fit = "fit", "v.mp4", "--travels", "-o", "m.npz"
+    told = [bridge(*fit, "--camera", "zoom.npz")]
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    told.append(bridge(*fit))
+    assert [code for code, *_ in told] == [2, 4]
+    for (_, _, err), words in zip(told, ("zooms", "COLMAP"), strict=True):
+        assert len(err.splitlines()) == 1 and words in err and "Scene Camera" not in err and "Camera to" not in err and "preferences" not in err
+
+
 def test_bad_options_of_detect(bridge, tmp_path):
     blank_video(tmp_path / "v.mp4", 3)
     bad(bridge("detect", "v.mp4", "--frames", "50:60"))
