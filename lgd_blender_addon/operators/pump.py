@@ -13,10 +13,10 @@ import bpy
 from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
-from .._bridge import LgdError, counting
-from ..scene.timing import decoded
+from .._bridge import LgdError
 from . import bodies, busy
-from .request import Plan, listed_for
+from .detected import keep, remember
+from .request import Plan
 
 INTERVAL = 0.05
 SETTLE = 30.0  # s that the timer goes on while the worker's stop ladder may run
@@ -215,8 +215,9 @@ def _end(run: Run) -> None:
     global pending
     _drop()
     show = status()
+    keep(run)
     if run.error is None and run.detected is not None:
-        _remember_detection(run)
+        remember(run, show)
         if not run.plan.build and run.job.kind == "detect":  # a list alone is nothing of the file's
             with _in_window():
                 bpy.ops.ed.undo_push(message=run.plan.title)
@@ -249,53 +250,6 @@ def _in_window():
     return contextlib.nullcontext() if bpy.app.background or not windows else bpy.context.temp_override(window=windows[0])
 
 
-def _remember_detection(run: Run) -> None:
-    scene, show = scene_of(run.plan), status()
-    found = run.detected
-    if scene is not None and run.job.kind == "detect":
-        scene.lgd.keypoints = found["keypoints"]
-        scene.lgd.keypoints_source = run.plan.footage.path
-        scene.lgd.keypoints_first = run.plan.footage.frames[0]
-    shown = None  # keypoints without footage
-    if run.plan.footage is not None:
-        shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
-        overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
-    if show is not None:
-        list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1)
-        named = found["keypoints"] if run.job.kind == "detect" else run.job.request["keypoints"]
-        show.people_of = listed_for(named, run.plan.footage) if len(found["people"]) > 1 else ""
-        show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
-
-
-def list_people(show, people, footage=None, start: int = 1) -> None:
-    """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on start + k."""
-    from ..properties import COLOURS
-    from ..scene.timing import shown_keys
-
-    places = {}
-    if footage is not None:
-        a, b = footage.frames
-        order, times = shown_keys(footage.table, footage.start, a, b - a)
-        places = dict(zip(order.tolist(), times.tolist(), strict=True))
-    show.people.clear()
-    show.people_move = footage is None or footage.file_start is not None
-    show.people_start = start if footage is None else footage.file_start or 0
-    for entry in people:
-        if not entry["seen"]:
-            continue
-        item = show.people.add()
-        item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
-        ends = [round(places.get(entry[end], entry[end] + (start if footage is None else 0))) for end in ("first", "last")]
-        item.first, item.last = sorted(ends)
-        item.colour = COLOURS[item.person % len(COLOURS)]
-        item.use = item.person == 0
-
-
-def scene_of(plan: Plan):
-    """The scene a plan was made in, whatever it is called by now; None where it is gone."""
-    return next((scene for scene in bpy.data.scenes if scene.session_uid == plan.scene), None)
-
-
 def _drop() -> None:
     global _run
     _run = None
@@ -313,6 +267,10 @@ def cancel() -> None:
     run.over = True
     if run.job is not None:
         session.get().cancel(run.job)
+    keep(run)
+    show = status()
+    if show is not None:
+        show.warnings = "\n".join(run.warnings)
     _drop()
     redraw()
     ensure_timer()

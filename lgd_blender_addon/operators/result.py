@@ -18,6 +18,7 @@ from ..scene.keyframes import curves
 from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
 from . import bodies, pump
+from .detected import scene_of
 from .run import complain, present_rig
 
 
@@ -36,7 +37,7 @@ class LGD_OT_apply_result(bpy.types.Operator):
     def execute(self, context):
         """Build every person's take; nothing stays if one fails."""
         run = pump.pending
-        scene = pump.scene_of(run.plan) or context.scene
+        scene = scene_of(run.plan) or context.scene
         try:
             apply(scene, run)
             _select(context, run.built)

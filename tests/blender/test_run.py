@@ -83,8 +83,36 @@ def test_cancel_leaves_the_file_as_it_was(script):
     assert show.running and show.done == 5 and show.total == 24 and not bpy.ops.lgd.fit.poll()
     assert bpy.ops.lgd.cancel() == {"FINISHED"}
     assert not show.running and run.job.state is State.CANCELLED and names() == before
+    assert not bpy.context.scene.lgd.keypoints and "kept" not in show.warnings  # nothing was detected yet
     script.hold = False
     assert bpy.ops.lgd.fit() == {"FINISHED"}
+
+
+def test_what_was_detected_is_not_lost_where_a_solve_ends_early(script):
+    """A search for a camera's path may take longer than the detection before it."""
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    for own, ends in (("", "cancel"), ("", "fault"), ("//mine.npz", "cancel")):
+        settings.keypoints, script.hold = own, False
+        run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+        while run.job.kind != "fit":
+            pump.tick()
+        script.hold = True
+        pump.tick()
+        (run.job.folder / "keypoints.npz").write_bytes(b"keypoints")
+        if ends == "cancel":
+            assert bpy.ops.lgd.cancel() == {"FINISHED"}
+        else:
+            run.error, run.over = LgdError("no_person"), True
+            pump.tick()
+        assert not show.running
+        if own:
+            assert settings.keypoints == own and not settings.keypoints_source and not show.warnings
+        else:
+            assert settings.keypoints == str(run.job.folder / "keypoints.npz") and settings.keypoints_source == run.plan.footage.path
+            assert "Solve Keypoints goes on" in show.warnings
 
 
 def test_errors_reach_the_panel_and_build_nothing(script):

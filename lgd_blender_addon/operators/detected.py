@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of detected keypoints: the scene goes on from them, the panel lists their people, the footage shows them."""
+
+import bpy
+
+from .. import overlay
+from .._bridge import counting
+from ..scene.timing import decoded
+from .request import Plan, listed_for
+
+
+def remember(run, show) -> None:
+    """A detection, or a list of people, that is done: the scene's keypoints, skeletons over the footage, the people in the panel."""
+    scene, found = scene_of(run.plan), run.detected
+    if scene is not None and run.job.kind == "detect":
+        _take_keypoints(scene, run.plan.footage, found["keypoints"])
+    shown = None  # keypoints without footage
+    if run.plan.footage is not None:
+        shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
+        overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
+    if show is not None:
+        list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1)
+        named = found["keypoints"] if run.job.kind == "detect" else run.job.request["keypoints"]
+        show.people_of = listed_for(named, run.plan.footage) if len(found["people"]) > 1 else ""
+        show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
+
+
+def _take_keypoints(scene, footage, file: str) -> None:
+    scene.lgd.keypoints = file
+    scene.lgd.keypoints_source = footage.path
+    scene.lgd.keypoints_first = footage.frames[0]
+
+
+def keep(run) -> None:
+    """Of a solve that ends early what it has detected by then is not lost, except where the user's own file of keypoints stands in its place."""
+    scene, job = scene_of(run.plan), run.job
+    if scene is None or job is None or job.kind != "fit" or not job.request.get("source") or run.fitted is not None:
+        return
+    own = scene.lgd.keypoints and not scene.lgd.keypoints_source
+    file = job.folder / "keypoints.npz"
+    if file.is_file() and not own:
+        _take_keypoints(scene, run.plan.footage, str(file))
+        run.warnings.append("What was detected is kept: Solve Keypoints goes on from there.")
+
+
+def list_people(show, people, footage=None, start: int = 1) -> None:
+    """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on start + k."""
+    from ..properties import COLOURS
+    from ..scene.timing import shown_keys
+
+    places = {}
+    if footage is not None:
+        a, b = footage.frames
+        order, times = shown_keys(footage.table, footage.start, a, b - a)
+        places = dict(zip(order.tolist(), times.tolist(), strict=True))
+    show.people.clear()
+    show.people_move = footage is None or footage.file_start is not None
+    show.people_start = start if footage is None else footage.file_start or 0
+    for entry in people:
+        if not entry["seen"]:
+            continue
+        item = show.people.add()
+        item.person, item.seen, item.confidence = entry["person"], entry["seen"], entry["confidence"]
+        ends = [round(places.get(entry[end], entry[end] + (start if footage is None else 0))) for end in ("first", "last")]
+        item.first, item.last = sorted(ends)
+        item.colour = COLOURS[item.person % len(COLOURS)]
+        item.use = item.person == 0
+
+
+def scene_of(plan: Plan):
+    """The scene a plan was made in, whatever it is called by now; None where it is gone."""
+    return next((scene for scene in bpy.data.scenes if scene.session_uid == plan.scene), None)
