@@ -274,7 +274,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
             task.warning(f"The path of the camera cannot be read from the background: {why}. It was taken for one that does not travel.{otherwise}")
         return options
     except LgdError as fault:
-        if fault.code != "disk" or request.get("moves") == "travels":
+        if fault.code not in ("disk", "bad_input") or request.get("moves") == "travels":
             raise
         task.warning(f"{fault.text} It was taken for one that does not travel.")  # nobody asked
         return options

@@ -37,11 +37,14 @@ def check_installed() -> None:
 
 
 class Apart:
-    """Runs steps of `colmap` on what is in a temporary folder, `place`, which goes at the end."""
+    """Runs steps of `colmap` on what is in a temporary folder, `place`, which goes at the end. Raises LgdError disk where none can be made."""
 
     def __init__(self, should_stop: Callable[[], bool] | None):
         self.should_stop = should_stop or (lambda: False)
-        self.place = passing_folder("lgd-path-")
+        try:
+            self.place = passing_folder("lgd-path-")
+        except OSError as fault:  # where they are may be gone since the worker began
+            raise LgdError("disk", f"No temporary folder can be made: {fault.strerror or fault}.", "Free some space, or release the worker.") from fault
 
     def check(self) -> None:
         """Raises LgdError cancelled where that is so."""

@@ -7,6 +7,7 @@ No size, no place and no gravity come of it: `lgd/scale.py` takes those from the
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,11 +18,11 @@ from ..camera import assumed_focal, bend
 from ..errors import LgdError
 from .apart import Apart, check_installed
 from .background import free_of_people
-from .colmap import lens, looked_at, space, write
+from .colmap import check_space, lens, looked_at, write
 from .tracks import Keypoints
 from .video import open_footage
 
-RATE = 15  # pictures a second; those between lie between
+RATE, LEAST, MOST = 15, 6, 600  # pictures a second, those between lie between; fewer for clips of more than MOST, since the search takes minutes then
 STARTS = (0.75, 1.3, 0.55)  # of the assumed focal length: where it is looked for; mapping has wrong ends, and which it finds hangs on that
 AGAIN = (0.65, 1.4)  # of the told one: where it is looked for too
 # px of 640: points of right ends miss by 0.4 to 0.7, by 0.95 in grainy pictures; those of wrong ones, each in the clip where the right one has
@@ -150,7 +151,10 @@ def _write_pictures(source: dict, keypoints: Keypoints, progress: Progress, apar
     width, height = keypoints.image_size
     if (footage.width, footage.height) != (width, height):
         raise LgdError("bad_input", f"The keypoints are of pictures of {width} x {height} px, the footage's have {footage.width} x {footage.height}.", "Detect again.")
-    every = max(round(keypoints.rate() / RATE), 1)
+    rate = keypoints.rate()
+    if keypoints.frames / rate > MOST / LEAST:
+        raise Untold(f"it is looked for in ranges of at most {MOST // LEAST} s, and this one has {keypoints.frames / rate:.0f}")
+    every = max(round(rate / RATE), math.ceil(keypoints.frames / MOST), 1)
     looked, count, size = [], 0, (0, 0)
     for index, picture in footage:
         apart.check()
@@ -164,10 +168,7 @@ def _write_pictures(source: dict, keypoints: Keypoints, progress: Progress, apar
         write(apart.place, index, small, free_of_people(small.shape, people))
         looked.append(index)
         progress("background", index, keypoints.frames)
-    free, needed = space(apart.place, len(looked))
-    if free < needed:
-        text = f"The temporary folder {apart.place.parent} has {free:.0f} MB free, and the search for the camera's path takes {needed:.0f}."
-        raise LgdError("disk", text, "Free some space, or choose a shorter range.")
+    check_space(apart.place, len(looked), len(STARTS))
     if abs(count - keypoints.frames) > (2 if footage.kind == "video" else 0):  # a video's last pictures may come or not
         raise LgdError("bad_input", f"The keypoints have {keypoints.frames} frames and the footage {count} in this range.", "Detect again.")
     return size, looked

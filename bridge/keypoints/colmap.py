@@ -14,10 +14,11 @@ import numpy as np
 
 from ..errors import LgdError
 
-DISK = 0.5  # MB of the temporary folder for what is found in each picture
+DISK, SEARCH = 0.4, 0.28  # MB of the temporary folder for a picture full of detail, and for what each search makes of it
 LONGER = 640  # px of the longer side that is looked at
 FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compared with each, and with those twice, four times ... as far on
-SHIFTS = 0.03  # of the pairs of pictures: so many must differ by more than a turn of the camera
+# Of the pairs among STRETCH pictures, one after the other, somewhere: such a share, and so many, must differ by more than a turn of the camera.
+SHIFTS, SOME, STRETCH = 0.05, 3, 45
 
 
 def looked_at(picture: np.ndarray) -> np.ndarray:
@@ -38,9 +39,12 @@ def write(place: Path, index: int, grey: np.ndarray, free: np.ndarray) -> None:
         raise LgdError("disk", f"The temporary folder {place.parent} cannot be written.", "Free some space.") from None
 
 
-def space(place: Path, pictures: int) -> tuple[float, float]:
-    """MB free where `place` is, and needed for so many pictures: COLMAP ends the whole process where it can write no more."""
-    return shutil.disk_usage(place).free / 1e6, DISK * pictures
+def check_space(place: Path, pictures: int, searches: int) -> None:
+    """Raises LgdError disk where `place` has no room for what so many searches in so many pictures write."""
+    free, needed = shutil.disk_usage(place).free / 1e6, (DISK + SEARCH * searches) * pictures
+    if free < needed:
+        text = f"The temporary folder {place.parent} has {free:.0f} MB free, and the search for the camera's path takes {needed:.0f}."
+        raise LgdError("disk", text, "Free some space, or choose a shorter range.")
 
 
 def name_of(index: int) -> str:
@@ -97,14 +101,14 @@ def reconstruct(place: Path, seen_by: tuple[str, str], free_lens: bool) -> dict:
         camera.params = [float(value) for value in seen_by[1].split(",")]
         copy.update_camera(camera)
     _match(database)
-    _, differ = _shifted(database)
-    if not len(differ) or differ.mean() < SHIFTS:
+    if not _travels(*_shifted(database)):
         return {}
     options = pycolmap.GlobalPipelineOptions()
     options.random_seed, options.num_threads = 1, 1
     options.mapper.bundle_adjustment.refine_focal_length = free_lens
     options.mapper.bundle_adjustment.refine_extra_params = False
     found = pycolmap.global_mapping(database, place / "pictures", own, options=options)
+    shutil.rmtree(own, ignore_errors=True)
     best = max(found.values(), key=lambda model: model.num_reg_images(), default=None)
     if best is None:
         return {}
@@ -151,6 +155,13 @@ def _shifted(database: Path) -> tuple[np.ndarray, np.ndarray]:
     of = [sorted(frames[k] for k in pycolmap.pair_id_to_image_pair(pair)) for pair in pairs]
     differ = [geometry.config in (shapes.CALIBRATED, shapes.UNCALIBRATED, shapes.PLANAR) for geometry in geometries]
     return np.array(of, int).reshape(-1, 2), np.array(differ, bool)
+
+
+def _travels(pairs: np.ndarray, differ: np.ndarray) -> bool:
+    """Whether a camera does in some stretch of the pictures of these pairs (N, 2) of frames; most of a clip it may stand."""
+    _, at = np.unique(pairs, return_inverse=True)
+    stretch = at.reshape(-1, 2).min(-1) // STRETCH
+    return any(differ[stretch == one].sum() >= max(SHIFTS * (stretch == one).sum(), SOME) for one in np.unique(stretch))
 
 
 def _frame(image) -> int:

@@ -12,7 +12,7 @@ from ..camera import assumed_focal
 from ..errors import LgdError
 from .apart import Apart, check_installed
 from .background import free_of_people
-from .colmap import lens, looked_at, space, write
+from .colmap import check_space, lens, looked_at, write
 
 STEP = 0.125  # s from one picture that is kept to the next
 STRETCH, STRETCHES = 12, 8  # pictures one after the other, and stretches of so many, spread over the clip: half of them are dropped where more come
@@ -70,9 +70,7 @@ class Shifts:
     def _compared(self, pairs: list[tuple[int, int]], should_stop: Callable[[], bool] | None) -> dict[str, np.ndarray] | None:
         """`colmap.compare` of pairs of frames; None where it fails. Raises LgdError: disk, cancelled."""
         with Apart(should_stop) as apart:
-            free, needed = space(apart.place, len(self._kept))
-            if free < needed:
-                raise LgdError("disk", "The temporary folder is full.")
+            check_space(apart.place, len(self._kept), 1)
             for index, pictures in self._kept.items():
                 write(apart.place, index, *pictures)
             height, width = pictures[0].shape

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from bridge.keypoints.tracks import Keypoints
 from bridge.train.render import background
 from bridge.train.room import Room, looking
 
@@ -18,3 +19,10 @@ def furnished():
     rng = np.random.default_rng(0)
     pictures = [np.clip(background(640, 480, rng) + rng.normal(0, 12, (480, 640, 1)), 0, 255).astype(np.uint8) for _ in range(4)]
     return Room(rng, pictures)
+
+
+def keypoints(path, points, **more):
+    """Points (F, 17, 3) of the world as seen along path."""
+    seen = np.einsum("fba,fkb->fka", path[:, :3, :3], points - path[:, None, :3, 3])
+    pixels = seen[..., :2] / seen[..., 2:] * FOCAL + K[:2, 2]
+    return Keypoints(pixels[None], np.full((1, *pixels.shape[:2]), 0.9), "coco17", SIZE, **{"fps": 30.0} | more)
