@@ -138,6 +138,8 @@ def fit(request: dict, task: Task) -> dict:
             task.warning(f"{text}: in the others the pose is held or carried across, with a confidence of 0.")
         if world is not None:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
+            if world.cam_K.ndim == 3:  # it zooms
+                alone, focal = dataclasses.replace(alone, cam_K=world.cam_K), None
             options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal, path=None)
         with clock("fit"):
             try:

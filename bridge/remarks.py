@@ -100,12 +100,14 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, trave
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :3], axis=0) / (focal, focal, 1)))), 1)
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
+    followed = not given and motion.cam_K.ndim == 3
     solve = "set Camera to Travelling" if travels else "solve its motion in the movie clip editor and choose Scene Camera"
     grown = float(turns[:, 3].max() / turns[:, 3].min())
     zoomed = f"The background grows or shrinks by {100 * (grown - 1):.0f} %: the camera travels or zooms, which is not taken out"
     zoomed += f". If it travels, set Camera to Travelling; if it zooms, {solve}." if travels is None else f": {solve}."
+    zoom = f"zooms, by {100 * (grown - 1):.0f} %: that was read from the background and is the new camera's."
     if angle == 1 and grown >= ZOOMED:
-        return zoomed
+        return f"The camera {zoom}" if followed else zoomed
     near = angle <= TOO_FAR and not travels
     if given:
         new = "set Camera to New, or " if near else ""
@@ -113,6 +115,8 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, trave
     if motion.T_world_cam.ndim == 2:
         follow = "Video mode follows it; or " if motion.mode == "paper" and near else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
+    if followed:
+        return f"The camera turns, by up to {degrees}, and {zoom}"
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's."
     more = {None: "Where it travels too, set Camera to Travelling.", True: "It travels as well: set Camera to Travelling.", False: ""}
     return f"{text} {zoomed if grown >= ZOOMED else more[travels]}".rstrip()

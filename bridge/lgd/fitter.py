@@ -30,6 +30,7 @@ from .paper import SEEN as PAPER_SEEN
 from .resample import is_slow, to_rate, without_pauses
 from .solve_paper import solve_paper
 from .solve_video import FEW, VideoSolver
+from .steady import FARTHEST, fit_handheld, fit_steadied, fit_zoomed, turns_of, widest, zooms
 
 if TYPE_CHECKING:
     from ..keypoints.camera_path import CameraPath
@@ -84,14 +85,22 @@ def fit(
     device = pick_device(options.device)
     torch.default_generator.manual_seed(options.seed)  # torch.manual_seed takes a millisecond over devices not in use
     world = None if options.T_world_cam is None else np.asarray(options.T_world_cam, float)
-    with _threads(keypoints.frames), torch.inference_mode():
-        turns = keypoints.camera_turns if world is None and options.mode == "video" else None
+    untold = world is None and options.path is None and options.mode == "video"  # how the camera moves is what the background tells
+
+    def before(seen: Keypoints) -> tuple[Motion, dict | None]:
+        turns = seen.camera_turns if untold else None
         if options.path is not None:
-            motion, trace = _fit_travelling(keypoints, options, options.path, device, on_progress, should_stop)
-        elif turns is None and (world is None or world.ndim == 2):
-            motion, trace = _fit(keypoints, options, device, on_progress, should_stop)
+            return _fit_travelling(seen, options, options.path, device, on_progress, should_stop)
+        if turns is None and (world is None or world.ndim == 2):
+            return _fit(seen, options, device, on_progress, should_stop)
+        return _fit_moving(seen, options, world, turns, device, on_progress, should_stop)
+
+    with _threads(keypoints.frames), torch.inference_mode():
+        cam_K = _intrinsics(keypoints, options)[0]
+        if untold and cam_K.ndim == 2 and zooms(keypoints):
+            motion, trace = fit_zoomed(keypoints, cam_K[:2, 2], before)
         else:
-            motion, trace = _fit_moving(keypoints, options, world, turns, device, on_progress, should_stop)
+            motion, trace = before(keypoints)
         if options.plant_feet:
             motion = with_planted_feet(motion, _body(options.body, str(device))[0])
         return motion, trace
@@ -124,8 +133,6 @@ def _fit_moving(
     on_progress: Progress | None, should_stop: Stop | None,
 ) -> tuple[Motion, dict | None]:  # fmt: skip
     """A fit before a camera whose path is known (world), or of which is known how it turns."""
-    from .steady import FARTHEST, fit_handheld, fit_steadied, turns_of, widest
-
     cam_K, source = _intrinsics(keypoints, options)
     if source == "assumed" and options.mode == "video":  # how a turning camera moves the points depends on its lens
         guess = _fit(keypoints, options, device, on_progress, should_stop)[0]

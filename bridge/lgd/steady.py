@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fits before a camera that moves in a known way, or turns in the hand: what it films, as a steadier camera beside it would have.
+"""Fits before a camera that moves in a known way, turns in the hand or zooms: what it films, as a steadier camera beside it would have.
 
 A camera's shake is no motion of the person, and where nobody is seen a person stays in the world, not in the picture. So the
 keypoints are turned into those of a camera that stands still, where the real one nearly does, and else follows it smoothly;
@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from .. import camera
 from ..keypoints.repair import label_states, relabelled
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, stands_still
 from ..motion import Motion
 from .assemble import reprojection_px
 from .observation import SEEN
@@ -26,6 +26,7 @@ NEAR = 1e-3  # of the distance: nearer paths see the same
 STAYS = 2e-3  # m: a camera that moves less does not move
 FAR = 1e3  # m: what is this far away is moved by a camera's turns alone
 FARTHEST = 1.0  # rad: a camera in the hand that turns farther from the middle of its turns is not taken for one that stands
+ZOOMS, ZOOM_SMOOTH = 1.1, 0.1  # times that the background grows or shrinks through a clip before a camera that zooms; s that this is averaged over
 EDGE = 0.15  # of the distance in front of the steadier camera, below which it sees nothing
 
 
@@ -84,6 +85,35 @@ def fit_handheld(
     turn = _pose(Rotation.from_euler("z", np.arctan2(forward[0], forward[1])).as_quat()[None], np.zeros((1, 3)))[0]
     path, world = turn @ motion.T_world_cam, turn @ world
     return as_filmed(motion, path, keypoints, cam_K, world), trace and _trace_as_filmed(trace, motion, path, world)
+
+
+def zooms(keypoints: Keypoints) -> bool:
+    """Whether the camera is seen to zoom: the background grows or shrinks, and not as before one that travels."""
+    turns = keypoints.camera_turns
+    return turns is not None and keypoints.camera_travels is False and bool(turns[:, 3].max() > ZOOMS * turns[:, 3].min())
+
+
+def fit_zoomed(
+    keypoints: Keypoints, centre: np.ndarray, fit: Callable[[Keypoints], tuple[Motion, dict | None]]
+) -> tuple[Motion, dict | None]:  # fmt: skip
+    """One person's fit before a camera that zooms (`zooms`), as if it had kept its first lens; the motion's cam_K is (F, 3, 3).
+
+    centre: (2) px of the lens. fit: keypoints to a motion, with one lens, and a trace.
+    """
+    size = np.exp(camera.smooth_in_time(np.log(keypoints.camera_turns[:, 3:]), np.ones(keypoints.frames), np.asarray(keypoints.times(), float), ZOOM_SMOOTH))
+    size = size / size[0]  # what a picture is enlarged by to lie on the first
+    seen = keypoints.confidence[..., None] > 0
+    turns = np.column_stack((keypoints.camera_turns[:, :2] / keypoints.camera_turns[0, 3], keypoints.camera_turns[:, 2], np.ones(len(size))))
+    kept = dataclasses.replace(
+        keypoints, keypoints=np.where(seen, centre + (keypoints.keypoints - centre) * size[:, None], 0),
+        camera_turns=None if stands_still(turns, keypoints.image_size) else turns,
+    )  # fmt: skip
+    motion, trace = fit(kept)
+    cam_K = np.tile(motion.cam_K, (len(size), 1, 1))
+    cam_K[:, [0, 1], [0, 1]] /= size
+    seen = motion.confidence[..., None] > 0
+    points = np.where(seen, centre + (motion.keypoints - centre) / size[:, None], 0)
+    return dataclasses.replace(motion, cam_K=cam_K, keypoints=points, reprojection_px=motion.reprojection_px / size[:, 0]), trace
 
 
 def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:

@@ -179,3 +179,26 @@ def test_who_is_looked_round_for_is_fitted_as_they_are_seen(standing):
         told, untold = (fit(filmed(points, path, cam_K=None, **more), FitOptions(mode=mode, focal=900))[0] for more in ({"camera_turns": turns}, {}))
         assert told.cam_K[0, 0] == 900 and told.focal_source == "given", mode
         assert told.T_world_cam.shape == (4, 4) and np.array_equal(told.poses, untold.poses), mode
+
+
+@pytest.mark.parametrize("degrees", [0, 3])
+def test_a_camera_that_zooms_shows_nobody_come_nearer(standing, degrees):
+    points, _ = standing
+    path, moves = turned_in_the_hand(degrees)
+    zoom = np.geomspace(1.2, 2.0, FRAMES)  # against the first picture of all; the range begins later
+    kept = filmed(points, path, camera_turns=moves, camera_travels=False)
+    larger = K[:2, 2] + (kept.keypoints - K[:2, 2]) * (zoom / zoom[0])[:, None, None]
+    first = np.column_stack((moves[:, :2] / 1.2 * [1, 1], moves[:, 2], 1 / zoom))  # in px of the first picture, before it zoomed
+    seen = dataclasses.replace(kept, keypoints=np.where(kept.confidence[..., None] > 0, larger, 0), camera_turns=first)
+    zoomed, usual = fit(seen)[0], fit(dataclasses.replace(kept, camera_turns=moves if degrees else None))[0]
+    assert zoomed.cam_K[:, 0, 0] == pytest.approx(1000 * zoom / zoom[0], rel=0.01) and zoomed.cam_K.shape == (FRAMES, 3, 3)
+    assert np.abs(in_world(zoomed) - in_world(usual)).max() < 0.03
+    told = np.einsum("fab,fkb->fka", zoomed.cam_K, zoomed.keypoints_3d)
+    error = np.linalg.norm(told[..., :2] / told[..., 2:] - zoomed.keypoints, axis=-1)[zoomed.confidence > 0]
+    assert np.nanmean(error) == pytest.approx(np.nanmean(zoomed.reprojection_px), rel=0.05)
+    assert np.abs(zoomed.keypoints - seen.keypoints[0]).max() < 1.0
+    for other in ({"camera_travels": True}, {"camera_travels": None}):  # grows as before one that comes nearer
+        assert fit(dataclasses.replace(seen, **other))[0].cam_K.ndim == 2
+    assert fit(seen, FitOptions(mode="paper"))[0].cam_K.ndim == 2
+    assert fit(dataclasses.replace(seen, cam_K=None))[0].focal_source == "estimated"
+    assert fit(seen, FitOptions(T_world_cam=np.eye(4)))[0].cam_K.ndim == 2  # a known camera goes before

@@ -49,6 +49,20 @@ def test_a_camera_that_rolls_zooms_or_looks_round_is_told_as_what_it_is(calls, t
             assert "Video mode" not in told(turns) and "to New" not in told(turns)
 
 
+def test_a_camera_that_zooms_is_told_and_a_second_person_is_seen_through_its_lens(calls, tmp_path, monkeypatch):
+    turns = np.column_stack((np.linspace(0, 97, 6), np.zeros((6, 2)), np.linspace(1, 0.8, 6)))
+    fitted, lenses = bridge.lgd.fitter.fit, np.stack([np.diag([600 * zoom, 600 * zoom, 1.0]) for zoom in np.linspace(1, 1.25, 6)])
+    way = np.tile(np.eye(4), (6, 1, 1))
+    for pans, sentence in ((turns, "The camera turns, by up to 9 degrees, and zooms, by 25 %: that was"), (turns * [0, 1, 1, 1], "The camera zooms, by 25 %: that was")):
+        monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], T_world_cam=way, cam_K=lenses), None))
+        calls.clear()
+        _, task = run(tmp_path, tracks(2, camera_turns=pans, camera_travels=False), person="all")
+        told = [text for text in task.warnings if "camera" in text]
+        assert [sentence in text for text in told] == [True] and "Scene Camera" not in told[0]
+        (_, first), (second, other) = ((call[0], call[1]) for call in calls)
+        assert first.T_world_cam is None and other.T_world_cam is way and other.focal is None and np.array_equal(second.cam_K, lenses)
+
+
 @pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
 def test_millimetres_are_no_focal_length(calls, tmp_path, focal):
     keypoints = tracks()

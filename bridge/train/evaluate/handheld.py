@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A camera in the hand: the calibrated clip's four cameras, their pictures turned about the camera's place by known angles, found by
+"""A camera in the hand: the calibrated clip's four cameras, their pictures turned about the camera's place by known angles, and zoomed, found by
 our own detector and fitted as the footage of nobody knows what camera."""
 
 import dataclasses
@@ -23,8 +23,8 @@ from ..metrics import procrustes
 from .multiview import NAMES
 from .rows import Networks
 
-# Degrees: how far the hand shakes, and how far the camera pans along the clip. What is left of the picture's sides.
-WAYS = {"still": (0.0, 0.0), "in the hand": (2.0, 0.0), "panned": (0.5, 15.0)}
+# Degrees: how far the hand shakes, and how far the camera pans along the clip; how many times it zooms in. What is left of the picture's sides.
+WAYS = {"still": (0.0, 0.0, 1.0), "in the hand": (2.0, 0.0, 1.0), "panned": (0.5, 15.0, 1.0), "zoomed": (0.5, 5.0, 1.5)}
 LEFT = 0.75
 
 
@@ -38,12 +38,12 @@ def evaluate_handheld(folder: Path, networks: Networks, cameras: tuple[int, ...]
     file = np.load(path)
     truth = torch.as_tensor(file["xyz_blaze"][:, [LAYOUTS["blazepose33"].names.index(n) for n in NAMES]]).float()
     out: dict = {}
-    for way, (shake, pan) in WAYS.items():
+    for way, (shake, pan, zoom) in WAYS.items():
         rows: list[dict[str, float]] = []
         for c in cameras:
             with tempfile.TemporaryDirectory() as place:
                 clip = Path(place) / "turned.mp4"
-                true = _turned(path.parent / f"cam0{c + 1}.mp4", clip, file["K"][c], shake, pan, seed=c)
+                true = _turned(path.parent / f"cam0{c + 1}.mp4", clip, file["K"][c], shake, pan, zoom, seed=c)
                 keypoints = detect(clip).person(0)
             width, height = keypoints.image_size
             focal = float(file["K"][c][0, 0])
@@ -59,8 +59,8 @@ def evaluate_handheld(folder: Path, networks: Networks, cameras: tuple[int, ...]
     return out
 
 
-def _turned(source: Path, target: Path, K: np.ndarray, shake: float, pan: float, seed: int) -> np.ndarray:
-    """Write a clip's middle as a camera with lens K (3, 3) px would film it that turns meanwhile; returns (F, 3, 3) from each frame's axes to the first's."""
+def _turned(source: Path, target: Path, K: np.ndarray, shake: float, pan: float, zoom: float, seed: int) -> np.ndarray:
+    """Write a clip's middle as a camera with lens K (3, 3) px would film it that turns and zooms in meanwhile; returns (F, 3, 3) from each frame's axes to the first's."""
     capture = cv2.VideoCapture(str(source))
     rate, pictures = capture.get(cv2.CAP_PROP_FPS), []
     while (read := capture.read())[0]:
@@ -75,8 +75,8 @@ def _turned(source: Path, target: Path, K: np.ndarray, shake: float, pan: float,
     angles[1] += np.radians(pan) * np.linspace(-0.5, 0.5, len(t))
     turns = Rotation.from_rotvec(angles.T).as_matrix()
     writer = cv2.VideoWriter(str(target), cv2.VideoWriter_fourcc(*"mp4v"), rate, size)
-    for picture, turn in zip(pictures, turns, strict=True):
-        seen = cv2.warpPerspective(picture, K @ turn.T @ np.linalg.inv(K), (width, height), borderMode=cv2.BORDER_REFLECT)
+    for picture, turn, size_of in zip(pictures, turns, np.geomspace(1, zoom, len(t)), strict=True):
+        seen = cv2.warpPerspective(picture, K @ np.diag([size_of, size_of, 1]) @ turn.T @ np.linalg.inv(K), (width, height), borderMode=cv2.BORDER_REFLECT)
         writer.write(seen[top : top + size[1], left : left + size[0]])
     writer.release()
     return turns[0].T @ turns
