@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from ..keypoints.camera_path import CameraPath
 
 # The plane of the ground: slopes that are tried, and how steep it mostly is against what the person tells; in heights of the camera above
-# it: how far off it its points lie, and how far apart they must each way; how many it takes.
+# it: how far off it its points lie, and how far apart they must each way; how many it takes. Of what is seen beside the feet, where that are
+# some points, such a share lies on it (0.8 to 0.9 do), or another plane is looked for, so many times: a street is not the stage above it.
 STEEPEST, STEEP = np.tan(np.radians(15)), np.tan(np.radians(8))
-OFF, WIDE, ENOUGH = 0.02, 0.2, 30
+OFF, WIDE, ENOUGH, SHARE, PLANES = 0.02, 0.2, 30, 0.4, 3
 # Feet on it: how exactly (log) frames agree on the size, and how often, against the size that most tell, the largest must be told that is
 # taken: feet in the air tell a smaller one. LIKELY: of the sizes that feet at rest tell it must be so likely against the likeliest.
 EXACT, OFTEN, LIKELY = 0.05, 0.5, 0.25
 # Feet at rest: s over which a sole is watched, m/s below which it may rest, m/s at which a camera may travel on the whole, sizes tried.
 LAG, REST, SPEEDS, TRIED = 0.2, 0.25, (0.02, 20.0), 140
-# What is seen beside somebody lies behind them: how far beside, in heights of theirs (m), how many points it takes, how much nearer it may be.
-BESIDE, TALL, SOME, NEARER = 0.6, 1.7, 10, 0.8
+# What is seen beside somebody: how far to either side, in heights of theirs (m), and below their feet, or a little above; how many points it takes. What
+# is beside their body lies behind them: how much nearer it may be.
+BESIDE, BELOW, ABOVE, TALL, SOME, NEARER = 0.6, 0.4, 0.05, 1.7, 10, 0.8
 
 
 def metric_path(
@@ -42,7 +44,7 @@ def metric_path(
     turn, feet = path.world[:, :3, :3], soles + pelvis[:, None]
     steps = Steps(path.world, feet, seen, times)
     least = behind(path, pelvis, seen)
-    plane = ground_plane(path, up)
+    plane = ground_plane(path, up, beside_the_feet(path, up, feet, seen))
     size = plane and by_the_ground(path, *plane, feet, seen)
     grounded = size is not None and size > least and steps.rest(size) > LIKELY * steps.rest(steps.size(least))
     metric = path.world.copy()
@@ -61,38 +63,75 @@ def metric_path(
     return world @ metric, grounded
 
 
-def ground_plane(path: CameraPath, up: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The ground as a plane: its normal (3), which is up, and its height along that, in the path's unit; None where it is not seen.
+def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, float] | None:
+    """The ground that is walked on as a plane: its normal (3), which is up, and its height along that, in the path's unit; None where it is
+    not seen.
 
-    up: (3) in the path's world, by 15 degrees at most off. Of the planes below the camera that with the most points, fitted to them. On
-    rendered walks it is off by 0.0 to 0.4 degrees, where the body's own balance is by 0.5 to 6.
+    up: (3) in the path's world, by 15 degrees at most off; beside: (N) bool, the path's points that are seen beside feet. Of the planes below
+    the camera that with the most points, fitted to them. On rendered walks it is off by 0.0 to 0.4 degrees, where the body's own balance is by 0.5 to 6.
     """
+    left = np.ones(len(path.points), bool)
+    for _ in range(PLANES):
+        normal, level, on_it = _largest_plane(path, up, left)
+        if normal is None:
+            return None
+        if beside.sum() < SOME or on_it[beside].mean() > SHARE:
+            return normal, level
+        left &= ~on_it
+    return None
+
+
+def _largest_plane(path: CameraPath, up: np.ndarray, left: np.ndarray) -> tuple[np.ndarray | None, float, np.ndarray]:
+    """`ground_plane` of some of the points (N) alone, and which of all lie on it."""
     turn = contact.world_from_up(up)
     places = path.world[:, :3, 3] @ turn.T
     middle = places.mean(0)
     places, points = places - middle, path.points @ turn.T - middle
+    none = None, 0.0, np.zeros(len(points), bool)
     best, plane = 0.0, None
     for slope in np.stack(np.meshgrid(*[np.linspace(-STEEPEST, STEEPEST, 31)] * 2), -1).reshape(-1, 2):
-        below = points[:, :2] @ slope - points[:, 2]  # how far below the middle of the path
+        below = (points[:, :2] @ slope - points[:, 2])[left]  # how far below the middle of the path
         below = np.sort(np.log(below[below > max((places[:, :2] @ slope - places[:, 2]).max(), 1e-9)]))
         within = np.searchsorted(below, below + 3 * OFF) - np.arange(len(below))
         score = within.max(initial=0) * np.exp(-0.5 * (slope @ slope) / STEEP**2)
         if score > best:
             best, plane = score, np.array([*slope, -np.exp(below[within.argmax()] + 1.5 * OFF)])
     if plane is None:
-        return None
+        return none
     columns = np.column_stack((points[:, :2], np.ones(len(points))))
     for _ in range(20):
         off = (points[:, 2] - columns @ plane) / plane[2]
-        weight = 1 / (1 + (off / OFF) ** 2)
+        weight = left / (1 + (off / OFF) ** 2)
         plane = np.linalg.lstsq(columns * weight[:, None], points[:, 2] * weight, rcond=None)[0]
     height, on_it = -plane[2], np.abs(off) < 2 * OFF
-    if on_it.sum() < ENOUGH or height <= 0 or np.linalg.norm(plane[:2]) > STEEPEST:
-        return None
-    if np.sqrt(np.linalg.eigvalsh(np.cov(points[on_it, :2].T))[0]) < WIDE * height:
-        return None
+    told = points[on_it & left]
+    if len(told) < ENOUGH or height <= 0 or np.linalg.norm(plane[:2]) > STEEPEST:
+        return none
+    if np.sqrt(np.linalg.eigvalsh(np.cov(told[:, :2].T))[0]) < WIDE * height:
+        return none
     normal = np.array([-plane[0], -plane[1], 1]) / np.sqrt(1 + plane[:2] @ plane[:2])
-    return turn.T @ normal, float(normal @ (middle - (0, 0, height)))
+    return turn.T @ normal, float(normal @ (middle - (0, 0, height))), on_it
+
+
+def beside_the_feet(path: CameraPath, up: np.ndarray, feet: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """(N) bool: the path's points that some frames show beside the lower foot, of soles (F, 4, 3) m before the camera, or nearer than it."""
+    out = np.zeros(len(path.points), bool)
+    for f, points in _shown(path, seen):
+        foot = feet[f, (feet[f] @ path.world[f, :3, :3].T @ up).argmin()]
+        out |= _within(points, foot, -ABOVE, BELOW)
+    return out
+
+
+def _shown(path: CameraPath, seen: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Frames now and then, and the path's points (N, 3) before the camera in each."""
+    frames = np.flatnonzero(seen)[:: max(int(seen.sum()) // 30, 1)].tolist()
+    return [(f, (path.points - path.world[f, :3, 3]) @ path.world[f, :3, :3]) for f in frames]
+
+
+def _within(points: np.ndarray, of: np.ndarray, above: float, below: float) -> np.ndarray:
+    """(N) bool: which points (N, 3) before the camera the picture shows beside a place (3) m, from so far above to so far below it, in heights."""
+    off = (points[:, :2] / np.maximum(points[:, 2:], 1e-9) - of[:2] / max(of[2], 1e-9)) * of[2] / TALL
+    return (points[:, 2] > 1e-9) & (np.abs(off[:, 0]) < BESIDE) & (off[:, 1] > above) & (off[:, 1] < below)
 
 
 def by_the_ground(path: CameraPath, normal: np.ndarray, level: float, feet: np.ndarray, seen: np.ndarray) -> float | None:
@@ -121,13 +160,7 @@ def behind(path: CameraPath, pelvis: np.ndarray, seen: np.ndarray) -> float:
 
     pelvis: (F, 3) m before the camera; seen: (F) bool.
     """
-    told = []
-    for f in np.flatnonzero(seen)[:: max(int(seen.sum()) // 20, 1)]:
-        points = (path.points - path.world[f, :3, 3]) @ path.world[f, :3, :3]
-        points = points[points[:, 2] > 1e-9]
-        off = (points[:, :2] / points[:, 2:] - pelvis[f, :2] / pelvis[f, 2]) * pelvis[f, 2] / TALL
-        beside = (np.abs(off[:, 0]) < BESIDE) & (np.abs(off[:, 1] + 0.25) < 0.25)
-        told.append(np.log(pelvis[f, 2] / points[beside, 2]))
+    told = [np.log(pelvis[f, 2] / points[_within(points, pelvis[f], -0.5, 0.0), 2]) for f, points in _shown(path, seen)]
     logs = np.concatenate([np.zeros(0), *told])
     return NEARER * float(np.exp(np.median(logs))) if len(logs) >= SOME else 0.0
 

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge.keypoints.camera_path import CameraPath  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
-from bridge.lgd.scale import Steps, behind, by_the_ground, ground_plane, metric_path  # noqa: E402
+from bridge.lgd.scale import Steps, behind, beside_the_feet, by_the_ground, ground_plane, metric_path  # noqa: E402
 from bridge.train.room import looking  # noqa: E402
 
 UNKNOWN = np.eye(4)  # a world of its own, as a reconstruction has it
@@ -51,20 +51,35 @@ def ground(rng):
     return np.column_stack((rng.uniform(-1, 3, (300, 2)) * (1, 0.5), rng.normal(0, 0.01, 300)))
 
 
+def plane_of(path):
+    return ground_plane(path, OFF, beside_the_feet(path, OFF, steps(BESIDE), np.ones(FRAMES, bool)))
+
+
 def test_the_ground_is_a_plane_that_tells_what_is_up_and_with_the_feet_the_size():
     rng, seen = np.random.default_rng(1), np.ones(FRAMES, bool)
     path = unscaled(3.7, np.concatenate((ground(rng), furniture(rng))))
-    normal, level = ground_plane(path, OFF)
+    near = beside_the_feet(path, OFF, steps(BESIDE), seen)
+    assert 30 < near.sum() < 0.6 * len(near)
+    normal, level = ground_plane(path, OFF, near)
     assert np.degrees(np.arccos(normal @ UP)) < 0.5
     assert 3.7 * level == pytest.approx(UNKNOWN[:3, 3] @ UP, abs=0.02)
     assert by_the_ground(path, normal, level, steps(BESIDE), seen) == pytest.approx(3.7, rel=0.03)
     jumps = steps(BESIDE)
     jumps[: FRAMES // 2] += np.einsum("fba,b->fa", BESIDE[: FRAMES // 2, :3, :3], (0, 0, 0.7))[:, None]  # for half of the time in the air
     assert by_the_ground(path, normal, level, jumps, seen) == pytest.approx(3.7, rel=0.03)
-    assert ground_plane(unscaled(3.7, furniture(rng)), OFF) is None
-    assert ground_plane(unscaled(3.7, ground(rng) * (1, 0, 1)), OFF) is None  # a kerb says nothing of what is beside it
-    assert ground_plane(unscaled(3.7, ground(rng) + (0, 0, 4)), OFF) is None  # a ceiling
-    assert ground_plane(unscaled(3.7), OFF) is None
+    assert plane_of(unscaled(3.7, furniture(rng))) is None
+    assert plane_of(unscaled(3.7, ground(rng) * (1, 0, 1))) is None  # a kerb says nothing of what is beside it
+    assert plane_of(unscaled(3.7, ground(rng) + (0, 0, 4))) is None  # a ceiling
+    assert plane_of(unscaled(3.7)) is None
+
+
+def test_of_a_stage_and_the_street_below_it_that_is_the_ground_which_is_walked_on():
+    """The street has three times the points."""
+    rng = np.random.default_rng(1)
+    stage = np.column_stack((rng.uniform(-0.6, 2.4, 150), rng.uniform(-0.9, 0.9, 150), rng.normal(0, 0.01, 150)))
+    street = np.column_stack((rng.uniform(-8, 10, (450, 2)) * (1, 0.8), rng.normal(-1.2, 0.01, 450)))
+    normal, level = plane_of(unscaled(3.7, np.concatenate((stage, street))))
+    assert np.degrees(np.arccos(normal @ UP)) < 1 and 3.7 * level == pytest.approx(UNKNOWN[:3, 3] @ UP, abs=0.03)
 
 
 def test_feet_that_rest_tell_the_size_where_no_ground_is_seen():
