@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .keypoints.tracks import stands_still
 from .motion import Motion
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
     given, turns, travels = options.T_world_cam, keypoints.camera_turns, keypoints.camera_travels
     if options.path is not None:
         return [travelling_camera(motion)]
+    if turns is not None and keypoints.cam_K is not None and keypoints.cam_K.ndim == motion.cam_K.ndim == 3:  # the zoom was told
+        turns = np.column_stack((turns[:, :3], np.ones(len(turns))))
+        turns = None if stands_still(turns, keypoints.image_size) else turns
     told: list[str | None] = []
     if given is None or given.ndim == 2:
         if turns is not None:
@@ -107,6 +111,9 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, trave
     zoomed += f". If it travels, set Camera to Travelling; if it zooms, {solve}." if travels is None else f": {solve}."
     zoom = f"zooms, by {100 * (grown - 1):.0f} %: that was read from the background and is the new camera's."
     if angle == 1 and grown >= ZOOMED:
+        if travels is False and (given or motion.mode == "paper"):  # else it would be followed
+            why, follow = ("the one that was told keeps its lens", "set Camera to New") if given else ("was taken for one that does not", "Video mode follows it")
+            return f"The footage's camera zooms, by {100 * (grown - 1):.0f} %, but {why}: {follow}; or {solve}."
         return f"The camera {zoom}" if followed else zoomed
     near = angle <= TOO_FAR and not travels
     if given:

@@ -11,7 +11,7 @@ import numpy as np
 from .._bridge import LgdError
 from ..scene import footage as places
 from ..scene import lens, result, timing
-from ..scene.camera import camera_for_solver, turns_elsewhere
+from ..scene.camera import camera_for_solver, moves_elsewhere
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
 
@@ -55,24 +55,24 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
         told = solver_notes(context, camera, found)
         data = _seen_by(context, camera, found)
-        focal = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0])
+        focal, goes = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0]), max(data["T_world_cam"].ndim, data["cam_K"].ndim) == 3
         if camera in solved and (abs(focal / settings.focal - 1) > SAME_LENS if settings.focal else camera.lgd.focal_told):
-            moves = moves or data["T_world_cam"].ndim == 3
+            moves = moves or goes
             continue
-        if camera in solved and turns_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
+        if camera in solved and moves_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
             elsewhere, moves = elsewhere or camera.name, True
             continue
-        if camera in solved and moves and data["T_world_cam"].ndim == 2:
-            continue  # it stands still, and was given up for one that moves
+        if camera in solved and moves and not goes:
+            continue  # it stands still, and was given up for one that moves or zooms
         if camera in solved:
             told += unused
-        elif data["T_world_cam"].ndim == 3 and settings.timing == "REAL":
-            told += (f"Keys in real time do not follow {camera.name}, which moves frame for frame: set Keys to As Shown.",)
+        elif goes and settings.timing == "REAL":
+            told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
         return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         told = "a new camera is made, through which Match Scene to Footage looks"
-        notes += (f"{elsewhere} moves {why}: {told}.",)
+        notes += (f"{elsewhere} moves or zooms {why}: {told}.",)
     notes += unused
     if not bent:
         return CameraRequest(notes=notes)

@@ -16,7 +16,7 @@ from .footage import Footage, folder_files, offset_path
 from .keyframes import Take, bag_of, find_curve, keys_of, sample, write_curve, write_curves
 
 SENSOR = 36.0
-PICTURES_PROPERTY = "lgd_pictures"  # of a camera that turns with the footage: its first and last key's frames, then frames and the pictures first shown on them, in turn
+PICTURES_PROPERTY = "lgd_pictures"  # of a camera that moves or zooms with the footage: its first and last key's frames, then frames and the pictures first shown on them, in turn
 
 
 def lens_of(cam_K, size):
@@ -69,11 +69,12 @@ def remember_pictures(camera, times, frames, pictures) -> None:
     camera[PICTURES_PROPERTY] = [float(times[0]), float(times[-1]), *np.column_stack((frames, pictures)).astype(float).ravel().tolist()]
 
 
-def turns_elsewhere(camera, frames, pictures, real: bool) -> bool:
-    """Whether a camera that turns by keys of its own, as a solve leaves them, does not show one of these pictures (N,) on its frame (N,):
-    past its keys it stands still, and a strip that was reversed or slipped since shows others. Keys in real time lie between frames, and are
+def moves_elsewhere(camera, frames, pictures, real: bool) -> bool:
+    """Whether a camera that turns or zooms by keys of its own, as a solve leaves them, does not show one of these pictures (N,) on its frame
+    (N,): past its keys it stands still, and a strip that was reversed or slipped since shows others. Keys in real time lie between frames, and are
     never taken again."""
-    curves = [curve for curve in (find_curve(camera, "rotation_quaternion", k) for k in range(4)) if curve is not None]
+    held = [find_curve(camera, "rotation_quaternion", k) for k in range(4)] + [find_curve(camera.data, "lens")]
+    curves = [curve for curve in held if curve is not None]
     keys = [(times, values) for times, values in map(keys_of, curves) if len(times)]
     if not any(np.ptp(values) > 1e-6 for _, values in keys):
         return False
@@ -221,7 +222,7 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
             "Make it perspective, or set Camera to New.",
         )  # fmt: skip
     moving = _may_move(camera)
-    if _carried(camera):
+    if _carried(camera) or any(find_curve(camera.data, path) for path in ("lens", "shift_x", "shift_y")):
         seen_to_move(camera)
     before, sub = scene.frame_current, scene.frame_subframe
     places, lenses = [], []

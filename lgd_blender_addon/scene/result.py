@@ -310,7 +310,7 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     K = motion.cam_K if motion.cam_K.ndim == 2 else motion.cam_K[order]
     T = motion.T_world_cam if motion.T_world_cam.ndim == 2 else motion.T_world_cam[order]
     camera = build_camera(name, K, motion.image_size, T, times, take, collection)
-    if footage is not None and T.ndim == 3 and options.timing != "REAL":
+    if footage is not None and (T.ndim == 3 or K.ndim == 3) and options.timing != "REAL":
         shown, pictures = timing.first_shown(footage)
         first = footage.frames[0]
         number = timing.decoded_table(pictures, footage.fps, motion.frame_times, first) - first

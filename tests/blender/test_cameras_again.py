@@ -60,6 +60,32 @@ def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(scri
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
 
 
+def test_a_camera_that_zooms_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
+    """Past its lens's keys it would keep the last one; and Blender moves no key of a camera that is hidden."""
+    lenses = np.stack([np.array([[focal, 0, 639.5], [0, focal, 359.5], [0, 0, 1]]) for focal in np.linspace(900, 1300, 24)])
+    times = (2 + np.arange(24)) / 25
+    write = lambda file, body, frames, **more: write_motion(file, body, frames, cam_K=lenses[:frames], frame_times=times[:frames], **more)  # noqa: E731
+    monkeypatch.setattr("scripted.write_motion", write)
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
+    asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    with np.load(asked()) as camera:
+        zoom = camera["cam_K"][:, 0, 0] / camera["cam_K"][0, 0, 0]
+        assert np.abs(zoom - lenses[:12, 0, 0] / 900).max() < 1e-4 and camera["T_world_cam"].ndim == 2
+    (camera,) = [o for o in bpy.data.objects if o.type == "CAMERA"]
+    camera.hide_viewport, bpy.context.scene.camera = True, None  # the scene's own is always evaluated
+    with pytest.raises(RuntimeError, match="hidden in viewports"):
+        bpy.ops.lgd.fit()
+    camera.hide_viewport = False
+    for change in ({"timing": "REAL"}, {"timing": "SHOWN", "last": 20}):
+        for name, value in change.items():
+            setattr(settings, name, value)
+        assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "zooms" in show.warnings and "a new camera is made" in show.warnings
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and asked()
+
+
 def test_a_camera_that_travels_is_looked_for_in_the_footage(script):
     """Both by Solve Footage and from keypoints, in a world of its own each time; without footage it is said what is missing."""
     from lgd_blender_addon.operators.request import plan_fit

@@ -63,6 +63,21 @@ def test_a_camera_that_zooms_is_told_and_a_second_person_is_seen_through_its_len
         assert first.T_world_cam is None and other.T_world_cam is way and other.focal is None and np.array_equal(second.cam_K, lenses)
 
 
+def test_a_zoom_before_a_told_camera_is_told_as_what_it_is(calls, tmp_path, monkeypatch):
+    """Nothing is said of a zoom that is told, as a second solve's camera tells it; of one that is not, what follows it."""
+    zooms = np.column_stack((np.zeros((6, 3)), np.linspace(1, 1.3, 6)))
+    file, told = tmp_path / "camera.npz", lambda **ask: " ".join(run(tmp_path, tracks(camera_turns=zooms, camera_travels=False), **ask)[1].warnings)
+    np.savez(file, T_world_cam=np.eye(4))
+    assert "zooms, by 30 %, but the one that was told keeps its lens: set Camera to New" in told(camera=str(file))
+    assert "Video mode follows it" in told(mode="paper")
+    lenses, fitted = np.tile(np.diag([600.0, 600, 1]), (6, 1, 1)), bridge.lgd.fitter.fit
+    lenses[:, :2] *= zooms[:, 3, None, None] ** -1
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], cam_K=lenses), None))
+    for place in ({"T_world_cam": np.eye(4)}, {}):
+        np.savez(file, cam_K=lenses, **place)
+        assert not told(camera=str(file)), place
+
+
 @pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
 def test_millimetres_are_no_focal_length(calls, tmp_path, focal):
     keypoints = tracks()
