@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import numpy as np
 from ..errors import LgdError
 from ..places import drop, passing_folder
 
+# Isolated (-I) as the worker is: no module of the folder where it was started stands in the way, nor what the environment tells Python.
 START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from bridge.keypoints.apart import run; run()"
 OFTEN = 0.05  # s between two looks at what runs
 
@@ -60,7 +62,7 @@ class Apart:
                 out = self.place / f"{step}{number}.npz"
                 job = {"step": step, "place": str(self.place), "out": str(out), "call": call}
                 process = subprocess.Popen(
-                    [sys.executable, "-X", "utf8", "-c", START, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                    [sys.executable, "-I", "-X", "utf8", "-c", START, json.dumps(sys.path)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )  # fmt: skip
                 started.append((process, out))
@@ -106,6 +108,7 @@ def run() -> None:
 
     def end_with_parent() -> None:
         sys.stdin.buffer.read()
+        shutil.rmtree(job["place"], ignore_errors=True)  # whoever is killed removes nothing
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -158,7 +158,7 @@ def test_steps_do_not_outlive_the_process_that_asks_for_them(tmp_path):
     code = """
 import sys
 from bridge.keypoints import apart, colmap
-apart.START = "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); " + apart.START
+apart.START = apart.START.replace("run()", "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); run()")
 with apart.Apart(None) as steps:
     steps("sleep", {}, {}, on_progress=lambda ended: print("started", flush=True))
 """
@@ -181,7 +181,22 @@ with apart.Apart(None) as steps:
     end = time.monotonic() + 20
     while under_apart() and time.monotonic() < end:
         time.sleep(0.1)
-    assert not under_apart()
+    assert not under_apart() and not list(tmp_path.glob("lgd-path-*"))
+
+
+def test_steps_are_as_isolated_as_the_worker(tmp_path):
+    """A script that the user calls json.py, in the folder where a worker was started, is not taken for Python's own."""
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from bridge.keypoints import apart
+apart.START = apart.START.replace("run()", "from bridge.keypoints import colmap; colmap.nothing = lambda place: dict(); run()")
+with apart.Apart(None) as steps:
+    print(steps("nothing", dict()))
+"""
+    told = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, cwd=tmp_path, text=True)
+    assert told.stdout.strip() == "[{}]", told.stderr
 
 
 def _there(file):
@@ -303,7 +318,7 @@ import sys
 from bridge import cli, handlers, places
 from bridge.keypoints import apart
 
-apart.START = "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); " + apart.START
+apart.START = apart.START.replace("run()", "from bridge.keypoints import colmap; import time; colmap.sleep = lambda place: time.sleep(60); run()")
 
 def fit(request, task):
     with apart.Apart(task.should_stop) as steps:
