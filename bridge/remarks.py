@@ -122,7 +122,7 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, trave
     if motion.T_world_cam.ndim == 2:
         follow = "Video mode follows it; or " if motion.mode == "paper" and near else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
-    if followed:
+    if followed and grown >= ZOOMED:
         return f"The camera turns, by up to {degrees}, and {zoom}"
     text = f"The camera turns, by up to {degrees}: that was read from the background and is the new camera's."
     more = {None: "Where it travels too, set Camera to Travelling.", True: "It travels as well: set Camera to Travelling.", False: ""}

@@ -118,7 +118,8 @@ def fit_zoomed(
 
 def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
     """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them."""
-    K = np.broadcast_to(cam_K, (len(moves), 3, 3))
+    # The moves are in px of the picture that others were laid on: of a told zoom its lens, which is each frame's times what that was enlarged by.
+    K = np.broadcast_to(cam_K, (len(moves), 3, 3)) * (moves[:, 3, None, None] if cam_K.ndim == 3 else 1)
     tilt = np.stack((-moves[:, 1] / K[:, 1, 1], moves[:, 0] / K[:, 0, 0], np.zeros(len(moves))), -1)
     roll = np.stack((np.zeros(len(moves)), np.zeros(len(moves)), moves[:, 2]), -1)
     return (Rotation.from_rotvec(tilt) * Rotation.from_rotvec(roll)).as_matrix()

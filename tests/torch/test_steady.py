@@ -197,6 +197,9 @@ def test_a_camera_that_zooms_shows_nobody_come_nearer(standing, degrees):
     error = np.linalg.norm(told[..., :2] / told[..., 2:] - zoomed.keypoints, axis=-1)[zoomed.confidence > 0]
     assert np.nanmean(error) == pytest.approx(np.nanmean(zoomed.reprojection_px), rel=0.05)
     assert np.abs(zoomed.keypoints - seen.keypoints[0]).max() < 1.0
+    lenses = np.tile(K, (FRAMES, 1, 1))
+    lenses[:, [0, 1], [0, 1]] *= (zoom / zoom[0])[:, None]
+    assert np.abs(in_world(fit(dataclasses.replace(seen, cam_K=lenses))[0]) - in_world(usual)).max() < 0.05  # a zoom that is told
     for other in ({"camera_travels": True}, {"camera_travels": None}):  # grows as before one that comes nearer
         assert fit(dataclasses.replace(seen, **other))[0].cam_K.ndim == 2
     assert fit(seen, FitOptions(mode="paper"))[0].cam_K.ndim == 2

@@ -76,6 +76,10 @@ def test_a_zoom_before_a_told_camera_is_told_as_what_it_is(calls, tmp_path, monk
     for place in ({"T_world_cam": np.eye(4)}, {}):
         np.savez(file, cam_K=lenses, **place)
         assert not told(camera=str(file)), place
+    zooms[:, 0] = np.linspace(0, 97, 6)
+    way = np.tile(np.eye(4), (6, 1, 1))
+    monkeypatch.setattr(bridge.lgd.fitter, "fit", lambda *rest: (dataclasses.replace(fitted(*rest)[0], cam_K=lenses, T_world_cam=way), None))
+    assert "turns, by up to" in told(camera=str(file)) and "zooms" not in told(camera=str(file))
 
 
 @pytest.mark.parametrize("focal", [35.0, 1.0, 1e8])
