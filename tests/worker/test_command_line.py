@@ -248,6 +248,21 @@ def test_faults_advise_options_and_no_menu(bridge, tmp_path, monkeypatch):
         assert len(err.splitlines()) == 1 and words in err and "Scene Camera" not in err and "Camera to" not in err and "preferences" not in err
 
 
+def test_there_is_no_worker_on_the_command_line(monkeypatch):
+    from bridge.cli import by_options
+    from bridge.errors import LgdError
+    from bridge.keypoints import apart, camera_path
+
+    def full(prefix):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(apart, "passing_folder", full)
+    with pytest.raises(LgdError) as caught:
+        apart.Apart(None)
+    for text in (camera_path.FAILED, caught.value.sentence()):
+        assert "worker" in text and "worker" not in by_options(text)
+
+
 def test_bad_options_of_detect(bridge, tmp_path):
     blank_video(tmp_path / "v.mp4", 3)
     bad(bridge("detect", "v.mp4", "--frames", "50:60"))
