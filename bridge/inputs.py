@@ -276,7 +276,7 @@ def travelling(request: dict, keypoints: Keypoints, options: FitOptions, task: T
     except LgdError as fault:
         if fault.code not in ("disk", "bad_input") or request.get("moves") == "travels":
             raise
-        task.warning(f"{fault.text} It was taken for one that does not travel.")  # nobody asked
+        task.warning(f"{fault.text} The camera was taken for one that does not travel. {fault.hint}".rstrip())  # nobody asked
         return options
     if found.rather is not None:
         task.warning(f"By the background the focal length is about {found.rather:.0f} px, not the {told[0, 0]:.0f} px that were told: leave it out if you are unsure.")

@@ -262,7 +262,7 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
     def find(source, *rest):
         asked.append(source["path"])
         if full:
-            raise LgdError("disk", "The temporary folder is full.")
+            raise LgdError("disk", "The temporary folder is full.", "Free some space.")
         if reason:
             raise Untold(reason[0])
         return PATH
@@ -295,7 +295,7 @@ def test_a_camera_that_is_seen_to_travel_is_followed_where_nothing_else_is_told(
     assert told(camera=str(tmp_path / "camera.npz"), **walk) == ""
     full = True
     _, task = run(tmp_path, tracks(camera_travels=True), **walk)
-    assert calls[-1][1].path is None and "is full. It was taken" in task.warnings[-1]
+    assert calls[-1][1].path is None and task.warnings[-1].endswith("is full. The camera was taken for one that does not travel. Free some space.")
     with pytest.raises(LgdError, match="is full"):
         run(tmp_path, tracks(), moves="travels", **walk)
     missing = True
