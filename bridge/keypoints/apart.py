@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -112,8 +113,13 @@ def run() -> None:
         os._exit(1)
 
     threading.Thread(target=end_with_parent, daemon=True).start()
-    from . import colmap
+    try:
+        from . import colmap
 
-    found = getattr(colmap, job["step"])(Path(job["place"]), **job["call"])
-    np.savez(job["out"], **found)
+        found = getattr(colmap, job["step"])(Path(job["place"]), **job["call"])
+        np.savez(job["out"], **found)
+    except BaseException:  # noqa: BLE001 (an end of Python's own would crash over the other thread)
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
     os._exit(0)  # the other thread is not waited for

@@ -199,6 +199,14 @@ with apart.Apart(None) as steps:
     assert told.stdout.strip() == "[{}]", told.stderr
 
 
+def test_a_step_that_raises_ends_without_a_crash(capfd):
+    """It tells why: a library that its package lacks, say."""
+    with Apart(None) as steps:
+        assert steps("compare", {"seen": "by"}) == [None]
+    told = capfd.readouterr().err
+    assert "TypeError" in told and "Fatal Python error" not in told
+
+
 def _there(file):
     try:
         return bool(file.read_bytes())
