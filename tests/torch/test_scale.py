@@ -104,7 +104,7 @@ def test_a_plane_on_which_feet_would_not_rest_is_not_the_ground():
     rng, seen, joints = np.random.default_rng(1), np.ones(FRAMES, bool), np.zeros((FRAMES, 24, 3))
     joints[:, :, 1] = -np.linspace(-0.9, 0.7, 24)
     pelvis = np.einsum("fba,fb->fa", BESIDE[:, :3, :3], WALK + (0, 0, 0.9) - BESIDE[:, :3, 3])
-    for below, grounded in ((0.0, True), (3.0, False)):  # of who walks on a roof the street is seen
+    for below, grounded in ((0.0, True), (0.6, False), (3.0, False)):  # of who walks on a stage, or a roof, the hall or the street is seen
         path = unscaled(3.7, ground(rng) - (0, 0, below))
         world, told = metric_path(path, UP, pelvis, joints, steps(BESIDE) - pelvis[:, None], seen, T)
         assert told is grounded
