@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What becomes of detected keypoints: the scene goes on from them, the panel lists their people, the footage shows them."""
 
+from pathlib import Path
+
 import bpy
 
 from .. import overlay
-from .._bridge import counting
+from .._bridge import arrays, counting
+from ..scene.footage import same_footage
 from ..scene.timing import decoded
 from .request import Plan, listed_for
 
@@ -32,15 +35,31 @@ def _take_keypoints(scene, footage, file: str) -> None:
 
 
 def keep(run) -> None:
-    """Of a solve that ends early what it has detected by then is not lost, except where the user's own file of keypoints stands in its place."""
+    """Of a solve that ends early what it has detected by then is not lost, except where the user's own file of keypoints stands in its place,
+    or an earlier detection of more."""
     scene, job = scene_of(run.plan), run.job
     if scene is None or job is None or job.kind != "fit" or not job.request.get("source") or run.fitted is not None:
         return
     own = scene.lgd.keypoints and not scene.lgd.keypoints_source
     file = job.folder / "keypoints.npz"
-    if file.is_file() and not own:
+    if file.is_file() and not own and not _part_of_more(scene, run, file):
         _take_keypoints(scene, run.plan.footage, str(file))
         run.warnings.append("What was detected is kept: Solve Keypoints goes on from there.")
+
+
+def _part_of_more(scene, run, file: Path) -> bool:
+    """Whether the keypoints that a scene has are of the same footage, from as early on, and of more frames; of whom a box is round they may
+    show another."""
+    held = scene.lgd
+    same = held.keypoints_source and same_footage(held.keypoints_source, run.plan.footage.path) and not run.job.request["source"]["boxes"]
+    return bool(same) and held.keypoints_first <= run.plan.footage.frames[0] and _frames_in(Path(bpy.path.abspath(held.keypoints))) > _frames_in(file)
+
+
+def _frames_in(file: Path) -> int:
+    try:
+        return arrays.load_arrays(file)["confidence"].shape[1]
+    except (arrays.Unreadable, KeyError, IndexError):
+        return 0
 
 
 def list_people(show, people, footage=None, start: int = 1) -> None:

@@ -38,6 +38,32 @@ def test_what_was_detected_is_not_lost_where_a_solve_ends_early(script):
             assert "Solve Keypoints goes on" in show.warnings
 
 
+def test_a_part_that_ends_early_does_not_displace_what_was_detected_of_more(script):
+    """Else the whole, once detected, were to be detected again; a box may be round another person."""
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    assert bpy.ops.lgd.detect() == {"FINISHED"}
+    whole = script.folder / "whole.npz"
+    shutil.copy(settings.keypoints, whole)
+    for boxed in (False, True):
+        settings.keypoints, settings.range, settings.first, settings.last = str(whole), "CUSTOM", 5, 9
+        settings.keypoints_source = settings.path  # who names a file takes this back
+        if boxed:
+            bpy.ops.lgd.pick_box(x=10, y=20, w=100, h=200, first=5)
+        script.hold = False
+        run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+        while run.job.kind != "fit":
+            pump.tick()
+        script.hold = True
+        pump.tick()
+        script.detect({"source": {"frames": run.plan.footage.frames}})
+        assert bpy.ops.lgd.cancel() == {"FINISHED"}
+        assert (settings.keypoints == str(whole)) is not boxed and ("kept" in show.warnings) is boxed
+    bpy.ops.lgd.clear_boxes()
+
+
 def test_several_people(script, tmp_path):
     from lgd_blender_addon import overlay
     from lgd_blender_addon.properties import COLOURS
