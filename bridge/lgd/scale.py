@@ -46,13 +46,13 @@ def metric_path(
     steps = Steps(path.world, feet, seen, times)
     least = behind(path, pelvis, seen)
     plane = ground_plane(path, up, beside_the_feet(path, up, feet, seen))
-    size = plane and by_the_ground(path, *plane, feet, seen)
-    grounded = size is not None and size > least and steps.rest(size) > LIKELY * steps.rest(steps.size(least)) and steps.agree_across(size, least)
+    size = plane and by_the_ground(path, *plane[:2], feet, seen)
+    grounded = size is not None and steps.may_be(size, least, beside=plane[2])
     metric = path.world.copy()
     metric[:, :3, 3] *= size if grounded else steps.size(least)
     body = np.einsum("fab,fb->fa", turn, pelvis) + metric[:, :3, 3]
     if grounded:
-        normal, level = plane
+        normal, level, _ = plane
         world = np.eye(4)
         world[:3, :3] = contact.world_from_up(normal)
         world[:3, 3] = -np.array([*(world[:3, :3] @ body[begin])[:2], level * size])
@@ -64,9 +64,9 @@ def metric_path(
     return world @ metric, grounded
 
 
-def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, float] | None:
-    """The ground that is walked on as a plane: its normal (3), which is up, and its height along that, in the path's unit; None where it is
-    not seen.
+def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
+    """The ground that is walked on as a plane: its normal (3), which is up, its height along that, in the path's unit, and whether it is seen
+    to lie beside the feet; None where no ground is seen.
 
     up: (3) in the path's world, by 15 degrees at most off; beside: (N) bool, the path's points that are seen beside feet. Of the planes below
     the camera that with the most points, fitted to them. On rendered walks it is off by 0.0 to 0.4 degrees, where the body's own balance is by 0.5 to 6.
@@ -76,8 +76,9 @@ def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[
         normal, level, on_it = _largest_plane(path, up, left)
         if normal is None:
             return None
-        if beside.sum() < SOME or on_it[beside].mean() > SHARE:
-            return normal, level
+        told = beside.sum() >= SOME
+        if not told or on_it[beside].mean() > SHARE:
+            return normal, level, bool(told)
         left &= ~on_it
     return None
 
@@ -195,9 +196,15 @@ class Steps:
         """How often a sole rests, from 0 to 1."""
         return float(np.mean(1 / (1 + (self._slowest(size, axes)[1] / REST) ** 2))) if len(self.own) else 0.0
 
-    def agree_across(self, size: float, least: float = 0.0) -> bool:
-        """Whether a size, of those above `least`, may be right by how feet move across the camera's axis."""
-        return self.rest(size, 2) > ACROSS * max(self.rest(other, 2) for other in self._tried(least))
+    def may_be(self, size: float, least: float, beside: bool) -> bool:
+        """Whether the size that a plane tells may be right. beside: it is seen to lie beside the feet: then only larger sizes speak against it, as
+        of the hall below a stage. Smaller ones would as well of who skates or rides along with the camera, whose feet never rest."""
+        best = lambda least: max(self.rest(other, 2) for other in self._tried(least))  # noqa: E731
+        if not len(self.own):
+            return True
+        if beside:
+            return self.rest(size, 2) > ACROSS * best(size)
+        return size > least and self.rest(size) > LIKELY * self.rest(self.size(least)) and self.rest(size, 2) > ACROSS * best(least)
 
     def _tried(self, least: float) -> np.ndarray:
         return np.maximum(np.geomspace(*SPEEDS, TRIED) / max(np.linalg.norm(self.carried, axis=-1).mean(), 1e-9), least)

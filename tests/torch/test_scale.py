@@ -60,7 +60,8 @@ def test_the_ground_is_a_plane_that_tells_what_is_up_and_with_the_feet_the_size(
     path = unscaled(3.7, np.concatenate((ground(rng), furniture(rng))))
     near = beside_the_feet(path, OFF, steps(BESIDE), seen)
     assert 30 < near.sum() < 0.6 * len(near)
-    normal, level = ground_plane(path, OFF, near)
+    normal, level, told = ground_plane(path, OFF, near)
+    assert told
     assert np.degrees(np.arccos(normal @ UP)) < 0.5
     assert 3.7 * level == pytest.approx(UNKNOWN[:3, 3] @ UP, abs=0.02)
     assert by_the_ground(path, normal, level, steps(BESIDE), seen) == pytest.approx(3.7, rel=0.03)
@@ -78,7 +79,7 @@ def test_of_a_stage_and_the_street_below_it_that_is_the_ground_which_is_walked_o
     rng = np.random.default_rng(1)
     stage = np.column_stack((rng.uniform(-0.6, 2.4, 150), rng.uniform(-0.9, 0.9, 150), rng.normal(0, 0.01, 150)))
     street = np.column_stack((rng.uniform(-8, 10, (450, 2)) * (1, 0.8), rng.normal(-1.2, 0.01, 450)))
-    normal, level = plane_of(unscaled(3.7, np.concatenate((stage, street))))
+    normal, level, _ = plane_of(unscaled(3.7, np.concatenate((stage, street))))
     assert np.degrees(np.arccos(normal @ UP)) < 1 and 3.7 * level == pytest.approx(UNKNOWN[:3, 3] @ UP, abs=0.03)
 
 
@@ -109,6 +110,21 @@ def test_a_plane_on_which_feet_would_not_rest_is_not_the_ground():
         world, told = metric_path(path, UP, pelvis, joints, steps(BESIDE) - pelvis[:, None], seen, T)
         assert told is grounded
         assert np.linalg.norm(world[-1, :3, 3] - world[0, :3, 3]) == pytest.approx(np.linalg.norm(BESIDE[-1, :3, 3] - BESIDE[0, :3, 3]), rel=0.08)
+
+
+def test_who_skates_along_is_as_fast_as_the_camera():
+    """Their feet rest before the camera, and nowhere in the world."""
+    rng, seen, joints = np.random.default_rng(1), np.ones(FRAMES, bool), np.zeros((FRAMES, 24, 3))
+    stands = np.zeros((FRAMES, 4, 3)) + ((0.2, 0.1, 0), (0.4, 0.1, 0), (-0.4, -0.1, 0), (-0.2, -0.1, 0)) + 3 * WALK[:, None]
+    fast = np.stack([looking(p + (0, -4, 1.5), p + (0, 0, 0.9)) for p in 3 * WALK])
+    inside = lambda points: np.einsum("fba,fkb->fka", fast[:, :3, :3], points - fast[:, None, :3, 3])  # noqa: E731
+    pelvis = inside(3 * WALK[:, None] + (0, 0, 0.9))[:, 0]
+    world = UNKNOWN @ fast
+    world[:, :3, 3] /= 3.7
+    points = ground(rng) * (2, 1, 1)
+    path = CameraPath(world, (points @ UNKNOWN[:3, :3].T + UNKNOWN[:3, 3]) / 3.7, FOCAL, 0.5)
+    found, told = metric_path(path, UP, pelvis, joints, inside(stands) - pelvis[:, None], seen, T)
+    assert told and np.linalg.norm(found[-1, :3, 3] - found[0, :3, 3]) == pytest.approx(3 * WALK[-1, 0], rel=0.03)
 
 
 @pytest.mark.parametrize("mode", ["video", "paper"])
