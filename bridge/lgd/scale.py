@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..keypoints.camera_path import CameraPath
 
 # The plane of the ground: slopes that are tried, and how steep it mostly is against what the person tells; in heights of the camera above
-# it: how far off it its points lie, and how far apart they must each way; how many it takes. Of what is seen beside the feet, where that are
+# it: how far off it its points lie, and how far apart they must each way; how many it takes. Of what is seen beside the feet, where there are
 # some points, such a share lies on it (0.8 to 0.9 do), or another plane is looked for, so many times: a street is not the stage above it.
 STEEPEST, STEEP = np.tan(np.radians(15)), np.tan(np.radians(8))
 OFF, WIDE, ENOUGH, SHARE, PLANES = 0.02, 0.2, 30, 0.4, 3

@@ -38,7 +38,7 @@ def steps():
 
     # People as a detector for several would list them, and boxes.
     w.choose()
-    w.part("operators.pump").list_people(
+    w.part("operators.detected").list_people(
         bpy.context.window_manager.lgd,
         [
             {"person": n, "first": 3 * n, "last": 80 + 9 * n, "seen": 60, "confidence": 0.9 - 0.2 * n}
