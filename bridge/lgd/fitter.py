@@ -97,7 +97,7 @@ def fit(
 
     with _threads(keypoints.frames), torch.inference_mode():
         cam_K = _intrinsics(keypoints, options)[0]
-        if untold and cam_K.ndim == 2 and zooms(keypoints):
+        if untold and cam_K.ndim == 2 and zooms(keypoints, float(cam_K[0, 0])):
             motion, trace = fit_zoomed(keypoints, cam_K[:2, 2], before)
         else:
             motion, trace = before(keypoints)

@@ -26,7 +26,9 @@ NEAR = 1e-3  # of the distance: nearer paths see the same
 STAYS = 2e-3  # m: a camera that moves less does not move
 FAR = 1e3  # m: what is this far away is moved by a camera's turns alone
 FARTHEST = 1.0  # rad: a camera in the hand that turns farther from the middle of its turns is not taken for one that stands
-ZOOMS, ZOOM_SMOOTH = 1.1, 0.1  # times that the background grows or shrinks through a clip before a camera that zooms; s that this is averaged over
+# Times that the background grows or shrinks through a clip before a camera that zooms; how much more (log) for each rad that it turns, since what
+# pictures at an angle have in common seems to (0.2 was seen); s that the zoom is averaged over.
+ZOOMS, BY_TURNING, ZOOM_SMOOTH = 1.1, 0.4, 0.1
 EDGE = 0.15  # of the distance in front of the steadier camera, below which it sees nothing
 
 
@@ -87,10 +89,13 @@ def fit_handheld(
     return as_filmed(motion, path, keypoints, cam_K, world), trace and _trace_as_filmed(trace, motion, path, world)
 
 
-def zooms(keypoints: Keypoints) -> bool:
-    """Whether the camera is seen to zoom: the background grows or shrinks, and not as before one that travels."""
+def zooms(keypoints: Keypoints, focal: float) -> bool:
+    """Whether the camera is seen to zoom: the background grows or shrinks, and not as before one that travels or turns far. focal: px, about."""
     turns = keypoints.camera_turns
-    return turns is not None and keypoints.camera_travels is False and bool(turns[:, 3].max() > ZOOMS * turns[:, 3].min())
+    if turns is None or keypoints.camera_travels is not False:
+        return False
+    turned = float(np.linalg.norm(np.ptp(turns[:, :2], axis=0))) / focal
+    return bool(turns[:, 3].max() > ZOOMS * np.exp(BY_TURNING * turned) * turns[:, 3].min())
 
 
 def fit_zoomed(

@@ -203,5 +203,7 @@ def test_a_camera_that_zooms_shows_nobody_come_nearer(standing, degrees):
     for other in ({"camera_travels": True}, {"camera_travels": None}):  # grows as before one that comes nearer
         assert fit(dataclasses.replace(seen, **other))[0].cam_K.ndim == 2
     assert fit(seen, FitOptions(mode="paper"))[0].cam_K.ndim == 2
+    far = np.column_stack((np.linspace(0, 1000, FRAMES), first[:, 1:3], np.linspace(1, 1.3, FRAMES)))  # as before one that turns by 57 degrees
+    assert fit(dataclasses.replace(kept, camera_turns=far))[0].cam_K.ndim == 2
     assert fit(dataclasses.replace(seen, cam_K=None))[0].focal_source == "estimated"
     assert fit(seen, FitOptions(T_world_cam=np.eye(4)))[0].cam_K.ndim == 2  # a known camera goes before
