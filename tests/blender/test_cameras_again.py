@@ -14,18 +14,28 @@ def rigs():
     return [o for o in bpy.data.objects if o.type == "ARMATURE"]
 
 
-def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
-    """What the background told of one part says nothing of another; As Shown keys are no Real Time ones."""
-    T = np.tile(np.eye(4), (24, 1, 1))
-    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+def solved_twice(script, monkeypatch, **moving):
+    """Frames 3 to 14 solved, and once more before the camera of the first solve, whose arrays (24, ...) these are; the scene's settings, the
+    panel, and which camera the last solve asked for."""
     times = (2 + np.arange(24)) / 25
-    write = lambda file, body, frames, **more: write_motion(file, body, frames, T_world_cam=T[:frames], frame_times=times[:frames], **more)  # noqa: E731
+
+    def write(file, body, frames, **more):
+        return write_motion(file, body, frames, frame_times=times[:frames], **{name: array[:frames] for name, array in moving.items()}, **more)
+
     monkeypatch.setattr("scripted.write_motion", write)
     settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
     settings.range, settings.first, settings.last = "CUSTOM", 3, 14
     asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
     assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    return settings, show, asked
+
+
+def test_a_camera_that_turns_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
+    """What the background told of one part says nothing of another; As Shown keys are no Real Time ones."""
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    settings, show, asked = solved_twice(script, monkeypatch, T_world_cam=T)
     with np.load(asked()) as camera:
         assert np.abs(camera["T_world_cam"] - T[:12]).max() < 1e-4
     assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
@@ -63,14 +73,7 @@ def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(scri
 def test_a_camera_that_zooms_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
     """Past its lens's keys it would keep the last one; and Blender moves no key of a camera that is hidden."""
     lenses = np.stack([np.array([[focal, 0, 639.5], [0, focal, 359.5], [0, 0, 1]]) for focal in np.linspace(900, 1300, 24)])
-    times = (2 + np.arange(24)) / 25
-    write = lambda file, body, frames, **more: write_motion(file, body, frames, cam_K=lenses[:frames], frame_times=times[:frames], **more)  # noqa: E731
-    monkeypatch.setattr("scripted.write_motion", write)
-    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
-    settings.range, settings.first, settings.last = "CUSTOM", 3, 14
-    asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
-    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
-    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    settings, show, asked = solved_twice(script, monkeypatch, cam_K=lenses)
     with np.load(asked()) as camera:
         zoom = camera["cam_K"][:, 0, 0] / camera["cam_K"][0, 0, 0]
         assert np.abs(zoom - lenses[:12, 0, 0] / 900).max() < 1e-4 and camera["T_world_cam"].ndim == 2
