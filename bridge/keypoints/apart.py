@@ -56,7 +56,7 @@ class Apart:
 
     def __call__(self, step: str, *calls: dict, on_progress: Callable[[int], None] | None = None) -> list[dict[str, np.ndarray] | None]:
         """What a step gives for each of several calls, side by side: its arrays, or None of one that failed, which standard error has
-        the reason of. Calls hold what JSON does. Raises LgdError cancelled."""
+        the reason of, or of all where the system starts no process. Calls hold what JSON does. Raises LgdError cancelled."""
         started = []
         try:
             for number, call in enumerate(calls):
@@ -81,6 +81,9 @@ class Apart:
                     return [_read(out) if process.returncode == 0 and out.is_file() else None for process, out in started]
                 self.check()
                 time.sleep(OFTEN)
+        except OSError:  # too many processes, or too little memory: no reason to lose what does without
+            traceback.print_exc()
+            return [None] * len(calls)
         finally:
             for process, _ in started:
                 process.kill()

@@ -137,7 +137,7 @@ def _within(points: np.ndarray, of: np.ndarray, above: float, below: float) -> n
 
 
 def by_the_ground(path: CameraPath, normal: np.ndarray, level: float, feet: np.ndarray, seen: np.ndarray) -> float | None:
-    """How many metres the path's unit has, so that the lower foot mostly is as far below the camera as the ground; None where frames do not agree.
+    """How many metres the path's unit has, so that the lower foot mostly is as far below the camera as the ground; None where no frame tells.
 
     normal, level: of `ground_plane`; feet: (F, 4, 3) m, soles before the camera; seen: (F) bool.
     """

@@ -148,6 +148,9 @@ def test_what_ends_colmap_ends_the_search_alone(beside, monkeypatch):
     monkeypatch.setattr(apart, "START", "import os; os.abort()")
     with pytest.raises(Untold, match="COLMAP, which looks for it, failed"):
         find_camera_path(beside, crowd(BESIDE))
+    with monkeypatch.context() as full, pytest.raises(Untold, match="failed"):
+        full.setattr(apart.sys, "executable", "/nowhere/python")  # as where the system starts no more processes
+        find_camera_path(beside, crowd(BESIDE))
     monkeypatch.setattr(apart, "START", apart.START.replace("os.abort", "print"))  # ends well, with nothing done
     with pytest.raises(Untold, match="failed"):
         find_camera_path(beside, crowd(BESIDE))
