@@ -119,6 +119,8 @@ def run(arguments: list[str]) -> int:
             from .selftest import selftest
 
             return selftest(options.device, stdout)
+        if options.command == "fetch":
+            return _fetch(options.source, stdout)
         from . import commands
 
         return (commands.detect if options.command == "detect" else commands.fit)(options, stdout)
@@ -163,8 +165,28 @@ def build_parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=f"{text} (in a checkout)", add_help=False)
     selftest = commands.add_parser("selftest", help="versions, devices, files, and one tiny fit")
     selftest.add_argument("--device", type=_device, default="auto")
+    fetch = commands.add_parser("fetch", help="BlazePose's large network into this Python's mediapipe, for surer detection (the add-on's set-up does it)")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="a folder that holds its archive, in place of the network")
     commands.add_parser("serve", help="be the add-on's worker on standard input and output")
     return parser
+
+
+def _fetch(source: Path | None, out: TextIO) -> int:
+    from . import models
+
+    def on_part(done: float, total: float) -> None:
+        if sys.stderr.isatty():
+            tell(f"{done:.0f} of {total:.0f} MB", end="")
+
+    package = models.mediapipe()
+    if package is not None and not models.there(package):
+        tell(f"Fetching {models.NAME} ({models.MEGABYTES} MB).")
+    try:
+        models.fetch(package, source, on_part)
+    except models.Unfetched as fault:
+        raise LgdError("setup_incomplete", str(fault), models.WITHOUT) from fault
+    print(f"{models.NAME} is in {package}", file=out)
+    return 0
 
 
 def _shared(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +199,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first; the default detector follows one person at a time")
     parser.add_argument("--detector", metavar="FILE.onnx", help="a detector instead of the default one")
+    parser.add_argument("--fast", action="store_true", help="the default detector's smaller network, and one look at each picture: several times as fast, and less sure")
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|mps")
 
 

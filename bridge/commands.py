@@ -115,9 +115,9 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     trace = output_file(options.trace, *read, target, numbered=several) if options.trace else None
     request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
     if is_keypoints(options.input):
-        if options.box or options.detector:
+        if options.box or options.detector or options.fast:
             raise LgdError(
-                "bad_input", "--box and --detector are for footage.", "Leave them out for a keypoint file."
+                "bad_input", "--box, --detector and --fast are for footage.", "Leave them out for a keypoint file."
             )
         if options.moves == "travels":
             raise LgdError("bad_input", "--travels needs the footage.", "Give the video instead of its keypoints.")
@@ -191,7 +191,7 @@ def _source(options: argparse.Namespace) -> dict:
             "bad_input", "--fps is for a folder of images; a video has a rate of its own.", "Leave --fps out."
         )
     source = {"path": str(path), "frames": options.frames, "fps": options.fps, "boxes": options.box}
-    return {"source": source, "detector": options.detector, "device": options.device}
+    return {"source": source, "detector": options.detector, "fast": options.fast, "device": options.device}
 
 
 def output_file(path: Path, *kept: str | Path | None, numbered: bool = False) -> Path:

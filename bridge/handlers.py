@@ -292,6 +292,7 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
         counted=source.get("counted"),
         boxes=[tuple(box) for box in boxes],
         detector=str(detector) if detector else None,
+        fast=bool(request.get("fast")),
         device=request.get("device", "auto"),
         on_start=on_start,
         on_frame=on_frame,

@@ -21,7 +21,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "shutdown": {},
     "cancel": {"job": (int,)},
     "describe_body": {"body?": _NAME, "out": _TEXT},
-    "detect": {"source": (dict,), "detector?": _NAME, "device?": _TEXT, "out": _TEXT},
+    "detect": {"source": (dict,), "detector?": _NAME, "fast?": (bool,), "device?": _TEXT, "out": _TEXT},
     "read_keypoints": {
         "keypoints": _TEXT,
         "frames?": _LIST,  # these five as for a fit
@@ -54,6 +54,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "plant_feet?": (bool,),
         "device?": _TEXT,
         "detector?": _NAME,
+        "fast?": (bool,),  # the default detector: less sure
         "out": _TEXT,
     },
 }

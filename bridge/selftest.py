@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from . import places, protocol
+from . import models, places, protocol
 from .errors import LgdError
 from .faults import translate, translated
 
@@ -103,6 +103,7 @@ def _files(out: TextIO) -> None:
     weights = available_weights()
     for mode, entry in weights.items():
         print(f"weights, {mode} mode: {entry['name']} {entry['hash']} ({entry['file']})", file=out)
+    print(f"{models.NAME}: {'there' if models.there(models.mediapipe()) else 'not there (optional; `bridge fetch` brings it)'}", file=out)
     if not weights:
         raise LgdError("setup_incomplete", "The weights are missing.", "Install the add-on again.")
 

@@ -35,4 +35,5 @@ protocol = _load("protocol")
 errors = _load("errors")
 counting = _load("counting")
 arrays = _load("arrays")
+models = _load("models")
 LgdError = errors.LgdError

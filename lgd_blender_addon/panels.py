@@ -98,6 +98,8 @@ def draw_who(layout, context) -> None:
             row.prop(box, "last", text="")
             row.label(text=f" {box.w:.0f} x {box.h:.0f}", translate=False)
             row.operator("lgd.clear_boxes", text="", icon="X").index = index
+    if preferences.detector_file(context) is None:
+        layout.prop(settings, "fast_detection")
     layout.prop(settings, "keypoints")
     if settings.keypoints:
         layout.operator("lgd.list_people", icon="COMMUNITY")
@@ -294,6 +296,7 @@ class LGD_OT_preset_add(AddPresetBase, bpy.types.Operator):
             "bone_names",
             "plant_feet",
             "trace",
+            "fast_detection",
             "bad_pixels",
         )
     ]

@@ -126,7 +126,11 @@ def worker(say=print) -> Path:
         say(
             "Max-Planck-Gesellschaft (non-commercial research); installing it counts as accepting that licence."
         )
-    return make(ROOT / ".venv", python, names, say)
+    interpreter = make(ROOT / ".venv", python, names, say)
+    fetch = [str(interpreter), "-m", "bridge", "fetch"]
+    if subprocess.call(fetch, env=clean(PYTHONPATH=str(ROOT)), stdout=subprocess.DEVNULL):
+        say("The set-up goes on without it.")
+    return interpreter
 
 
 def blender(version: str, say=print) -> Path | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The default detector: BlazePose full from the mediapipe wheel, which follows one person, looking at each picture twice."""
+"""The default detector: BlazePose by mediapipe, which follows one person, looking at each picture twice."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bridge import models
 from bridge.errors import LgdError
 from bridge.keypoints.borders import Borders, around, clip_box, masked, within
 from bridge.keypoints.formats import get_layout
@@ -26,6 +27,7 @@ _GROW_AFTER = 10
 # Of the person's size (the diagonal round the points). A point on which two looks differ by AGREE is believed by half; looks that
 # differ by PARTED in the median are at two people, or one of them is lost.
 AGREE, PARTED = 0.025, 0.15
+_SMALL, _LARGE = 1, 2  # mediapipe's "model complexity" of its networks full and heavy
 _IMPORT_FAULTS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
 
 Look = tuple[np.ndarray, np.ndarray]
@@ -33,19 +35,21 @@ Look = tuple[np.ndarray, np.ndarray]
 
 
 class BlazePose:
-    """BlazePose as a video, its own smoothing off; one person.
+    """BlazePose as a video, its own smoothing off; one person. By its large network (heavy) where that is there (`bridge/models.py`),
+    else by the one in mediapipe's wheel (full).
 
-    twice: every picture is shown to a second graph, mirrored. The detector is not symmetric: where it is unsure of a point, and in
-    its own confidence it hardly ever is, the two say different things.
+    Every picture is shown to a second graph, mirrored. The detector is not symmetric: where it is unsure of a point, and in
+    its own confidence it hardly ever is, the two say different things. fast: by the smaller network, and once.
     """
 
     layout = "blazepose33"
 
-    def __init__(self, twice: bool = True):
+    def __init__(self, fast: bool = False):
         self.notes: list[str] = []
         self.turn()
-        self._graphs = [_Graph() for _ in range(1 + twice)]
-        self._beside = ThreadPoolExecutor(1) if twice else None
+        large = not fast and models.there(models.mediapipe())
+        self._graphs = [_Graph(_LARGE if large else _SMALL) for _ in range(1 if fast else 2)]
+        self._beside = None if fast else ThreadPoolExecutor(1)
 
     def turn(self) -> None:
         """Forget where the person was: the frames go on elsewhere."""
@@ -168,10 +172,10 @@ def _alike(look: Look, to: Look) -> Look:
 
 
 class _Graph:
-    """One mediapipe graph."""
+    """One mediapipe graph, with one of its networks."""
 
-    def __init__(self):
-        self._pose = None
+    def __init__(self, network: int):
+        self._pose, self._network = None, network
         self.started = False  # it has found somebody, and makes no more remarks
         try:
             with quiet():
@@ -198,7 +202,7 @@ class _Graph:
                 if self._pose is None:
                     self._pose = self._make(
                         static_image_mode=False,
-                        model_complexity=1,
+                        model_complexity=self._network,
                         smooth_landmarks=False,
                         enable_segmentation=False,
                     )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""2D pose detection in footage: BlazePose from the mediapipe wheel by default, or an ONNX model by its file."""
+"""2D pose detection in footage: BlazePose by default, or an ONNX model by its file."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def detect(
     counted: float | None = None,
     boxes: Sequence[Sequence[float | None]] = (),
     detector: str | Path | Sequence[str | Path] | None = None,
+    fast: bool = False,
     device: str = "auto",
     on_start: Callable[[Footage], None] | None = None,
     on_frame: Callable[[int, int, int, np.ndarray, np.ndarray], None] | None = None,
@@ -46,14 +47,14 @@ def detect(
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
     last, and from its end on, and from the first box's first frame backwards, follows the person it showed. Boxes of
     which none holds in a frame that is read, or none shows anybody, are refused. detector: None = BlazePose, else an ONNX
-    pose model, a folder of ONNX models, or (pose model, person detector). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
+    pose model, a folder of ONNX models, or (pose model, person detector). fast: BlazePose's smaller network, and one look alone. on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
     from bridge.keypoints.background import Background  # OpenCV is there
     from bridge.keypoints.shifts import Shifts
 
-    finder = BlazePose() if detector is None else _onnx(detector, device)
+    finder = BlazePose(fast) if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
     for box, *_ in areas:

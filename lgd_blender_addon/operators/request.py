@@ -213,6 +213,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "trace": settings.trace,
         "device": preferences.device(context),
         "detector": preferences.detector_file(context),
+        "fast": settings.fast_detection,
     }
     if rig is not None:
         skin = result.skin_of(rig)
@@ -278,6 +279,7 @@ def plan_detect(context) -> Plan:
     request = {
         "source": source_of(context, found),
         "detector": preferences.detector_file(context),
+        "fast": context.scene.lgd.fast_detection,
         "device": preferences.device(context),
     }
     return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], build=False)

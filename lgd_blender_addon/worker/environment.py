@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .._bridge import LgdError
+from .._bridge import LgdError, models
 from . import environment_uv
 from .environment_check import Finding, check, complete
 from .environment_hardware import TorchBuild
@@ -47,7 +47,8 @@ STEPS = {
     "python": 0.04,
     "venv": 0.02,
     "torch": 0.5,
-    "packages": 0.32,
+    "packages": 0.28,
+    "models": 0.04,
     "check": 0.08,
 }  # share of time
 LOG_KEPT = 400  # lines in memory
@@ -185,6 +186,8 @@ class Setup:
         if not (folder / "venv" / "pyvenv.cfg").is_file():
             self._done = []
         self._done = [step for step in self._done if step != "check"]
+        if not models.there(models.mediapipe(folder / "venv")):
+            self._done = [step for step in self._done if step != "models"]
         self._say(f"{time.strftime('%Y-%m-%d %H:%M:%S')} set-up in {folder}; {self.plan.torch.sentence}")
         if self._done:
             self._say(f"Going on after: {', '.join(self._done)}.")
@@ -274,6 +277,19 @@ class Setup:
 
     def _do_packages(self) -> None:
         self._install(self.plan.requirements, None)
+
+    def _do_models(self) -> None:
+        try:
+            models.fetch(models.mediapipe(self.plan.folder / "venv"), self.plan.offline, self._megabytes, self._stop.is_set)
+            self._say(f"{models.NAME} is there.")
+        except models.Cancelled:
+            raise LgdError("cancelled") from None
+        except models.Unfetched as fault:  # all works without it
+            self._say(f"{fault} {models.WITHOUT}")
+
+    def _megabytes(self, done: float, total: float) -> None:
+        self._within = done / total if total else 0.0
+        self._line = f"{models.NAME}: {done:.0f} of {total:.0f} MB"
 
     def _do_check(self) -> None:
         modules = {name: row for name, row in MODULES.items() if name in self.plan.modules}

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._bridge import models
 from .environment_python import ask, clean_environment
 from .requirements import MODULES, PYTHONS
 
@@ -28,6 +29,8 @@ for module, package in json.loads(sys.argv[1]).items():
             if getattr(entry.backends, "mps", None) and entry.backends.mps.is_available():
                 devices.append("mps")
             found[module]["devices"] = devices
+        if module == "mediapipe":
+            found[module]["folder"] = list(entry.__path__)[0]
     except BaseException as fault:
         found[module] = {"fault": "%s: %s" % (type(fault).__name__, str(fault).strip().split(chr(10))[0][:200])}
 sys.stdout.write("\\nLGD " + json.dumps(found) + "\\n")
@@ -91,6 +94,9 @@ def check(
             findings.append(Finding(package, False, text, needed))
     if bridge is not None:
         findings += _files(bridge / "bridge")
+        folder = loaded.get("mediapipe", {}).get("folder")
+        if folder:
+            findings.append(_large(python, Path(folder), bridge))
     return findings
 
 
@@ -103,6 +109,13 @@ def _files(folder: Path) -> list[Finding]:
         Finding("body", body.is_file(), "The default body is there." if body.is_file() else
                 "The default body is missing: install the add-on again."),
     ]  # fmt: skip
+
+
+def _large(python: str | os.PathLike, mediapipe: Path, bridge: Path) -> Finding:
+    if models.there(mediapipe):
+        return Finding("blazepose", True, f"{models.NAME} is there.", needed=False)
+    ways = f"Press Set Up, or for a Python of your own run in {bridge}: {python} -m bridge fetch"
+    return Finding("blazepose", False, f"{models.NAME} is missing. {models.WITHOUT} {ways}", needed=False)
 
 
 def _load(python: str | os.PathLike, modules: dict) -> tuple[dict, str]:

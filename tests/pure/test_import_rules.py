@@ -65,7 +65,7 @@ def faults(module: str, found: set[str]) -> list[str]:
         rule(module == UNPICKLER, "pickle is banned")
     if package == "bridge":
         rule(not tops & (BLENDER | {"lgd_blender_addon"}), "nothing in bridge imports bpy or the add-on")
-        if first in ("protocol", "errors", "places"):
+        if first in ("protocol", "errors", "places", "models"):
             rule(tops <= STANDARD, "imports the standard library only")
         if first == "server":
             inside = {name for name in found if under(name, "bridge")} - {"bridge"}

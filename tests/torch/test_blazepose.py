@@ -32,7 +32,7 @@ class Looks:
         class Graph:
             count = 0
 
-            def __init__(self):
+            def __init__(self, network):
                 self.started, self.number = True, Graph.count
                 Graph.count += 1
 
@@ -124,3 +124,26 @@ def test_a_box_holds_for_both_looks(monkeypatch):
         seen = image if number == 0 else image[:, ::-1]
         assert anew and (seen[:, :160] == 200).all() and not seen[:, 161:].any()
     looks.finder.close()
+
+
+@pytest.mark.parametrize(("fast", "there", "networks"), [(False, True, [2, 2]), (False, False, [1, 1]), (True, True, [1]), (True, False, [1])])
+def test_the_large_network_looks_where_it_is_there_and_time_is_given(monkeypatch, fast, there, networks):
+    made = []
+
+    class Graph:
+        started = True
+
+        def __init__(self, network):
+            made.append(network)
+
+        def see(self, image, anew):
+            return person(), np.full(33, 0.8)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(blazepose, "_Graph", Graph)
+    monkeypatch.setattr(blazepose.models, "there", lambda package: there)
+    finder = BlazePose(fast)
+    assert made == networks and len(finder.find(np.zeros((HEIGHT, WIDTH, 3), np.uint8), ())[0]) == 1
+    finder.close()

@@ -178,7 +178,7 @@ def test_a_beginning_that_does_not_hang_together_is_looked_at_from_behind(tmp_pa
     looked = []
 
     class Finder(detection.BlazePose):
-        def __init__(self):
+        def __init__(self, fast):
             self.notes = []
             self.turn()
 

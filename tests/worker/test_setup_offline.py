@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The set-up run for real from a folder of wheels: light wheels made here, and (slow) the full set where one is named."""
 
+import hashlib
+import io
 import os
 import shutil
 import sys
+import tarfile
 import threading
 import time
 import zipfile
@@ -11,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon._bridge import LgdError, models
 from lgd_blender_addon.worker import environment, environment_uv
 from lgd_blender_addon.worker.environment import Plan, Setup, State
 from lgd_blender_addon.worker.environment_hardware import TorchBuild
 
-CACHE = Path(__file__).resolve().parents[2] / ".cache" / "wheels"
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / ".cache" / "wheels"
 CPU = TorchBuild("cpu", "cpu", "The CPU build is taken.")
 
 
@@ -81,6 +85,20 @@ def plan(tmp_path, wheels, uv_wheel, request):
     return make
 
 
+@pytest.fixture
+def archive(wheels, monkeypatch):
+    """An archive with a stand-in for the large network, in the folder of wheels."""
+    content = b"large" * 1000
+    monkeypatch.setattr(models, "SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(models, "BYTES", len(content))
+    path = wheels / models.ARCHIVE
+    with tarfile.open(path, "w:gz") as out:
+        entry = tarfile.TarInfo(f"package/{models.FILE}")
+        entry.size = len(content)
+        out.addfile(entry, io.BytesIO(content))
+    return path
+
+
 def finish(setup, seconds=240):
     setup.wait(seconds)
     return setup.poll()
@@ -107,7 +125,34 @@ def test_from_nothing_to_complete(plan, uv_wheel, installer):
     # A second run has nothing to install, and a folder whose set-up was once complete stays usable.
     again = Setup(plan(installer=installer)).start()
     assert finish(again).state is State.DONE
-    assert set(again.seconds) == {"check"}
+    assert set(again.seconds) == {"models", "check"}  # the large network is looked for again
+
+
+def test_the_large_network_comes_from_the_offline_folder_too_and_its_lack_hinders_nothing(plan, wheels, archive):
+    make_wheel(wheels, "mediapipe", "0.10.21", "__path__ = [__file__.rpartition('.')[0]]")
+    options = {"installer": "pip", "packages": ("numpy==1.26.4", "mediapipe==0.10.21")}
+    kept = archive.rename(wheels.parent / archive.name)
+    setup = Setup(plan(**options)).start()
+    assert finish(setup).state is State.DONE
+    folder = environment.environment_python(setup.plan.folder).parents[1]
+    next(folder.glob("lib/python3*/site-packages")).joinpath("mediapipe").mkdir()  # as the real wheel has it
+    log = setup.log_file.read_text()
+    assert "mediapipe is not there" in log and models.WITHOUT in log
+    setup = Setup(plan(**options)).start()
+    assert finish(setup).state is State.DONE and f"has no {models.ARCHIVE}. {models.WITHOUT}" in setup.log_file.read_text()
+    python = environment.environment_python(setup.plan.folder)
+
+    def found():
+        return next(f for f in environment.check(python, ROOT, {"mediapipe": ("mediapipe", True, "all")}) if f.name == "blazepose")
+
+    missing = found()
+    assert not missing.ok and not missing.needed and "bridge fetch" in missing.sentence and str(python) in missing.sentence
+    shutil.copy(kept, wheels)
+    again = Setup(plan(**options)).start()
+    assert finish(again).state is State.DONE and set(again.seconds) == {"models", "check"}
+    assert models.there(models.mediapipe(folder)) and found().ok
+    last = Setup(plan(**options)).start()
+    assert finish(last).state is State.DONE and set(last.seconds) == {"check"}
 
 
 def test_a_missing_wheel_is_named_and_adding_it_goes_on(plan, wheels):

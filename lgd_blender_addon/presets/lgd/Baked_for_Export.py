@@ -9,6 +9,7 @@ settings.mode = "AUTO"
 settings.focal = 0.0
 settings.camera = "AUTO"
 settings.correctives = "BAKED"
+settings.fast_detection = False
 settings.plant_feet = False
 settings.trace = False
 settings.bad_pixels = 0.0

@@ -11,6 +11,7 @@ settings.camera = "AUTO"
 settings.gender = "DEFAULT"
 settings.correctives = "LIVE"
 settings.bone_names = "SMPL"
+settings.fast_detection = False
 settings.plant_feet = False
 settings.trace = True
 settings.bad_pixels = 0.0

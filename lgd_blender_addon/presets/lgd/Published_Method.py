@@ -9,6 +9,7 @@ settings.mode = "PAPER"
 settings.focal = 0.0
 settings.camera = "AUTO"
 settings.correctives = "LIVE"
+settings.fast_detection = False
 settings.plant_feet = False
 settings.trace = True
 settings.bad_pixels = 0.0
