@@ -160,6 +160,7 @@ def test_shipped_presets_are_found_and_set_what_they_say(installed):
         done = bpy.ops.script.execute_preset(filepath=listed[name], menu_idname="LGD_MT_presets")
         assert done == {"FINISHED"} and bpy.types.LGD_MT_presets.bl_label == name.replace("_", " ")
         chosen[name] = (settings.range, settings.timing, settings.mode, settings.camera, settings.correctives)
+        assert settings.fast_detection == (name == "Fast_Preview")
     assert {name: getattr(settings, name) for name in kept} == new
     assert chosen["Published_Method"][2] == "PAPER" and chosen["Phone_Video"][1] == "REAL"
     assert chosen["Fast_Preview"][0] == "SCENE" and chosen["Placed_Camera"][3] == "SCENE"

@@ -142,6 +142,15 @@ def test_preview_range_is_honoured(script):
     assert script.asked[-1][1]["source"]["frames"] == [3, 9]
 
 
+def test_fast_detection_is_asked_for_where_it_is_ticked(script):
+    settings = bpy.context.scene.lgd
+    bpy.ops.lgd.detect()
+    settings.fast_detection = True
+    bpy.ops.lgd.detect()
+    bpy.ops.lgd.fit()
+    assert [request["fast"] for kind, request in script.asked if kind in ("detect", "fit")] == [False, True, True]
+
+
 def test_real_time_and_background_in_step(script):
     scene = bpy.context.scene
     scene.lgd.timing = "REAL"
