@@ -27,6 +27,7 @@ OPTIONS = {
     "Press Repair in the preferences, or set Camera to New": "Install it (pip install pycolmap), or leave --travels out",
     "set Camera to Travelling": "give the footage with --travels",
     "set Camera to New": "leave --camera out",
+    "Set the range to one take": "Give one take by --frames A:B",
     ", as the worker's log tells": "",  # what it says is on standard error
     ", or release the worker": "",
     "in the movie clip editor and choose Scene Camera": "in Blender's movie clip editor, or elsewhere, and give it by --camera",

@@ -22,8 +22,9 @@ from bridge.keypoints.video import Footage, open_footage
 _BEGIN = 12
 _JUMP = 0.1
 _PARTED = 0.03  # of the person: two looks at one frame that say different things
-# One detector that follows one person may jump to another: such a jump starts a new track.
-_ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0)
+# One detector that follows one person may jump to another: such a jump starts a new track. Its points are all there in every frame,
+# believed or not: a box round the believed ones alone would jump where its two looks do not agree.
+_ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0, least=0.02)
 
 
 def detect(
@@ -52,6 +53,7 @@ def detect(
     """
     footage = open_footage(path, frames, fps, counted)
     from bridge.keypoints.background import Background  # OpenCV is there
+    from bridge.keypoints.cuts import Cuts
     from bridge.keypoints.shifts import Shifts
 
     finder = BlazePose(fast) if detector is None else _onnx(detector, device)
@@ -92,11 +94,12 @@ def detect(
             raise LgdError("cancelled", "The detection was cancelled.")
 
     skipped, held = 0, not areas
-    background, shifts, behind = Background(), Shifts(footage.nominal()), ThreadPoolExecutor(1)
+    background, shifts, cuts, behind = Background(), Shifts(footage.nominal()), Cuts(), ThreadPoolExecutor(1)
 
     def look_round(index: int, image: np.ndarray, people: list[np.ndarray]) -> None:
         background.add(image, people)
         shifts.add(index, image, people)
+        cuts.add(image)
 
     try:
         beside = None
@@ -142,7 +145,10 @@ def detect(
     options = _ONE_PERSON if detector is None else None
     none = nobody(len(get_layout(finder.layout).names))
     whole = [found.get(index, none) for index in range(len(times))]
-    keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options)
+    takes = cuts.first()
+    if takes:
+        footage.notes.append(_cut_at([footage.number(index) for index in takes]))
+    keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options, takes)
     if not len(keypoints):
         raise LgdError(
             "no_person",
@@ -164,6 +170,12 @@ def detect(
 
 
 Found = dict[int, tuple[np.ndarray, np.ndarray]]  # a frame's points (D, K, 2) px and confidence (D, K)
+
+
+def _cut_at(frames: list[int]) -> str:
+    named = ", ".join(str(frame) for frame in frames[:5]) + (" and more" if len(frames) > 5 else "")
+    many = "s" if len(frames) > 1 else ""
+    return f"The footage is cut at its frame{many} {named}: who is seen before a cut and after it count as different people. Set the range to one take."
 
 
 def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +22,8 @@ _SIGMA = {
 class TrackOptions:
     """duplicate: OKS above which two detections are one; gate: largest jump in body sizes a frame (a person's box
     diagonal, growing with the gap); size: largest change of size; age s a lost person is waited for; join s the
-    longest gap that fragments are joined over; shortest s a track must last."""
+    longest gap that fragments are joined over; shortest s a track must last; least: confidence of the points that a person's box is
+    laid round."""
 
     duplicate: float = 0.7
     gate: float = 0.5
@@ -29,6 +31,7 @@ class TrackOptions:
     age: float = 1.0
     join: float = 3.0
     shortest: float = 0.5
+    least: float = 0.2
 
 
 @dataclass
@@ -87,16 +90,16 @@ def spread_of(layout: Layout) -> np.ndarray:
     )
 
 
-def suppress_duplicates(points, conf, scores, spread, limit: float = 0.7) -> list[int]:
+def suppress_duplicates(points, conf, scores, spread, limit: float = 0.7, least: float = 0.2) -> list[int]:
     """Indices of the detections (D, K, 2) kept, best score first, without those that repeat a better one."""
     kept: list[int] = []
     for i in np.argsort(-np.asarray(scores), kind="stable"):
-        box = box_of(points[i], conf[i])
+        box = box_of(points[i], conf[i], least)
         if box is None:
             continue
         same = False
         for j in kept:
-            other = box_of(points[j], conf[j])
+            other = box_of(points[j], conf[j], least)
             assert other is not None
             area = max(box[2] * box[3], other[2] * other[3])
             same = same or oks(points[i], conf[i], points[j], conf[j], area, spread) > limit
@@ -113,22 +116,24 @@ def _pair(cost: np.ndarray) -> list[tuple[int, int]]:
     return [(int(r), int(c)) for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])]
 
 
-def make_tracks(detections, times, layout: str, options: TrackOptions | None = None):
+def make_tracks(detections, times, layout: str, options: TrackOptions | None = None, cuts: Sequence[int] = ()):
     """Whole tracks from each frame's detections.
 
-    detections: for each of F frames (points (D, K, 2) px, confidence (D, K)); times (F,) s. Returns keypoints
+    detections: for each of F frames (points (D, K, 2) px, confidence (D, K)); times (F,) s; cuts: frames that begin another take,
+    into which no track goes on. Returns keypoints
     (P, F, K, 2), confidence (P, F, K), 0 where a person is not seen, and ids (P,); P may be 0.
     """
     options = options or TrackOptions()
     times = np.asarray(times, dtype=float)
     lay = get_layout(layout)
     spread = spread_of(lay)
+    take = np.searchsorted(np.sort(np.asarray(cuts, dtype=int)), np.arange(len(times)), side="right")
     tracks: list[_Track] = []
     for frame, (points, conf) in enumerate(detections):
-        kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate)
-        boxes = [box_of(points[i], conf[i]) for i in kept]
+        kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate, options.least)
+        boxes = [box_of(points[i], conf[i], options.least) for i in kept]
         found = [(points[i], conf[i], box) for i, box in zip(kept, boxes, strict=True) if box is not None]
-        live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age]
+        live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
         cost = np.full((len(live), len(found)), np.inf)
         for r, track in enumerate(live):
             for c, (p, q, box) in enumerate(found):
@@ -141,7 +146,7 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
             if c not in taken:
                 tracks.append(_Track(len(tracks)))
                 tracks[-1].add(frame, *one)
-    tracks = _join(tracks, times, options)
+    tracks = _join(tracks, times, take, options)
     tracks = _drop_short(tracks, times, options)
     keypoints = np.zeros((len(tracks), len(times), lay.count, 2), np.float32)
     confidence = np.zeros((len(tracks), len(times), lay.count), np.float32)
@@ -174,14 +179,14 @@ def _link_cost(track: _Track, frame, points, conf, box, times, spread, options: 
     return 1.0 - alike + 0.5 * away + 0.01 * gap
 
 
-def _join(tracks: list[_Track], times: np.ndarray, options: TrackOptions) -> list[_Track]:
+def _join(tracks: list[_Track], times: np.ndarray, take: np.ndarray, options: TrackOptions) -> list[_Track]:
     """Joins fragments end to start, the cheapest pair first, where place and size agree with a steady motion."""
     while True:
         best, pair = np.inf, None
         for a in tracks:
             for b in tracks:
                 gap = times[b.frames[0]] - times[a.frames[-1]]
-                if a is b or not 0 < gap <= options.join:
+                if a is b or not 0 < gap <= options.join or take[a.frames[-1]] != take[b.frames[0]]:
                     continue
                 end, start = a.boxes[-1], b.boxes[0]
                 size = (np.hypot(*end[2:]) + np.hypot(*start[2:])) / 2

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from bridge.keypoints.track import make_tracks
+from bridge.keypoints.track import TrackOptions, make_tracks
 
 SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * [60, 170]
 
@@ -64,3 +64,25 @@ def test_low_frame_rate_and_single_image():
     assert len(make_tracks(frames, times, "coco17")[0]) == 1
     assert len(make_tracks([frame(person(100), person(500))], np.zeros(1), "coco17")[0]) == 2
     assert len(make_tracks([frame(), frame()], np.arange(2) / 30, "coco17")[0]) == 0
+
+
+def test_no_track_goes_on_into_another_take():
+    times = np.arange(60) / 30
+    frames = [frame(person(100 + t)) if not 20 <= t < 24 else frame() for t in range(60)]
+    assert len(make_tracks(frames, times, "coco17")[0]) == 1
+    for cut in (22, 30):  # where nobody is seen, to be joined over it, and from one frame to the next
+        _, conf, _ = make_tracks(frames, times, "coco17", cuts=[cut])
+        seen = conf.mean(-1) > 0
+        assert len(seen) == 2 and not seen[0, cut:].any() and not seen[1, :cut].any() and seen.any(0).sum() == 56
+
+
+def test_one_person_who_is_hardly_believed_for_a_moment_stays_one():
+    """Two looks that do not agree leave a point or two believed; a box round those would jump."""
+    times = np.arange(60) / 30
+    frames = [frame(person(100 + t)) for t in range(60)]
+    for t in range(30, 50, 3):
+        frames[t][1][:] = 0.05
+        frames[t][1][0, 3 + t // 15 : 6 + t // 15] = 0.3
+    one = TrackOptions(gate=0.6, size=2.5, least=0.02)
+    _, conf, _ = make_tracks(frames, times, "coco17", one)
+    assert len(conf) == 1 and (conf[0].max(-1) > 0).all()
