@@ -195,6 +195,7 @@ def test_a_beginning_that_does_not_hang_together_is_looked_at_from_behind(tmp_pa
             pass
 
     monkeypatch.setattr(detection, "BlazePose", Finder)
+    monkeypatch.setattr(detection, "_lit", lambda image: image)
     found = detection.detect(tmp_path / "v.mp4")
     assert looked[30:] == [(k, int(k == 12)) for k in range(12, -1, -1)]
     if surer == "again":
@@ -202,3 +203,26 @@ def test_a_beginning_that_does_not_hang_together_is_looked_at_from_behind(tmp_pa
         assert found.confidence[0, 0, 0] == pytest.approx(0.9) and found.confidence[0, 8, 0] == pytest.approx(0.7)
     else:
         assert not found.confidence[:, 0].any()
+
+
+@pytest.mark.parametrize("level", [255, 210, 60, 8, 0])
+def test_dark_pictures_are_shown_to_a_detector_with_more_light(level):
+    image = np.linspace(0, level, 200 * 300 * 3).reshape(200, 300, 3).round().astype(np.uint8)
+    shown = detection._lit(image)
+    if level >= 210:
+        assert shown is image
+    else:
+        assert abs(int(shown.max()) - min(16 * level, 202)) <= 8
+        assert (np.diff(shown.ravel().astype(int)) >= 0).all() and len(np.unique(shown)) == len(np.unique(image))
+    assert image.max() == level  # what the background is read from stays
+
+
+def test_somebody_in_the_dark_is_found(lgd_data, tmp_path, monkeypatch):
+    needs_mediapipe()
+    capture = cv2.VideoCapture(str(lgd_data / "footage" / "squats.mp4"))
+    for k in range(6):
+        cv2.imwrite(str(tmp_path / f"{k}.png"), (capture.read()[1] * 0.03).astype(np.uint8))
+    assert (detect(tmp_path, fps=5).confidence[0].max(-1) > 0).all()
+    monkeypatch.setattr(detection, "_MOST", 1.0)
+    with pytest.raises(LgdError, match="No person"):
+        detect(tmp_path, fps=5)
