@@ -84,7 +84,7 @@ def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
     asked = []
 
     class Finder(detection.BlazePose):
-        def __init__(self):
+        def __init__(self, fast):
             self.notes = []
             self.turn()
 
@@ -96,6 +96,7 @@ def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
             pass
 
     monkeypatch.setattr(detection, "BlazePose", Finder)
+    monkeypatch.setattr(detection, "_lit", lambda image: image)
     told = []
     # Count 6 shows picture 5, as counts 5 and 7 do.
     detection.detect(
