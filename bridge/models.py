@@ -5,6 +5,7 @@ It comes from Google's own package of the npm registry (Apache-2.0), of which th
 """
 
 import hashlib
+import http.client
 import importlib.util
 import os
 import tarfile
@@ -12,7 +13,7 @@ import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 NAME = "BlazePose heavy"
 FILE = "pose_landmark_heavy.tflite"
@@ -87,21 +88,21 @@ def fetch(
                 with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60) as reply:
                     _unpack(_Counted(reply, int(reply.headers.get("Content-Length") or 0), on_part, should_stop), part)
             os.replace(part, target)
-    except (OSError, EOFError, tarfile.TarError, ValueError) as fault:  # urllib's faults are OSErrors
+    except (OSError, EOFError, tarfile.TarError, ValueError, http.client.HTTPException) as fault:  # urllib's faults are OSErrors
         raise Unfetched(f"{NAME} could not be fetched ({getattr(fault, 'reason', fault)}).") from fault
 
 
 class _Counted:
     """A stream that tells how much of it was read."""
 
-    def __init__(self, stream: BinaryIO, total: int, on_part, should_stop):
+    def __init__(self, stream: Any, total: int, on_part, should_stop):
         self._stream, self._total, self._done = stream, total, 0
         self._on_part, self._should_stop = on_part, should_stop
 
     def read(self, size: int = _BLOCK) -> bytes:
         if self._should_stop():
             raise Cancelled
-        block = self._stream.read(size)
+        block = self._stream.read1(size)  # what has come: a slow connection can be cancelled, too
         self._done += len(block)
         self._on_part(self._done / 1e6, max(self._total, self._done) / 1e6)
         return block

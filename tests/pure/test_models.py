@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fetching the network that is not bundled: from a folder, from a registry, and what goes wrong on the way."""
 
+import contextlib
 import hashlib
 import http.server
 import io
+import socket
 import tarfile
 import threading
+import time
 
 import pytest
 
@@ -107,6 +110,75 @@ def test_what_is_no_such_archive_is_refused(tmp_path, registry, answer, word):
     with pytest.raises(models.Unfetched, match=word):
         models.fetch(tmp_path)
     assert not models.there(tmp_path) and left(tmp_path) == []
+
+
+@pytest.fixture
+def talker(monkeypatch):
+    """A registry that says what it is told to, by its function on the connection."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    monkeypatch.setenv("npm_config_registry", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    threads = []
+
+    def says(talk):
+        def answer():
+            with contextlib.suppress(OSError), listener.accept()[0] as connection:
+                connection.recv(1 << 16)
+                talk(connection)
+
+        threads.append(threading.Thread(target=answer, daemon=True))
+        threads[-1].start()
+
+    yield says
+    listener.close()
+    for thread in threads:
+        thread.join(5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffff\r\n" + archive(CONTENT)[:300],  # and the connection breaks
+        b"HTTP/1.1 302 Found\r\nLocation: http://login:here/\r\n\r\n",
+    ],
+)
+def test_who_does_not_speak_as_a_registry_does(tmp_path, talker, answer):
+    talker(lambda connection: connection.sendall(answer))
+    with pytest.raises(models.Unfetched, match="could not be fetched"):
+        models.fetch(tmp_path)
+    assert left(tmp_path) == []
+
+
+def test_a_setting_that_is_no_address(tmp_path, monkeypatch):
+    for registry in ("http://a host/npm", "http://host:port", "host/npm"):
+        monkeypatch.setenv("npm_config_registry", registry)
+        with pytest.raises(models.Unfetched, match="could not be fetched"):
+            models.fetch(tmp_path)
+
+
+def test_a_slow_connection_can_be_cancelled(tmp_path, talker):
+    stop, ended = threading.Event(), []
+
+    def trickle(connection):
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 41000000\r\n\r\n\x1f\x8b")
+        while not ended:
+            connection.sendall(b"\x08")
+            time.sleep(0.02)
+
+    def fetch():
+        with pytest.raises(models.Cancelled):
+            models.fetch(tmp_path, should_stop=stop.is_set)
+        ended.append(True)
+
+    talker(trickle)
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    thread.join(0.3)
+    stop.set()
+    thread.join(3)
+    cancelled = bool(ended)
+    ended.append(False)  # the talker ends
+    assert cancelled and left(tmp_path) == []
 
 
 def test_a_registry_that_does_not_answer(tmp_path, monkeypatch):
