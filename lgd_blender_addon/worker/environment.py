@@ -85,6 +85,7 @@ class Setup:
         self._state = State.WAITING
         self._step, self._within, self._line = "", 0.0, ""
         self._done: list[str] = []
+        self._whole = False
         self._lines: list[str] = []
         self._stop = threading.Event()
         self._process: subprocess.Popen | None = None
@@ -149,7 +150,7 @@ class Setup:
                 getattr(self, f"_do_{step}")()
                 self.seconds[step] = round(time.monotonic() - start, 2)
                 self._done.append(step)
-                self._write(False)
+                self._write(self._whole)
             self._write(True)
             # What uv has fetched is linked into the environment; only the copies in its cache go.
             shutil.rmtree(self.plan.folder / "cache", ignore_errors=True)
@@ -192,7 +193,9 @@ class Setup:
         if self._done:
             self._say(f"Going on after: {', '.join(self._done)}.")
         self._interpreter = past.get("python", "")
-        self._write(False)
+        # Where the large network alone is to come, without which all works, it stays complete meanwhile, and if that is cancelled.
+        self._whole = bool(past.get("complete")) and set(STEPS) - set(self._done) <= {"models", "check"}
+        self._write(self._whole)
 
     def _write(self, whole: bool) -> None:
         content = {
@@ -299,6 +302,7 @@ class Setup:
             self._say(finding.sentence)
         bad = [finding.sentence for finding in self.findings if not finding.ok and finding.needed]
         if bad:
+            self._write(False)
             raise LgdError("setup_incomplete", " ".join(bad), "Press Repair to make the environment anew.")
 
     @property

@@ -197,6 +197,30 @@ def test_cancel_then_resume_then_repair(plan, monkeypatch):
     assert finish(fourth).state is State.DONE, fourth.log(30)
 
 
+def test_a_complete_environment_stays_usable_where_the_fetch_of_the_large_network_is_cancelled(plan, monkeypatch):
+    """One made before there was such a step, on which Set Up is pressed for it."""
+    setup = Setup(plan()).start()
+    assert finish(setup).state is State.DONE
+    fetching = threading.Event()
+
+    def fetch(package, source, on_part, should_stop):
+        fetching.set()
+        while not should_stop():
+            time.sleep(0.01)
+        raise models.Cancelled
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "fetch", fetch)
+        again = Setup(plan()).start()
+        assert fetching.wait(20) and environment.installed(setup.plan.folder)
+        again.cancel()
+        assert finish(again).state is State.CANCELLED and environment.installed(setup.plan.folder)
+    for broken in (setup.plan.folder / "venv").rglob("numpy.py"):
+        broken.write_text("raise ImportError('broken')")
+    last = Setup(plan()).start()
+    assert finish(last).state is State.FAILED and not environment.installed(setup.plan.folder)
+
+
 def test_an_environment_that_cannot_be_removed_whole_is_not_set_up(plan, monkeypatch):
     """As on Windows, where files in use stay: the worker is waited for, and half an environment does not count as one."""
     setup = Setup(plan()).start()
