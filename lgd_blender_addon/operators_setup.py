@@ -242,7 +242,9 @@ def draw_findings(layout) -> None:
     column = layout.column(align=True)
     for finding in findings():
         icon = "CHECKMARK" if finding.ok else ("ERROR" if finding.needed else "INFO")
-        column.label(text=_short(finding.sentence), icon=icon, translate=False)
+        for sentence in finding.sentence.split(". "):  # a line each, so that what to do is not cut out
+            column.label(text=_short(sentence), icon=icon, translate=False)
+            icon = "BLANK1"
 
 
 def _short(line: str) -> str:

@@ -114,8 +114,13 @@ def _files(folder: Path) -> list[Finding]:
 def _large(python: str | os.PathLike, mediapipe: Path, bridge: Path) -> Finding:
     if models.there(mediapipe):
         return Finding("blazepose", True, f"{models.NAME} is there.", needed=False)
-    ways = f"Press Set Up, or for a Python of your own run in {bridge}: {python} -m bridge fetch"
+    ways = f"Press Set Up. For a Python of your own, go to {bridge}. Run there: {_quoted(python)} -m bridge fetch"
     return Finding("blazepose", False, f"{models.NAME} is missing. {models.WITHOUT} {ways}", needed=False)
+
+
+def _quoted(path: str | os.PathLike) -> str:
+    """A path as a terminal takes it."""
+    return f'"{path}"' if " " in str(path) else str(path)
 
 
 def _load(python: str | os.PathLike, modules: dict) -> tuple[dict, str]:

@@ -128,6 +128,27 @@ def test_set_up_and_check_buttons_for_real(installed, tmp_path, monkeypatch):
     assert any("torch is missing" in sentence for sentence in sentences), sentences
 
 
+def test_the_check_says_whole_what_to_do_about_the_large_network(installed, monkeypatch):
+    setup = sys.modules[f"{ADDON}.operators_setup"]
+    look = sys.modules[f"{ADDON}.worker.environment_check"]
+    home = Path("/home/somebody")
+    python = home / "Application Support" / "environments" / "body" / "bin" / "python"
+    finding = look._large(python, home / "mediapipe", home / ".config/blender/4.5/extensions/user_default/lgd_blender_addon")
+    monkeypatch.setattr(setup, "findings", lambda: [finding])
+    lines = []
+
+    class Layout:
+        def column(self, **_):
+            return self
+
+        def label(self, text, **_):
+            lines.append(text)
+
+    setup.draw_findings(Layout())
+    assert "Press Set Up" in lines and lines[-1] == f'Run there: "{python}" -m bridge fetch'
+    assert not any(" ... " in line for line in lines)
+
+
 def wait(pump, seconds=120):
     end = time.monotonic() + seconds
     while pump() and time.monotonic() < end:
