@@ -167,7 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
     selftest = commands.add_parser("selftest", help="versions, devices, files, and one tiny fit")
     selftest.add_argument("--device", type=_device, default="auto")
     fetch = commands.add_parser("fetch", help="BlazePose's large network into this Python's mediapipe, for surer detection (the add-on's set-up does it)")
-    fetch.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="a folder that holds its archive, in place of the network")
+    fetch.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="a folder that holds its archive, or that itself, in place of the network")
     commands.add_parser("serve", help="be the add-on's worker on standard input and output")
     return parser
 
@@ -180,7 +180,9 @@ def _fetch(source: Path | None, out: TextIO) -> int:
             tell(f"{done:.0f} of {total:.0f} MB", end="")
 
     package = models.mediapipe()
-    if package is not None and not models.there(package):
+    if package is None:
+        raise LgdError("setup_incomplete", f"mediapipe, into whose folder {models.NAME} goes, is not installed.", "Install it in this Python: pip install mediapipe==0.10.21")
+    if source is None and not models.there(package):
         tell(f"Fetching {models.NAME} ({models.MEGABYTES} MB).")
     try:
         models.fetch(package, source, on_part)
@@ -200,7 +202,7 @@ def _shared(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first; the default detector follows one person at a time")
     parser.add_argument("--detector", metavar="FILE.onnx", help="a detector instead of the default one")
-    parser.add_argument("--fast", action="store_true", help="the default detector's smaller network, and one look at each picture: several times as fast, and less sure")
+    parser.add_argument("--fast", action="store_true", help="the default detector's smaller network, and one look at each picture: two to three times as fast, and less sure")
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|mps")
 
 

@@ -50,9 +50,11 @@ def place(package: Path) -> Path:
 
 
 def there(package: Path | None) -> bool:
-    """Whether the network is in mediapipe's folder; its content was checked when it came."""
+    """Whether the network is in mediapipe's folder, whole (a tenth of a second): mediapipe ends at a damaged one."""
     try:
-        return package is not None and place(package).stat().st_size == BYTES
+        if package is None or place(package).stat().st_size != BYTES:
+            return False
+        return hashlib.sha256(place(package).read_bytes()).hexdigest() == SHA256
     except OSError:
         return False
 
@@ -63,7 +65,7 @@ def fetch(
     on_part: Callable[[float, float], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Put it into mediapipe's folder, from the archive in the folder `source`, or from the npm registry.
+    """Put it into mediapipe's folder, from the archive `source` or the one in that folder, or from the npm registry.
 
     npm's own setting of another registry (npm_config_registry) holds here, too. on_part(done, total) MB of the archive. Raises
     Unfetched or Cancelled; nothing half is left.
@@ -78,7 +80,7 @@ def fetch(
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             part = Path(scratch) / FILE
             if source is not None:
-                archive = next(iter(sorted(source.glob(f"*{ARCHIVE}"))), None)
+                archive = source if source.is_file() else next(iter(sorted(source.glob(f"*{ARCHIVE}"))), None)
                 if archive is None:
                     raise Unfetched(f"The offline folder {source} has no {ARCHIVE}.")
                 with open(archive, "rb") as file:

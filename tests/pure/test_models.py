@@ -78,6 +78,17 @@ def test_from_a_folder_under_npms_own_name(tmp_path):
     (tmp_path / f"mediapipe-{models.ARCHIVE}").write_bytes(archive(CONTENT))
     models.fetch(tmp_path / "env", tmp_path)
     assert models.there(tmp_path / "env")
+    models.fetch(tmp_path / "other", tmp_path / f"mediapipe-{models.ARCHIVE}")  # which is told itself
+    assert models.there(tmp_path / "other")
+
+
+def test_a_damaged_one_is_not_there_and_is_fetched_anew(tmp_path, registry):
+    for damaged in (bytes(len(CONTENT)), CONTENT[:-1]):
+        models.place(tmp_path).parent.mkdir(parents=True, exist_ok=True)
+        models.place(tmp_path).write_bytes(damaged)
+        assert not models.there(tmp_path)
+        models.fetch(tmp_path)
+        assert models.there(tmp_path)
 
 
 def test_the_hosts_own_address_is_asked_where_none_is_set(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from worker_desk import ROOT
 np = pytest.importorskip("numpy")
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
-from bridge import cli  # noqa: E402
+from bridge import cli, models  # noqa: E402
 
 
 @pytest.fixture
@@ -64,6 +64,15 @@ def bad(result, *words):
     assert len(lines) == 1, err
     for word in words:
         assert word in lines[0], err
+
+
+def test_fetch_says_what_to_do(bridge, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "mediapipe", lambda prefix=None: None)
+    code, out, err = bridge("fetch")
+    assert code == 4 and out == "" and "pip install mediapipe" in err and "Without" not in err
+    monkeypatch.setattr(models, "mediapipe", lambda prefix=None: tmp_path.parent / f"{tmp_path.name}-mediapipe")
+    code, out, err = bridge("fetch", "--from", tmp_path)
+    assert code == 4 and out == "" and models.ARCHIVE in err and models.WITHOUT in err and "41 MB" not in err
 
 
 @pytest.mark.parametrize("command", ["detect", "fit"])
