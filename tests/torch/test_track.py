@@ -3,7 +3,8 @@
 
 import numpy as np
 
-from bridge.keypoints.track import TrackOptions, make_tracks
+from bridge.keypoints.detect import _ONE_PERSON
+from bridge.keypoints.track import make_tracks
 
 SHAPE = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * [60, 170]
 
@@ -82,7 +83,7 @@ def test_one_person_who_is_hardly_believed_for_a_moment_stays_one():
     frames = [frame(person(100 + t)) for t in range(60)]
     for t in range(30, 50, 3):
         frames[t][1][:] = 0.05
-        frames[t][1][0, 3 + t // 15 : 6 + t // 15] = 0.3
-    one = TrackOptions(gate=0.6, size=2.5, least=0.02)
-    _, conf, _ = make_tracks(frames, times, "coco17", one)
+        if t % 2:  # else none
+            frames[t][1][0, 3 + t // 15 : 6 + t // 15] = 0.3
+    _, conf, _ = make_tracks(frames, times, "coco17", _ONE_PERSON)
     assert len(conf) == 1 and (conf[0].max(-1) > 0).all()

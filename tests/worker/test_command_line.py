@@ -15,6 +15,7 @@ np = pytest.importorskip("numpy")
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge import cli, models  # noqa: E402
+from bridge.errors import LgdError  # noqa: E402
 
 
 @pytest.fixture
@@ -279,6 +280,25 @@ def test_bad_options_of_detect(bridge, tmp_path):
     bad(bridge("detect", "v.mp4", "-o", "v.mp4"))
     bad(bridge("detect"), "--help")
     bad(bridge("dance"), "--help")
+
+
+def test_fast_reaches_the_default_detector_and_is_refused_for_keypoints(bridge, tmp_path, monkeypatch):
+    from bridge.keypoints import detect
+
+    made = []
+
+    class Finder:
+        def __init__(self, fast):
+            made.append(fast)
+            raise LgdError("setup_incomplete", "No detector here.")
+
+    monkeypatch.setattr(detect, "BlazePose", Finder)
+    video = blank_video(tmp_path / "v.mp4")
+    for command in ("detect", "fit"):
+        for options in ((), ("--fast",)):
+            assert bridge(command, video, "-o", "out.npz", *options)[0] == 4
+    assert made == [False, True, False, True]
+    bad(bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--fast"), "--fast", "for footage")
 
 
 def test_no_one_in_the_keypoints(bridge, tmp_path):
