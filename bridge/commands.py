@@ -51,7 +51,7 @@ class Console:
     def send(self, type: str, **fields) -> None:
         """Streamed keypoints have no place on a terminal."""
 
-    def warning(self, text: str) -> None:
+    def warning(self, text: str, **more) -> None:
         """A line of its own, which names options where the add-on's names what to choose."""
         tell(by_options(text))
 
@@ -190,6 +190,8 @@ def _source(options: argparse.Namespace) -> dict:
         raise LgdError(
             "bad_input", "--fps is for a folder of images; a video has a rate of its own.", "Leave --fps out."
         )
+    if options.fast and options.detector:
+        raise LgdError("bad_input", "--fast is the default detector's, and --detector names another.", "Leave one of them out.")
     source = {"path": str(path), "frames": options.frames, "fps": options.fps, "boxes": options.box}
     return {"source": source, "detector": options.detector, "fast": options.fast, "device": options.device}
 

@@ -34,6 +34,13 @@ def shown(times, rate: float, a: int, b: int) -> tuple[int, int]:
     return start, max(int(np.searchsorted(numbers, b, side="left")), start)
 
 
+def cuts_text(frames: list[int], whose: str) -> str:
+    """What is told of footage that is cut: frames that begin another take, and whose counting they are of ("of the file")."""
+    named = ", ".join(map(str, frames[:5])) + (" and more" if len(frames) > 5 else "")
+    text = f"The footage is cut at frame{'s' * (len(frames) > 1)} {named} {whose}: who is seen before a cut and after it count as different people."
+    return f"{text} Set the range to one take."
+
+
 def frames_text(count: int) -> str:
     """1 frame, 24 frames."""
     return f"{count} frame" + "s" * (count != 1)

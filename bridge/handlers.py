@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .counting import cuts_text
 from .errors import LgdError
 from .faults import translated
 from .inputs import (
@@ -300,6 +301,8 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
     )
     for footage in opened:
         notes(footage)
+        if footage.cuts:
+            task.warning(cuts_text(footage.cuts, "of the file"), cuts=footage.cuts)
     if not (keypoints.confidence > 0).any():
         raise LgdError("no_person")
     return keypoints

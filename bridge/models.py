@@ -80,7 +80,8 @@ def fetch(
         with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
             part = Path(scratch) / FILE
             if source is not None:
-                archive = source if source.is_file() else next(iter(sorted(source.glob(f"*{ARCHIVE}"))), None)
+                named = [path for path in sorted(source.glob(f"*{ARCHIVE}")) if not path.name.startswith(".")]  # macOS has "._" beside some
+                archive = source if source.is_file() else next(iter(named), None)
                 if archive is None:
                     raise Unfetched(f"The offline folder {source} has no {ARCHIVE}.")
                 with open(archive, "rb") as file:
@@ -91,7 +92,8 @@ def fetch(
                     _unpack(_Counted(reply, int(reply.headers.get("Content-Length") or 0), on_part, should_stop), part)
             os.replace(part, target)
     except (OSError, EOFError, tarfile.TarError, ValueError, http.client.HTTPException) as fault:  # urllib's faults are OSErrors
-        raise Unfetched(f"{NAME} could not be fetched ({getattr(fault, 'reason', fault)}).") from fault
+        reason = " ".join(str(getattr(fault, "reason", fault)).split())
+        raise Unfetched(f"{NAME} could not be fetched ({reason}).") from fault
 
 
 class _Counted:

@@ -74,7 +74,7 @@ EVENTS: dict[str, dict[str, tuple]] = {
     "ready": {"version": _TEXT, "pid": (int,)},
     "progress": {"stage": _TEXT, "done": (int,), "total": (int,)},
     "keypoints": {"frame": (int,), "people": (list,), "layout": _TEXT, "image_size": (list,)},
-    "warning": {"text": _TEXT},
+    "warning": {"text": _TEXT, "cuts?": _LIST},  # cuts: the frames that the text tells of, in the counting of the source
     "log": {"text": _TEXT},
 }
 TERMINAL: dict[str, dict[str, tuple]] = {

@@ -58,9 +58,9 @@ class Task:
         """Send one event of this job."""
         self._send(protocol.message(type, self.id, **fields))
 
-    def warning(self, text: str) -> None:
+    def warning(self, text: str, **more) -> None:
         """Tell the user a sentence that does not end the job."""
-        self.send("warning", text=text)
+        self.send("warning", text=text, **more)
 
     def log(self, text: str) -> None:
         """Write a line for the log."""

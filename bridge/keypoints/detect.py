@@ -148,8 +148,7 @@ def detect(
     none = nobody(len(get_layout(finder.layout).names))
     whole = [found.get(index, none) for index in range(len(times))]
     takes = cuts.first()
-    if takes:
-        footage.notes.append(_cut_at([footage.number(index) for index in takes]))
+    footage.cuts = [footage.number(index) for index in takes]
     keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options, takes)
     if not len(keypoints):
         raise LgdError(
@@ -180,12 +179,6 @@ def _lit(image: np.ndarray) -> np.ndarray:
 
     brightest = float(np.percentile(image[::8, ::8], 99))
     return image if brightest >= _LIT else cv2.convertScaleAbs(image, alpha=min(_LIT / max(brightest, 1.0), _MOST))
-
-
-def _cut_at(frames: list[int]) -> str:
-    named = ", ".join(str(frame) for frame in frames[:5]) + (" and more" if len(frames) > 5 else "")
-    many = "s" if len(frames) > 1 else ""
-    return f"The footage is cut at its frame{many} {named}: who is seen before a cut and after it count as different people. Set the range to one take."
 
 
 def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:

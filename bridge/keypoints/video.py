@@ -62,6 +62,7 @@ class Footage:
         self.first = first
         self.count = count
         self.notes: list[str] = []
+        self.cuts: list[int] = []  # first frames of further takes, in the range's counting: known when it was looked through
         self._times: np.ndarray | None = None
 
     @property

@@ -10,10 +10,11 @@ import traceback
 from dataclasses import replace
 
 import bpy
+import numpy as np
 from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
-from .._bridge import LgdError
+from .._bridge import LgdError, counting
 from . import bodies, busy
 from .detected import keep, remember
 from .request import Plan
@@ -93,6 +94,20 @@ def _next(run: Run) -> None:
     run.job = session.get().start(kind, request, on_event)
 
 
+def _told(warning: dict, footage) -> str:
+    """A remark of the worker's; the frames at which footage is cut as Blender's that first show the next take."""
+    if not warning.get("cuts") or footage is None:
+        return warning["text"]
+    places = np.flatnonzero(footage.table >= 0)
+    frames = []
+    for cut in warning["cuts"]:
+        beyond = footage.table[places] >= cut
+        other = places[beyond != beyond[0]]  # also where the strip is reversed
+        if len(other):
+            frames.append(footage.start + int(other[0]))
+    return counting.cuts_text(sorted(frames), "of the scene") if frames else warning["text"]
+
+
 def on_event(job, event: dict) -> None:
     """Called by the session for each message of the present job."""
     run = _run
@@ -102,7 +117,7 @@ def on_event(job, event: dict) -> None:
     if kind == "keypoints":
         overlay.add(event)
     elif kind == "warning":
-        run.warnings.append(event["text"])
+        run.warnings.append(_told(event, run.plan.footage))
     elif kind == "result":
         _take(run, job)
     elif kind == "error":

@@ -151,6 +151,25 @@ def test_fast_detection_is_asked_for_where_it_is_ticked(script):
     assert [request["fast"] for kind, request in script.asked if kind in ("detect", "fit")] == [False, True, True]
 
 
+@pytest.mark.parametrize(
+    ("table", "frames"),
+    [
+        (np.arange(50), "frames 16, 41"),  # what the strip shows from Blender's frame 11 on
+        (np.arange(49, -1, -1), "frames 31, 56"),  # reversed: the first of the earlier take
+        (np.repeat(np.arange(50), 2), "frames 21, 71"),  # at half speed
+        (np.concatenate(([-1] * 3, np.arange(10, 50))), "frame 34"),
+        (np.arange(10, 20), None),  # of a part no cut is in
+    ],
+)
+def test_cuts_are_told_by_the_frames_on_which_blender_shows_them(addon, table, frames):
+    from lgd_blender_addon.operators import pump
+
+    warning = {"text": "As the file counts.", "cuts": [5, 30]}
+    told = pump._told(warning, SimpleNamespace(table=table, start=11))
+    assert (f"cut at {frames} of the scene:" in told) if frames else told == warning["text"]
+    assert pump._told(warning, None) == warning["text"] and pump._told({"text": "Other."}, SimpleNamespace(table=table, start=11)) == "Other."
+
+
 def test_real_time_and_background_in_step(script):
     scene = bpy.context.scene
     scene.lgd.timing = "REAL"

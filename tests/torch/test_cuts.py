@@ -41,7 +41,17 @@ def test_cuts_are_found():
     assert cuts_of([]) == cuts_of(take(1, 1)) == cuts_of(take(1, 2)) == []
 
 
+def test_a_cut_may_have_a_picture_between():
+    one, other = take(1, 30), take(2, 30)
+    blended = [((one[-1].astype(int) + other[0]) // 2).astype(np.uint8)]
+    assert cuts_of(one + blended + other) == [31]
+    assert cuts_of(one + [np.zeros_like(one[0])] + other) == [31]
+
+
 def test_what_is_no_cut():
+    assert cuts_of([np.zeros_like(still) for still in take(1, 1)] + take(1, 40)) == []  # a black picture first
+    assert cuts_of(take(1, 40) + take(2, 2)) == []
+    assert cuts_of([take(1, 1)[0], take(2, 1)[0]]) == []
     still = take(1, 40, speed=0)
     flash = still[:20] + [np.full_like(still[0], 255)] + still[20:]
     assert cuts_of(flash) == []
@@ -54,7 +64,7 @@ def test_what_is_no_cut():
     assert cuts_of(passing) == []
 
 
-def test_people_of_two_takes_are_two_and_the_cut_is_told(tmp_path, monkeypatch):
+def test_people_of_two_takes_are_two_and_the_cut_is_known(tmp_path, monkeypatch):
     writer = cv2.VideoWriter(str(tmp_path / "v.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25.0, (240, 240))
     for picture in take(1, 30) + take(2, 25):
         writer.write(picture)
@@ -77,7 +87,6 @@ def test_people_of_two_takes_are_two_and_the_cut_is_told(tmp_path, monkeypatch):
     found = detection.detect(tmp_path / "v.mp4", on_start=opened.append, frames=(5, 55))
     seen = found.confidence.max(-1) > 0
     assert seen.sum(-1).tolist() == [25, 25] and seen[0, :25].all() and seen[1, 25:].all()
-    (note,) = opened[0].notes
-    assert "cut at its frame 30:" in note and "Set the range to one take" in note
+    assert opened[0].cuts == [30] and not opened[0].notes
     opened.clear()
-    assert detection.detect(tmp_path / "v.mp4", on_start=opened.append, frames=(30, 55)).people == 1 and not opened[0].notes
+    assert detection.detect(tmp_path / "v.mp4", on_start=opened.append, frames=(30, 55)).people == 1 and opened[0].cuts == []

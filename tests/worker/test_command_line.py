@@ -258,6 +258,24 @@ def test_faults_advise_options_and_no_menu(bridge, tmp_path, monkeypatch):
         assert len(err.splitlines()) == 1 and words in err and "Scene Camera" not in err and "Camera to" not in err and "preferences" not in err
 
 
+def test_cut_footage_is_told_of_once(bridge, tmp_path, monkeypatch):
+    from bridge.keypoints import detect as detection
+    from bridge.keypoints.tracks import Keypoints
+
+    def detect(path, on_start, **_):
+        footage = types.SimpleNamespace(width=64, height=48, notes=[], cuts=[])
+        on_start(footage)
+        footage.cuts = [7, 19]
+        points = np.random.default_rng(0).uniform(5, 40, (1, 24, 17, 2)).astype(np.float32)
+        return Keypoints(points, np.ones(points.shape[:3], np.float32), "coco17", (64, 48), fps=25.0)
+
+    monkeypatch.setattr(detection, "detect", detect)
+    blank_video(tmp_path / "v.mp4", 3)
+    code, _, err = bridge("detect", "v.mp4", "-o", "k.npz")
+    (told,) = [line for line in err.splitlines() if "cut at" in line]
+    assert code == 0 and "frames 7, 19 of the file" in told and "--frames A:B" in told and "range" not in told
+
+
 def test_there_is_no_worker_on_the_command_line(monkeypatch):
     from bridge.cli import by_options
     from bridge.errors import LgdError
@@ -299,6 +317,7 @@ def test_fast_reaches_the_default_detector_and_is_refused_for_keypoints(bridge, 
             assert bridge(command, video, "-o", "out.npz", *options)[0] == 4
     assert made == [False, True, False, True]
     bad(bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--fast"), "--fast", "for footage")
+    bad(bridge("detect", video, "--fast", "--detector", "x.onnx"), "--fast", "--detector")
 
 
 def test_no_one_in_the_keypoints(bridge, tmp_path):
