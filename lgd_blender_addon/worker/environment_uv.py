@@ -121,7 +121,7 @@ def _fetch(address: str, target: Path, on_part, should_stop) -> None:
     request = urllib.request.Request(address, headers={"User-Agent": _AGENT["User-Agent"]})
     with urllib.request.urlopen(request, timeout=60, context=_context()) as reply, open(target, "wb") as out:
         total, done = int(reply.headers.get("Content-Length") or 0), 0
-        while block := reply.read(1 << 18):
+        while block := reply.read1(1 << 18):  # what has come: a slow connection can be cancelled, too
             if should_stop():
                 raise LgdError("cancelled")
             out.write(block)
