@@ -7,6 +7,7 @@ import numpy as np
 
 # s: depth from one frame's points is too uncertain to be taken alone; across the image only a detector's jitter is.
 DEPTH_SMOOTHING, PLACE_SMOOTHING = 0.3, 0.03
+FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate of a focal length may be
 FEW = 4  # points: fewer do not tell how far a body is
 LINEAR, REFINED = 4, 6  # rounds by which a body is placed
 SKEW = 5e-4  # of the focal length

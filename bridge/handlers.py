@@ -119,7 +119,7 @@ def fit(request: dict, task: Task) -> dict:
 
         options, keypoints = _options(request, keypoints, body, task)
         if request.get("moves") == "still":
-            keypoints = dataclasses.replace(keypoints, camera_turns=None, camera_travels=None)
+            keypoints = dataclasses.replace(keypoints, camera_turns=None, camera_travels=None, camera_focal=None)
     looked_for = path_is_wanted(request, keypoints, options)
     if looked_for:
         with clock("camera"):

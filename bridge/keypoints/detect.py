@@ -157,6 +157,7 @@ def detect(
             "Draw a box round the person, choose other frames, or use another detector.",
         )
     size = footage.width, footage.height
+    turns, travels = background.turns(*size), False if background.still(*size) else shifts.travels(should_stop)
     return Keypoints(
         keypoints,
         confidence,
@@ -165,8 +166,9 @@ def detect(
         fps=footage.fps,
         frame_times=times,
         person_ids=ids,
-        camera_turns=background.turns(*size),
-        camera_travels=False if background.still(*size) else shifts.travels(should_stop),
+        camera_turns=turns,
+        camera_travels=travels,
+        camera_focal=shifts.lens(turns) if turns is not None and travels is False else None,
     )
 
 

@@ -67,6 +67,12 @@ class Shifts:
         differ = Counter(self._stretch(a) for a, _ in seen["pairs"][seen["differ"]])
         return any(count >= max(LEAST, SHARE * alike[stretch]) for stretch, count in differ.items())
 
+    def lens(self, turns: np.ndarray) -> float | None:
+        """The focal length in px of a camera that turns, from the pictures kept; None where they do not tell. turns: as `Keypoints.camera_turns`."""
+        from .turned_lens import turned_focal
+
+        return turned_focal(self._kept, turns, self._size)
+
     def _compared(self, pairs: list[tuple[int, int]], should_stop: Callable[[], bool] | None) -> dict[str, np.ndarray] | None:
         """`colmap.compare` of pairs of frames; None where it fails. Raises LgdError: disk, cancelled."""
         with Apart(should_stop) as apart:

@@ -45,7 +45,8 @@ class Keypoints:
     seen; image_size (w, h) px; fps or frame_times (F,) s, strictly rising; cam_K (3, 3) or (F, 3, 3) px;
     person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px; camera_turns (F, 4): what is seen in the middle of each picture lay so many px
     further right and further down in the first, and the picture is turned by so many rad clockwise and made so many times as large to lie
-    on it; None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known.
+    on it; None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known;
+    camera_focal: px, the focal length of a camera that turns, as its background tells, None: not known.
     Coordinates of unseen points are made 0 where they are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """
 
@@ -60,6 +61,7 @@ class Keypoints:
     person_boxes: np.ndarray | None = None
     camera_turns: np.ndarray | None = None
     camera_travels: bool | None = None
+    camera_focal: float | None = None
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
@@ -142,6 +144,8 @@ class Keypoints:
             if turns.shape != (self.frames, 4) or not np.isfinite(turns).all() or (turns[:, 3] <= 0).any():
                 raise _bad("The camera's turns must be four finite numbers for each frame, the last above 0.")
             self.camera_turns = turns
+        if self.camera_focal is not None and not 0 < self.camera_focal < np.inf:
+            raise _bad("The camera's focal length must be above 0 px.")
 
     @property
     def people(self) -> int:
@@ -265,7 +269,7 @@ class Keypoints:
             "image_size": np.array(self.image_size, dtype=np.int64),
             "person_ids": self.person_ids,
         }
-        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns", "camera_travels"):
+        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns", "camera_travels", "camera_focal"):
             value = getattr(self, name)
             if value is not None:
                 data[name] = np.asarray(value)
@@ -295,6 +299,7 @@ class Keypoints:
                 data["image_size"],
                 fps,
                 camera_travels=bool(data["camera_travels"]) if "camera_travels" in data else None,
+                camera_focal=float(data["camera_focal"]) if "camera_focal" in data else None,
                 **optional,
             )
         except LgdError as error:

@@ -35,7 +35,6 @@ from .steady import FARTHEST, fit_handheld, fit_steadied, fit_zoomed, turns_of, 
 if TYPE_CHECKING:
     from ..keypoints.camera_path import CameraPath
 
-FOCAL_RANGE = (0.5, 3.5)  # of the image's longer side: what an estimate may be
 
 FEW_FRAMES, MOST_THREADS = 16, 4
 BY_GROUND = 0.95  # the world's confidence where the ground's own plane told what is up, and how far a camera travelled
@@ -242,6 +241,8 @@ def _intrinsics(keypoints: Keypoints, options: FitOptions) -> tuple[np.ndarray, 
         return camera.camera_matrix(options.focal, width, height), "given"
     if keypoints.cam_K is not None:
         return np.asarray(keypoints.cam_K, float), "file"
+    if keypoints.camera_focal is not None and options.mode == "video":
+        return camera.camera_matrix(keypoints.camera_focal, width, height), "estimated"
     return camera.camera_matrix(camera.assumed_focal(width, height), width, height), "assumed"
 
 
@@ -277,7 +278,7 @@ def _solve_video(
         guess = solve(False, 1.0, False)
         longer = max(keypoints.image_size)
         focal = float(np.asarray(cam_K)[0, 0])
-        low, high = (math.log(r * longer / focal) for r in FOCAL_RANGE)
+        low, high = (math.log(r * longer / focal) for r in camera.FOCAL_RANGE)
         scale = math.exp(float(np.clip(guess.log_focal, low, high)))
         cam_K = cam_K.copy()
         cam_K[0, 0] *= scale

@@ -34,10 +34,11 @@ def test_round_trip(tmp_path):
         frame_times=times, cam_K=np.diag([500.0, 500, 1]), person_ids=[4, 9], person_boxes=np.ones((2, 10, 4)),
         camera_turns=np.arange(1.0, 41).reshape(10, 4),
         camera_travels=True,
+        camera_focal=812.5,
     )
     path = k.save(tmp_path / "Größe mit Leerzeichen.npz")
     back = Keypoints.load(path)
-    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "camera_travels"):
+    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "camera_travels", "camera_focal"):
         assert np.array_equal(getattr(back, name), getattr(k, name)), name
     assert (back.layout, back.image_size, back.fps) == ("coco17", (640, 480), 25.0)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
