@@ -63,7 +63,7 @@ def _one(walks: Mocap, body: BodyModel, networks: Networks, pictures: list[np.nd
     alone, given = keypoints.person(0), FitOptions(device="cpu")
     with networks.used():
         motions = {
-            "untold": fit(dataclasses.replace(alone, camera_turns=None), given)[0],
+            "untold": fit(dataclasses.replace(alone, camera_turns=None, camera_focal=None), given)[0],
             "found": fit(alone, dataclasses.replace(given, path=found))[0],
             "true": fit(alone, dataclasses.replace(given, T_world_cam=path, focal=FOCAL))[0],
         }
