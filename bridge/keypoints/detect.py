@@ -22,6 +22,7 @@ from bridge.keypoints.video import Footage, open_footage
 _BEGIN = 12
 _JUMP = 0.1
 _PARTED = 0.03  # of the person: two looks at one frame that say different things
+_HANGS = 0.8  # as sure as what was found first, at least, must be what hangs together with the frames that follow
 # Detectors learned from pictures that are lit: of a dark one the brightest hundredth is raised to this value, at most so many times.
 _LIT, _MOST = 200.0, 16.0
 # One detector that follows one person may jump to another: such a jump starts a new track. Its points are all there in every frame,
@@ -199,8 +200,8 @@ def _starts_badly(found: Found) -> bool:
 
 
 def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
-    """Follow the person of frame _BEGIN back to the first, and keep that from where it parts from what was found there, if it is
-    the surer of the two."""
+    """Follow the person of frame _BEGIN back to the first, and keep that from where it parts from what was found there, unless it is
+    much less sure: it hangs together with what follows, and BlazePose may be sure of somebody upside down."""
     points = found[_BEGIN][0][0]
     box = (*points.min(0), *np.ptp(points, 0))
     again: Found = {}
@@ -211,7 +212,7 @@ def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
         again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
     parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _PARTED), -1)
     sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
-    if sure(again) > sure(found):
+    if sure(again) > _HANGS * sure(found):
         found.update({k: again[k] for k in range(parted + 1)})
 
 
