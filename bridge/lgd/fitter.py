@@ -111,6 +111,7 @@ def _fit_travelling(
     """A fit before a camera that travels along a path whose size, place and attitude the person tells."""
     from .scale import metric_path
 
+    keypoints = dataclasses.replace(keypoints, camera_focal=None)  # a path has the lens that it was found with
     cam_K, source = _intrinsics(keypoints, options)
     if source == "assumed":
         cam_K, source = camera.camera_matrix(path.focal, *keypoints.image_size), "estimated"
