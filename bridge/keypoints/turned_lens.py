@@ -51,7 +51,8 @@ def turned_focal(pictures: dict[int, tuple[np.ndarray, np.ndarray]], turns: np.n
     if min(total[best - fifth], total[best + fifth]) < TELLS * total[best]:
         return None
     before, here, after = total[best - 1 : best + 2]
-    between = (before - after) / (2 * (before - 2 * here + after))  # of a parabola through the three
+    bend = before - 2 * here + after
+    between = (before - after) / (2 * bend) if bend > 0 else 0.0  # of a parabola through the three
     return float(tried[best] * (tried[1] / tried[0]) ** between * max(size))
 
 
@@ -95,4 +96,5 @@ def _misses(here: np.ndarray, there: np.ndarray, focal: float) -> float:
     one, other = (rays / np.linalg.norm(rays, axis=-1, keepdims=True) for rays in (one, other))
     u, _, vt = np.linalg.svd(other.T @ one)
     laid = one @ (u @ np.diag((1.0, 1.0, np.linalg.det(u @ vt))) @ vt).T
-    return float(np.minimum(((laid[:, :2] / laid[:, 2:] * focal - there) ** 2).sum(-1), OFF).mean())
+    depth = np.maximum(laid[:, 2:], 1e-3)  # what is turned behind the camera is far off
+    return float(np.minimum(((laid[:, :2] / depth * focal - there) ** 2).sum(-1), OFF).mean())
