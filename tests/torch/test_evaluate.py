@@ -165,7 +165,7 @@ def test_a_camera_in_the_hand_is_followed(lgd_data):
     for way in ("in the hand", "panned", "zoomed"):
         assert found[way]["followed"] < 0.8 * found[way]["untold"] and found[way]["followed"] < found["still"]["followed"] + 30, way
         assert found[way]["turns"] < (3 if way == "zoomed" else 1.5) and found[way]["travels"] == 0, way
-    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {}, "handheld": found}
+    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {}, "handheld": found}
     assert "one camera turned" in text(result)
 
 
@@ -179,7 +179,7 @@ def test_a_camera_that_is_carried_along_is_followed(lgd_data, monkeypatch):
     found = carried.evaluate_carried(lgd_data, load_mocap(body).of_split("val"), body, Networks(None, None, None, None), 1)["behind"]
     assert found["seen"] == 1 and found["found"] < 0.2 * found["untold"] and found["found"] < found["true"] + 25
     assert abs(found["way"] / found["true_way"] - 1) < 0.15 and abs(found["focal"] - 1) < 0.05 and found["turns"] < 1
-    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {}, "carried": {"behind": found}}
+    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {}, "carried": {"behind": found}}
     assert "carried through a room" in text(result)
 
 
@@ -195,6 +195,6 @@ def test_floors_judge_what_was_measured():
     assert next(v for k, v in found.items() if k.startswith("memory")).met is False
     assert next(v for k, v in found.items() if k.startswith("beam")).met is None
     result = {
-        "quick": True, "commit": "abc", "machine": "m", "weights": {}, "blind_trained": {}, "batch": 256, "titles": {},
+        "quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {},
     }  # fmt: skip
     assert "not measured in this run" in text(result)

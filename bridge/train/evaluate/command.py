@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from ... import models
 from ...body.files import load_body
 from ...body.smpl import BodyModel
 from ...cli import Parser, natural
@@ -106,6 +107,7 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     baselines = [n for n in BASELINES if n in names]
     result: dict = {
         "quick": options.quick, "commit": git_commit(), "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "detector": models.NAME if models.there(models.mediapipe()) else "BlazePose full",
         "weights": {"video": _weights("video", options.video_weights), "paper": _weights("paper", options.paper_weights)},
         "blind_trained": networks.blind_trained, "batch": BATCH, "subset": scope.subset,
         "titles": {**{r.key: r.title for r in our_rows()}, "truth": "the truth itself"},

@@ -71,6 +71,7 @@ def _head(result: dict) -> str:
         f"{'Quick look' if result['quick'] else 'Evaluation'}, commit {result['commit'][:10]}, {result['machine']}"
     ]
     lines += [f"  {mode}: {name}" for mode, name in result["weights"].items()]
+    lines.append(f"  our detector: {result['detector']}")
     for mode, trained in result["blind_trained"].items():
         how = (
             "trained without it"
