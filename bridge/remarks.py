@@ -84,7 +84,9 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
     given, turns, travels = options.T_world_cam, keypoints.camera_turns, keypoints.camera_travels
     if options.path is not None:
         return [travelling_camera(motion)]
-    if turns is not None and keypoints.cam_K is not None and keypoints.cam_K.ndim == motion.cam_K.ndim == 3:  # the zoom was told
+    zoom_told = keypoints.cam_K is not None and keypoints.cam_K.ndim == motion.cam_K.ndim == 3
+    # A background that tells the lens is laid on itself by turns alone: it only seems to grow, as pictures at an angle do.
+    if turns is not None and (zoom_told or keypoints.camera_focal is not None and motion.cam_K.ndim == 2):
         turns = np.column_stack((turns[:, :3], np.ones(len(turns))))
         turns = None if stands_still(turns, keypoints.image_size) else turns
     told: list[str | None] = []
