@@ -18,7 +18,6 @@ FEET = [7, 8, 10, 11]  # ankles and balls of the feet
 OFF_FIRST = 0.5  # m that further people may stand off the first one's ground before it is said
 OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off before it is said
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
-TOO_FAR = 115  # degrees: where a camera turns farther it is not followed (`lgd.steady.FARTHEST` to either side)
 ZOOMED = 1.1  # times that the background may grow or shrink before it is said
 UNSURE = 0.4  # confidence in the world, below which a camera that travels may have gone another length of way
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
@@ -85,8 +84,7 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
     if options.path is not None:
         return [travelling_camera(motion)]
     zoom_told = keypoints.cam_K is not None and keypoints.cam_K.ndim == motion.cam_K.ndim == 3
-    # A background that tells the lens is laid on itself by turns alone: it only seems to grow, as pictures at an angle do.
-    if turns is not None and (zoom_told or keypoints.camera_focal is not None and motion.cam_K.ndim == 2):
+    if turns is not None and zoom_told:
         turns = np.column_stack((turns[:, :3], np.ones(len(turns))))
         turns = None if stands_still(turns, keypoints.image_size) else turns
     told: list[str | None] = []
@@ -117,12 +115,11 @@ def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, trave
             why, follow = ("the one that was told keeps its lens", "set Camera to New") if given else ("was taken for one that does not", "Video mode follows it")
             return f"The footage's camera zooms, by {100 * (grown - 1):.0f} %, but {why}: {follow}; or {solve}."
         return f"The camera {zoom}" if followed else zoomed
-    near = angle <= TOO_FAR and not travels
     if given:
-        new = "set Camera to New, or " if near else ""
+        new = "" if travels else "set Camera to New, or "
         return f"The footage's camera turns by {degrees}, but the one that was told stands still, so that the body leans and slides: {new}{solve}."
     if motion.T_world_cam.ndim == 2:
-        follow = "Video mode follows it; or " if motion.mode == "paper" and near else ""
+        follow = "Video mode follows it; or " if motion.mode == "paper" and not travels else ""
         return f"The camera turns by {degrees} and was taken for one that stands still, so that the body leans and slides: {follow}{solve}."
     if followed and grown >= ZOOMED:
         return f"The camera turns, by up to {degrees}, and {zoom}"

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from bridge.keypoints.tracks import stands_still
+from bridge.keypoints.turned_rays import laid, moves
 
 LONGER = 480  # px of the longer side that is looked at
 CLEAR, APART = 0.001, 10  # how clear a corner must be, in parts of the clearest; px between corners
@@ -22,6 +23,7 @@ BESIDE = 20  # px round a corner that went another way, where others may go alon
 KEPT = 12  # pictures that others were laid on, the last ones that were like none before them
 AGAIN = 0.12  # of the longer side, or half of the corners: then a new picture to lay the next ones on
 ROOM = 0.15  # of a person's box: what moves with them round their points
+SAID = 64  # corners that are kept of each frame, to tell its turn anew by
 TOLD = 0.9  # of the frames in which the background must tell
 
 
@@ -36,8 +38,11 @@ class Background:
         self._here = self._there = np.zeros((0, 1, 2), np.float32)  # corners in the last frame, and in the one it is laid on
         self._with = np.zeros(0, bool)  # which of them go with the camera: who once went another way has no more say
         self._on = np.eye(3)  # from the latter's pixels to the first one's
-        self._count = 0
-        self._kept: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # pictures, their corners, from their pixels to the first one's
+        self._base = self._count = 0  # the number of the latter's frame; corners that were found in it
+        self._kept: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []  # frames, their pictures, their corners, from their pixels to the first one's
+        # Each frame, by which other it is told, from its pixels to the other's (3, 3), and corners (N, 2) px in both.
+        self._laid: list[tuple[int, np.ndarray, np.ndarray, np.ndarray] | None] = []
+        self._shape = (0, 0)
 
     def add(self, image: np.ndarray, people: list[np.ndarray]) -> None:
         """The next frame, BGR. people: (K, 2) px each, the points at which somebody is."""
@@ -47,23 +52,25 @@ class Background:
         if scale < 1:
             grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
         free = free_of_people(grey.shape, [points * scale for points in people])
-        move = self._last
+        move, number = self._last, len(self.moves)
+        self._laid.append(None)
+        self._shape = grey.shape
         if self._before is not None:
             found = self._follow(grey, free)
             if found is None:  # anew, from the last frame
-                self._begin(self._before, self._free)
+                self._begin(number - 1, self._before, self._free)
                 found = self._follow(grey, free)
             self._told.append(found is not None)
             move = self._last if found is None else found
         self._last, self._before, self._free = move, grey, free
         far = np.linalg.norm(_middle(np.linalg.inv(self._on) @ move, grey.shape)) > AGAIN * LONGER
         if far or self._with.sum() < max(0.5 * self._count, ENOUGH):
-            self._begin(grey, free)
+            self._begin(number, grey, free)
         whole = np.diag([scale, scale, 1.0])
         self.moves.append(np.linalg.inv(whole) @ self._last @ whole)
 
-    def _begin(self, grey: np.ndarray, free: np.ndarray) -> None:
-        """Lay the next frames on this one, whose pixels lie at `_last` in the first one's. Round what has gone another way than the camera
+    def _begin(self, number: int, grey: np.ndarray, free: np.ndarray) -> None:
+        """Lay the next frames on this one, the frame `number`, whose pixels lie at `_last` in the first one's. Round what has gone another way than the camera
         no corner is taken: subtitles would be the most as a pan leaves the background's corners behind, or a train as it comes."""
         other = self._here[_off(np.linalg.inv(self._on) @ self._last, self._here, self._there) > ALIKE]
         apart = free.copy()
@@ -72,16 +79,16 @@ class Background:
         found = _corners(grey, apart)
         if len(found) < ENOUGH:
             other, found = other[:0], _corners(grey, free)
-        self._settle(grey, free, found)
+        self._settle(number, grey, free, found)
         self._here = self._there = np.concatenate((found, other))
         self._with = np.arange(len(self._here)) < len(found)
-        self._on, self._count = self._last, len(found)
+        self._on, self._base, self._count = self._last, number, len(found)
 
-    def _settle(self, grey: np.ndarray, free: np.ndarray, corners: np.ndarray) -> None:
+    def _settle(self, number: int, grey: np.ndarray, free: np.ndarray, corners: np.ndarray) -> None:
         """Tell `_last` anew by the oldest picture that shows the same; where none does, keep this one and its corners (N, 1, 2)."""
         if len(corners) < ENOUGH:
             return
-        for before, there, on in self._kept:
+        for older, before, there, on in self._kept:
             about = cv2.transform(there, (np.linalg.inv(self._last) @ on)[:2]).astype(np.float32)
             shown = _open(about, free)
             if shown.sum() < max(ENOUGH, MOST * len(there)):
@@ -90,8 +97,14 @@ class Background:
             found, agree = _move(here[kept], there[kept])
             if agree.sum() >= max(ENOUGH, MOST * shown.sum()):
                 self._last = on @ found
+                if older < number:
+                    self._lay(number, older, found, here[kept], there[kept])
                 return
-        self._kept = [*self._kept, (grey, corners, self._last)][-KEPT:]
+        self._kept = [*self._kept, (number, grey, corners, self._last)][-KEPT:]
+
+    def _lay(self, number: int, on: int, move: np.ndarray, here: np.ndarray, there: np.ndarray) -> None:
+        some = slice(None, None, max(-(-len(here) // SAID), 1))
+        self._laid[number] = on, move, here[some, 0], there[some, 0]
 
     def _follow(self, grey: np.ndarray, free: np.ndarray) -> np.ndarray | None:
         """Where this frame's pixels lie in the first one's; None where the background does not tell."""
@@ -104,6 +117,7 @@ class Background:
         move, agree = _move(here[told], there[told])
         if agree.sum() < max(ENOUGH, MOST * len(agree)):
             return None
+        self._lay(len(self.moves), self._base, move, here[told], there[told])
         self._here, self._there, self._with = here, there, told & (_off(move, here, there) < ALIKE)
         return self._on @ move
 
@@ -111,6 +125,21 @@ class Background:
         """`Keypoints.camera_turns` (F, 4) for pictures of this size. None for a camera that stands still, and where the background does not tell."""
         turned = self._turned(width, height)
         return None if turned is None or stands_still(turned, (width, height)) else turned
+
+    def turns_seen_by(self, focal: float, zooms: bool, width: int, height: int) -> np.ndarray:
+        """`turns` for a lens of this focal length, px, told anew by rays; zooms: False keeps the sizes at 1."""
+        scale = max(self._shape) / max(width, height)
+        middle = (np.array(self._shape[::-1]) - 1) / 2
+        centred = np.array(((1, 0, middle[0]), (0, 1, middle[1]), (0, 0, 1)))
+        turns, sizes = np.tile(np.eye(3), (len(self._laid), 1, 1)), np.ones(len(self._laid))
+        for k, seen in enumerate(self._laid):
+            if seen is None:
+                turns[k], sizes[k] = turns[max(k - 1, 0)], sizes[max(k - 1, 0)]
+                continue
+            on, move, here, there = seen
+            turn, size = laid(here - middle, there - middle, focal * scale / sizes[on], np.linalg.inv(centred) @ move @ centred, zooms)
+            turns[k], sizes[k] = turns[on] @ turn, sizes[on] * size
+        return moves(turns, sizes, focal)
 
     def still(self, width: int, height: int) -> bool:
         """Whether the background tells that the camera stands still."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bridge.camera import assumed_focal
 from bridge.errors import LgdError
 from bridge.keypoints.blazepose import WINDOW, BlazePose, nobody
 from bridge.keypoints.borders import around, clip_box, confidence_inside
@@ -159,6 +160,10 @@ def detect(
         )
     size = footage.width, footage.height
     turns, travels = background.turns(*size), False if background.still(*size) else shifts.travels(should_stop)
+    lens = None
+    if turns is not None:
+        lens = shifts.lens(turns) if travels is False else None
+        turns = background.turns_seen_by(lens or assumed_focal(*size), lens is None, *size)
     return Keypoints(
         keypoints,
         confidence,
@@ -169,7 +174,7 @@ def detect(
         person_ids=ids,
         camera_turns=turns,
         camera_travels=travels,
-        camera_focal=shifts.lens(turns) if turns is not None and travels is False else None,
+        camera_focal=lens,
     )
 
 

@@ -45,7 +45,7 @@ class Keypoints:
     seen; image_size (w, h) px; fps or frame_times (F,) s, strictly rising; cam_K (3, 3) or (F, 3, 3) px;
     person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px; camera_turns (F, 4): what is seen in the middle of each picture lay so many px
     further right and further down in the first, and the picture is turned by so many rad clockwise and made so many times as large to lie
-    on it; None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known;
+    on it (of a turn: its rad times `camera_focal`, or the picture's diagonal); None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known;
     camera_focal: px, the focal length of a camera that turns, as its background tells, None: not known.
     Coordinates of unseen points are made 0 where they are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """

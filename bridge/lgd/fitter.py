@@ -116,16 +116,26 @@ def _fit_travelling(
     if source == "assumed":
         cam_K, source = camera.camera_matrix(path.focal, *keypoints.image_size), "estimated"
     keypoints = dataclasses.replace(keypoints, cam_K=cam_K)
+    certain, told = _told_by_the_person(keypoints, options, path.world, device, on_progress, should_stop)
+    world, grounded = metric_path(path, *told)
+    motion, trace = _fit_moving(keypoints, dataclasses.replace(options, focal=None, path=None), world, None, device, on_progress, should_stop)
+    motion.focal_source, motion.world_confidence = source, BY_GROUND if grounded else BY_STEPS * certain
+    return motion, trace
+
+
+def _told_by_the_person(
+    keypoints: Keypoints, options: FitOptions, world: np.ndarray, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
+) -> tuple[float, tuple[np.ndarray, ...]]:  # fmt: skip
+    """What a first solve before a camera whose path (F, 4, 4) has no certain attitude tells of it: how certain its up is, and what `metric_path`
+    and `turning_path` take, up to times. keypoints: with cam_K."""
     model, _ = _body(options.body, str(device))
-    before = dataclasses.replace(options, T_world_cam=path.world, weights=options.weights if options.mode == "video" else None, steps=None)
-    found = _solve_video(keypoints, before, model, cam_K, "file", on_progress or (lambda stage, done, total: None), _stopper(should_stop))
+    before = dataclasses.replace(options, T_world_cam=world, weights=options.weights if options.mode == "video" else None, steps=None)
+    progress = on_progress or (lambda stage, done, total: None)
+    found = _solve_video(keypoints, before, model, np.asarray(keypoints.cam_K, float), "file", progress, _stopper(should_stop))
     joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
     soles = soles_of(model, joints, axes, found.betas.cpu().numpy().astype(float))
     seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
-    world, grounded = metric_path(path, found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
-    motion, trace = _fit_moving(keypoints, dataclasses.replace(options, focal=None, path=None), world, None, device, on_progress, should_stop)
-    motion.focal_source, motion.world_confidence = source, BY_GROUND if grounded else BY_STEPS * found.world_confidence
-    return motion, trace
+    return found.world_confidence, (found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
 
 
 def _fit_moving(
@@ -141,13 +151,18 @@ def _fit_moving(
     def once(seen: Keypoints, path: np.ndarray | None = None) -> tuple[Motion, dict | None]:
         return _fit(seen, dataclasses.replace(options, focal=None, T_world_cam=path), device, on_progress, should_stop)
 
-    if world is None:
-        turned = turns_of(turns, cam_K)
-        if widest(turned) > FARTHEST:
-            return _fit(keypoints, options, device, on_progress, should_stop)
+    if world is not None:
+        motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
+    elif widest(turned := turns_of(turns, cam_K)) <= FARTHEST:
         motion, trace = fit_handheld(keypoints, turned, cam_K, once)
     else:
-        motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
+        from .scale import turning_path
+
+        world = np.tile(np.eye(4), (len(turned), 1, 1))
+        world[:, :3, :3] = turned
+        certain, told = _told_by_the_person(dataclasses.replace(keypoints, cam_K=cam_K), options, world, device, on_progress, should_stop)
+        motion, trace = fit_steadied(keypoints, turning_path(world, *told), cam_K, True, once)
+        motion.world_confidence = certain
     motion.focal_source = source
     return motion, trace
 

@@ -50,18 +50,35 @@ def metric_path(
     grounded = size is not None and steps.may_be(size, least, beside=plane[2])
     metric = path.world.copy()
     metric[:, :3, 3] *= size if grounded else steps.size(least)
+    if not grounded:
+        return _balanced(metric, up, pelvis, joints, soles, seen, times), False
+    normal, level, _ = plane
+    world = np.eye(4)
+    world[:3, :3] = contact.world_from_up(normal)
+    start = turn[begin] @ pelvis[begin] + metric[begin, :3, 3]
+    world[:3, 3] = -np.array([*(world[:3, :3] @ start)[:2], level * size])
+    return world @ metric, True
+
+
+def turning_path(
+    world: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """T_world_cam (F, 4, 4), with Z up and the ground at zero, of a camera that turns where it stands, world (F, 4, 4) in axes of its own;
+    the rest as in `metric_path`."""
+    begin = int(np.argmax(seen))
+    return _balanced(np.linalg.inv(world[begin]) @ world, world[begin, :3, :3].T @ up, pelvis, joints, soles, seen, times)
+
+
+def _balanced(
+    metric: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    """A path (F, 4, 4), in metres, in the world in which the body is balanced over feet at rest, and those are on the ground."""
+    turn = metric[:, :3, :3]
     body = np.einsum("fab,fb->fa", turn, pelvis) + metric[:, :3, 3]
-    if grounded:
-        normal, level, _ = plane
-        world = np.eye(4)
-        world[:3, :3] = contact.world_from_up(normal)
-        world[:3, 3] = -np.array([*(world[:3, :3] @ body[begin])[:2], level * size])
-    else:
-        about, lower = (np.einsum("fab,fkb->fka", turn, points) for points in (joints, soles))
-        still = _still(lower + body[:, None], up, times)
-        up, _ = contact.balanced_up(up, about, lower, still)
-        world = ground_world(up, body, lower, seen, times, still)
-    return world @ metric, grounded
+    about, lower = (np.einsum("fab,fkb->fka", turn, points) for points in (joints, soles))
+    still = _still(lower + body[:, None], up, times)
+    up, _ = contact.balanced_up(up, about, lower, still)
+    return ground_world(up, body, lower, seen, times, still) @ metric
 
 
 def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, float, bool] | None:

@@ -15,6 +15,7 @@ from bridge.body.files import load_body  # noqa: E402
 from bridge.body.smpl import BodyModel  # noqa: E402
 from bridge.keypoints.formats import LAYOUTS  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.keypoints.turned_rays import moves as moves_of  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.lgd.steady import turns_of  # noqa: E402
 from bridge.train.room import looking  # noqa: E402
@@ -171,14 +172,35 @@ def test_a_known_camera_goes_before_what_the_background_tells(standing):
     assert np.array_equal(told.poses, fit(filmed(points, path), FitOptions(T_world_cam=path))[0].poses)
 
 
-def test_who_is_looked_round_for_is_fitted_as_they_are_seen(standing):
-    """A camera that turns by more than 60 degrees to either side, and the published method, take it for one that stands still."""
+def test_paper_mode_follows_no_turns(standing):
     points, _ = standing
     path, moves = turned_in_the_hand(3)
-    for mode, turns in (("video", moves * [40, 1, 1, 1]), ("paper", moves)):
-        told, untold = (fit(filmed(points, path, cam_K=None, **more), FitOptions(mode=mode, focal=900))[0] for more in ({"camera_turns": turns}, {}))
-        assert told.cam_K[0, 0] == 900 and told.focal_source == "given", mode
-        assert told.T_world_cam.shape == (4, 4) and np.array_equal(told.poses, untold.poses), mode
+    told, untold = (fit(filmed(points, path, cam_K=None, **more), FitOptions(mode="paper", focal=900))[0] for more in ({"camera_turns": moves}, {}))
+    assert told.cam_K[0, 0] == 900 and told.focal_source == "given"
+    assert told.T_world_cam.shape == (4, 4) and np.array_equal(told.poses, untold.poses)
+
+
+@pytest.mark.parametrize("lens", [{}, {"cam_K": None, "camera_focal": 1000.0}], ids=["told", "by the background"])
+def test_who_goes_all_round_a_camera_that_turns_after_them_is_upright(standing, lens):
+    """Farther than a camera that stands still can see: the person is carried round it, by 250 degrees."""
+    points, joints = standing
+    round_it = Rotation.from_euler("z", np.linspace(0, -250, FRAMES)[:, None], degrees=True).as_matrix()
+    ahead = np.array([0, 5.0, 0])
+    people, truth = ((np.einsum("fab,kb->fka", round_it, p + ahead)) for p in (points, joints))
+    path = np.stack([looking(np.array([0, 0, 1.6]), turn @ ahead + (0, 0, 0.9), 0.05) for turn in round_it])
+    turns = np.einsum("ab,fbc->fac", path[0, :3, :3].T, path[:, :3, :3])
+    inside = np.linalg.inv(path)
+    seen = np.einsum("fab,fkb->fka", inside[:, :3, :3], people) + inside[:, None, :3, 3]
+    pixels = seen[..., :2] / seen[..., 2:] * 1000 + K[:2, 2]
+    told = {"camera_turns": moves_of(turns, np.ones(FRAMES), 1000.0), "camera_travels": False, "fps": 30.0, "cam_K": K} | lens
+    motion, _ = fit(Keypoints(pixels[None], np.full((1, *pixels.shape[:2]), 0.9), "coco17", SIZE, **told))
+    world = in_world(motion)
+    assert motion.T_world_cam.shape == (FRAMES, 4, 4) and np.ptp(motion.T_world_cam[:, :3, 3], axis=0).max() < 1e-6
+    assert motion.T_world_cam[:, 2, :3] == pytest.approx(path[:, 2, :3], abs=0.06)  # up
+    assert motion.T_world_cam[0, 2, 3] == pytest.approx(1.6, abs=0.2) and motion.world_confidence < 1
+    assert np.abs(world[0, 0, :2]).max() < 0.05 and abs(motion.T_world_cam[0, 0, 2]) < 1e-6 < motion.T_world_cam[0, 1, 2]
+    moved = np.linalg.norm(world - (truth - truth[0, 0] * (1, 1, 0)), axis=-1).mean()
+    assert moved < 0.4 and np.median(motion.reprojection_px) < 6 and (motion.contacts[5:-5] > 0.5).mean() < 0.6  # it glides
 
 
 @pytest.mark.parametrize("degrees", [0, 3])

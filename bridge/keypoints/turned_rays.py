@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a camera turned from one picture to another, by the rays in which it sees what both show.
+
+Shifts of the picture grow towards its sides as a camera turns: laid on each other as flat pictures, those of a wide lens add up to a turn
+that is degrees off.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+OFF = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 1.0, 1.0)  # px: a corner this far off has a quarter of its say, in one round after the other
+
+
+def laid(here: np.ndarray, there: np.ndarray, focal: float, start: np.ndarray, zooms: bool) -> tuple[np.ndarray, float]:
+    """The turn (3, 3) from one picture's camera axes to another's, and how many times the first is made larger to lie on the second.
+
+    here, there: (N, 2) px from the middle of the two pictures, where they show the same; focal: px, of the second; start: (3, 3) like a
+    picture's pixels to the other's, a shift, a turn and a size that lays most corners on each other (Geman and McClure's weights from there
+    on); zooms: False keeps the size at 1.
+    """
+    size = float(np.hypot(start[0, 0], start[1, 0])) if zooms else 1.0
+    tilt = Rotation.from_rotvec((-start[1, 2] / focal, start[0, 2] / focal, 0.0))
+    turn = (tilt * Rotation.from_rotvec((0.0, 0.0, np.arctan2(start[1, 0], start[0, 0])))).as_matrix()
+    unknown = 4 if zooms else 3
+    for off in OFF:
+        at = np.column_stack((here * size, np.full(len(here), focal))) @ turn.T
+        depth = np.maximum(at[:, 2:], 1e-3 * focal)
+        seen = focal * at[:, :2] / depth
+        error = there - seen
+        grown = here * size @ turn[:, :2].T  # what it moves by as it grows
+        moved = np.stack((*np.cross(np.eye(3)[:, None], at), grown)[:unknown], -1)  # (N, 3, U)
+        slope = (focal * moved[:, :2] - seen[:, :, None] * moved[:, 2:]) / depth[:, :, None]
+        weight = 1 / (1 + (error**2).sum(-1) / off**2) ** 2
+        normal = np.einsum("n,nau,nav->uv", weight, slope, slope)
+        step = np.linalg.solve(normal + 1e-9 * np.trace(normal) * np.eye(unknown), np.einsum("n,nau,na->u", weight, slope, error))
+        turn = Rotation.from_rotvec(step[:3]).as_matrix() @ turn
+        size *= float(np.exp(np.clip(step[3:], -0.5, 0.5).sum()))
+    return turn, size
+
+
+def moves(turns: np.ndarray, sizes: np.ndarray, focal: float) -> np.ndarray:
+    """(F, 4) as `Keypoints.camera_turns` has them, for turns (F, 3, 3) from each frame's camera axes to the first one's, what each frame's
+    picture is made larger by to lie on the first (F), and the focal length of the first, px. (`lgd/steady.py`'s `turns_of` is the way back.)"""
+    turned = Rotation.from_matrix(turns)
+    x, y, z, w = turned.as_quat().T
+    roll = np.unwrap(2 * np.arctan2(z, w))
+    tilt = (turned * Rotation.from_rotvec(np.outer(roll, (0, 0, -1.0)))).as_rotvec()
+    return np.column_stack((focal * tilt[:, 1], -focal * tilt[:, 0], roll, sizes))

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How far a camera turned, told by rays: of a wide lens far more exactly than by pictures that are laid on each other as flat."""
+
+import numpy as np
+import pytest
+
+cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
+
+from filmed_room import SIZE, furnished
+from scipy.spatial.transform import Rotation
+
+from bridge.camera import camera_matrix
+from bridge.keypoints.background import Background
+from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.turned_rays import laid, moves
+from bridge.lgd.steady import turns_of, zooms
+from bridge.train.room import looking
+
+WIDE = 450.0
+
+
+def test_moves_are_what_turns_are_made_of():
+    rng = np.random.default_rng(0)
+    turns = Rotation.from_rotvec(np.concatenate((np.zeros((1, 3)), rng.normal(0, 0.4, (30, 3))))).as_matrix()
+    told = moves(turns, np.linspace(1, 2, 31), 700.0)
+    assert np.abs(turns_of(told, camera_matrix(700.0, *SIZE)) - turns).max() < 1e-9 and told[-1, 3] == 2
+
+
+@pytest.mark.parametrize("zoom", [1.0, 1.15])
+def test_corners_that_go_another_way_have_no_say(zoom):
+    rng = np.random.default_rng(1)
+    turn = Rotation.from_rotvec((0.04, 0.15, -0.05)).as_matrix()  # from here to there
+    there = rng.uniform(-1, 1, (50, 2)) * (240, 135)
+    rays = np.column_stack((there, np.full(50, 400.0))) @ turn
+    here = rays[:, :2] / rays[:, 2:] * 400.0 / zoom
+    here[:15] += (25.0, -10.0)  # a train
+    about = np.array(((1, 0, 60.0), (0, 1, -16.0), (0, 0, 1)))
+    found, size = laid(here, there, 400.0, about, zoom != 1)
+    assert Rotation.from_matrix(found.T @ turn).magnitude() < 0.003 and size == pytest.approx(zoom, abs=0.003)
+
+
+@pytest.fixture(scope="module", params=[1.0, 0.7], ids=["turned", "turned and zoomed"])
+def panned(request):
+    """A background that saw a wide lens turn by 50 degrees and become so many times as long, and the truth of each frame."""
+    room, background, worlds = furnished(), Background(), []
+    lengths = WIDE * np.geomspace(1, request.param, 60)
+    for angle, focal in zip(np.radians(np.linspace(-25, 25, 60)), lengths, strict=True):
+        place = np.array([0, -4, 1.5])
+        worlds.append(looking(place, place + (4 * np.tan(angle), 4, -0.5 - angle)))
+        picture = room.picture(camera_matrix(focal, *SIZE), worlds[-1], SIZE)
+        background.add(np.clip(picture, 0, 255).astype(np.uint8), [])
+    turns = np.array(worlds)[:, :3, :3]
+    return background, turns[0].T @ turns, WIDE / lengths
+
+
+def off(told, true, focal):
+    found = turns_of(told, camera_matrix(focal, *SIZE))
+    return np.degrees(Rotation.from_matrix(np.swapaxes(found, 1, 2) @ true).magnitude()).max()
+
+
+def test_a_wide_lens_is_told_to_turn_as_it_does(panned):
+    background, true, sizes = panned
+    zoomed = sizes[-1] != 1
+    told = background.turns_seen_by(WIDE, zoomed, *SIZE)
+    assert off(told, true, WIDE) < 0.4 < 0.5 * off(background.turns(*SIZE), true, WIDE)
+    assert np.abs(told[:, 3] - sizes).max() < 0.01
+    # Nor does a pan look like a zoom, or hide one, where the lens is only guessed.
+    guessed = background.turns_seen_by(1.3 * WIDE, True, *SIZE)
+    seen = Keypoints(np.zeros((1, 60, 17, 2)), np.ones((1, 60, 17)), "coco17", SIZE, fps=30.0, camera_turns=guessed, camera_travels=False)
+    assert zooms(seen, 1.3 * WIDE) == zoomed
+    # In the pixels of larger pictures, of which those looked at are small ones, it is the same.
+    larger = background.turns_seen_by(2 * WIDE, zoomed, 2 * SIZE[0], 2 * SIZE[1])
+    assert np.abs(larger - told * (2, 2, 1, 1)).max() < 1e-6
+
+
+def test_frames_that_show_nothing_are_as_those_before():
+    background = Background()
+    for _ in range(4):
+        background.add(np.full((90, 160, 3), 100, np.uint8), [])
+    assert background.turns_seen_by(200.0, True, 160, 90) == pytest.approx(np.tile((0.0, 0, 0, 1), (4, 1)))
