@@ -201,6 +201,10 @@ def _shared(parser: argparse.ArgumentParser) -> None:
         "B; before and after them the person is followed; may be given several times",
     )  # fmt: skip
     parser.add_argument("--person", type=_person, metavar="N|all", help="by prominence, 0 first; the default detector follows one person at a time")
+    parser.add_argument(
+        "--people", type=natural, metavar="N", help="so many are looked for by the default detector, one after the other, which takes as many times as long; "
+        "fit takes them all",
+    )  # fmt: skip
     parser.add_argument("--detector", metavar="FILE.onnx", help="a detector instead of the default one")
     parser.add_argument("--fast", action="store_true", help="the default detector's smaller network, and one look at each picture: two to three times as fast, and less sure")
     parser.add_argument("--device", type=_device, default="auto", metavar="auto|cpu|cuda|mps")

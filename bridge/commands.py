@@ -110,14 +110,16 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     from .inputs import chosen_mode
 
     read = options.input, options.camera, options.body, options.weights
+    if options.person is None and (options.people or 1) > 1:
+        options.person = "all"
     several = options.person == "all"
     target = output_file(options.output, *read, numbered=several)
     trace = output_file(options.trace, *read, target, numbered=several) if options.trace else None
     request: dict[str, Any] = {"type": "fit", "person": 0 if options.person is None else options.person}
     if is_keypoints(options.input):
-        if options.box or options.detector or options.fast:
+        if options.box or options.detector or options.fast or options.people:
             raise LgdError(
-                "bad_input", "--box, --detector and --fast are for footage.", "Leave them out for a keypoint file."
+                "bad_input", "--box, --detector, --fast and --people are for footage.", "Leave them out for a keypoint file."
             )
         if options.moves == "travels":
             raise LgdError("bad_input", "--travels needs the footage.", "Give the video instead of its keypoints.")
@@ -192,8 +194,13 @@ def _source(options: argparse.Namespace) -> dict:
         )
     if options.fast and options.detector:
         raise LgdError("bad_input", "--fast is the default detector's, and --detector names another.", "Leave one of them out.")
+    if (options.people or 1) > 1 and (options.detector or options.box):
+        text, hint = "A box shows one person.", "Leave out --people or --box."
+        if options.detector:
+            text, hint = "--people is the default detector's, and --detector names another, which shows everybody at once.", "Leave one of them out."
+        raise LgdError("bad_input", text, hint)
     source = {"path": str(path), "frames": options.frames, "fps": options.fps, "boxes": options.box}
-    return {"source": source, "detector": options.detector, "fast": options.fast, "device": options.device}
+    return {"source": source, "detector": options.detector, "fast": options.fast, "look_for": options.people or 1, "device": options.device}
 
 
 def output_file(path: Path, *kept: str | Path | None, numbered: bool = False) -> Path:

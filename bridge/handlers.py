@@ -110,6 +110,8 @@ def fit(request: dict, task: Task) -> dict:
         with clock("read"):
             keypoints = _read(request, task)
     people = chosen_people(request.get("person", 0), keypoints, task)
+    if request.get("source") and request.get("look_for", 1) > 1:
+        people = people[: request["look_for"]]  # others are pieces of them
     with clock("load"):
         task.progress("load", 0, 1)
         from . import remarks
@@ -263,6 +265,7 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
     named = request.get("detector")
     detector = existing(named, "bad_input", "The detector", folder=True) if named else None
     by_count = {len(layout.names): name for name, layout in reversed(LAYOUTS.items())}
+    wanted = max(request.get("look_for") or 1, 1)
     size, told = [0, 0], []
     task.progress("detect", 0, 0)
 
@@ -294,6 +297,7 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
         boxes=[tuple(box) for box in boxes],
         detector=str(detector) if detector else None,
         fast=bool(request.get("fast")),
+        people=wanted,
         device=request.get("device", "auto"),
         on_start=on_start,
         on_frame=on_frame,
@@ -305,6 +309,8 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
             task.warning(cuts_text(footage.cuts, "of the file"), cuts=footage.cuts)
     if not (keypoints.confidence > 0).any():
         raise LgdError("no_person")
+    if keypoints.people < wanted:
+        task.warning(f"{wanted} people were looked for, and {keypoints.people} found. Draw a box round one who is missing, and solve them alone.")
     return keypoints
 
 

@@ -21,7 +21,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
     "shutdown": {},
     "cancel": {"job": (int,)},
     "describe_body": {"body?": _NAME, "out": _TEXT},
-    "detect": {"source": (dict,), "detector?": _NAME, "fast?": (bool,), "device?": _TEXT, "out": _TEXT},
+    "detect": {"source": (dict,), "detector?": _NAME, "fast?": (bool,), "look_for?": (int,), "device?": _TEXT, "out": _TEXT},
     "read_keypoints": {
         "keypoints": _TEXT,
         "frames?": _LIST,  # these five as for a fit
@@ -55,6 +55,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "device?": _TEXT,
         "detector?": _NAME,
         "fast?": (bool,),  # the default detector: less sure
+        "look_for?": (int,),  # so many people, whom it finds one after the other
         "out": _TEXT,
     },
 }

@@ -84,9 +84,13 @@ def draw_who(layout, context) -> None:
         )
     if preferences.detector_file(context) is None and not len(settings.boxes):
         text = (
-            "The default detector follows one person. Are there several? Draw a box round the one to solve."
+            "The default detector follows one person at a time. Are there several? Say how many, or draw a box round one."
         )
         _wrap(layout.column(align=True), iface(text), context, "INFO")
+    if preferences.detector_file(context) is None:
+        row = layout.row()
+        row.enabled = not len(settings.boxes)
+        row.prop(settings, "look_for")
     layout.operator("lgd.pick_box", icon="SELECT_SET")
     if len(settings.boxes):
         column = layout.column(align=True)

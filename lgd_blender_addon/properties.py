@@ -137,6 +137,13 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         description="A quick look: the default detector's smaller network sees each picture once. Two to three times as fast, but less sure of where arms and legs are",
         default=False,
     )
+    look_for: IntProperty(
+        name="People",
+        description="So many people are looked for, one after the other, which takes as many times as long, and solved in one world. Boxes show one person",
+        default=1,
+        min=1,
+        max=6,
+    )
     keypoints: StringProperty(
         name="Keypoints",
         description="Keypoints to solve from: detected ones, or a file of another detector (.npz, OpenPose, COCO ...)",

@@ -28,6 +28,10 @@ _HANGS = 0.8  # as sure as what was found first, at least, must be what hangs to
 _LIT, _MOST = 200.0, 16.0
 # One detector that follows one person may jump to another: such a jump starts a new track. Its points are all there in every frame,
 # believed or not: a box round the believed ones alone would jump where its two looks do not agree.
+# Who is looked for where others were painted over is there if they are believed so much in the mean, by one look and by two: of what was left of
+# others, of balls and baskets 0.34 to 0.58 is believed by two looks and 0.49 to 0.83 by one, of people 0.69 to 0.84 and 0.90 to 0.97.
+_THERE = (0.85, 0.6)
+_ASKED, _LARGE = 3, 0.4  # pictures in which somebody else is looked for, to tell of them; of the first one's size: smaller people are passers-by
 _ONE_PERSON = TrackOptions(gate=0.6, size=2.5, age=1.0, join=3.0, least=0.02)
 
 
@@ -40,6 +44,7 @@ def detect(
     boxes: Sequence[Sequence[float | None]] = (),
     detector: str | Path | Sequence[str | Path] | None = None,
     fast: bool = False,
+    people: int = 1,
     device: str = "auto",
     on_start: Callable[[Footage], None] | None = None,
     on_frame: Callable[[int, int, int, np.ndarray, np.ndarray], None] | None = None,
@@ -52,7 +57,9 @@ def detect(
     None = open end): everything outside is hidden from the detector; where several hold, BlazePose looks into the
     last, and from its end on, and from the first box's first frame backwards, follows the person it showed. Boxes of
     which none holds in a frame that is read, or none shows anybody, are refused. detector: None = BlazePose, else an ONNX
-    pose model, a folder of ONNX models, or (pose model, person detector). fast: BlazePose's smaller network, and one look alone. on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
+    pose model, a folder of ONNX models, or (pose model, person detector). fast: BlazePose's smaller network, and one look alone.
+    people: so many are looked for by BlazePose, one after the other, each in pictures without those who were found before (an ONNX model shows
+    everybody at once, a box one person: both refuse more than one). on_frame(index, done, total, points (D, K, 2), confidence (D, K)) has the frame's detections, before
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
@@ -60,6 +67,9 @@ def detect(
     from bridge.keypoints.cuts import Cuts
     from bridge.keypoints.shifts import Shifts
 
+    if people > 1 and (detector is not None or boxes):
+        what = "An ONNX detector shows everybody at once" if detector is not None else "A box shows one person"
+        raise LgdError("bad_input", f"{what}, and {people} people were asked for.", "Ask for one, or leave it out.")
     finder = BlazePose(fast) if detector is None else _onnx(detector, device)
     footage.notes.extend(finder.notes)
     areas = [_box(b) for b in boxes]
@@ -78,15 +88,18 @@ def detect(
 
     shown: set[int] = set()  # boxes that show somebody
 
+    def tell(index: int, done: int, points: np.ndarray, conf: np.ndarray) -> None:
+        if on_frame:
+            on_frame(footage.number(index) - begin, done, people * max(footage.count, len(found)), points, conf)
+
     def look(index: int, image: np.ndarray, here: list[int]) -> None:
         points, conf = finder.find(_lit(image), [areas[k][0] for k in here])
         conf = confidence_inside(points, conf, footage.width, footage.height)
         shown.update(k for k in here if _shows(areas[k][0], points, conf))
         known = index in found  # the frame from which the way back begins
         found[index] = points.astype(np.float32), conf.astype(np.float32)
-        if on_frame and not known:
-            total = max(footage.count, len(found))
-            on_frame(footage.number(index) - begin, len(found), total, points, conf)
+        if not known:
+            tell(index, len(found), points, conf)
 
     def boxed(index: int) -> list[int]:
         # A box on counts that show an earlier picture still holds for the next one.
@@ -97,6 +110,8 @@ def detect(
         if should_stop and should_stop():
             raise LgdError("cancelled", "The detection was cancelled.")
 
+    alone = detector is None and people == 1 and not areas
+    asked = dict.fromkeys(footage.count * k // (_ASKED + 1) for k in range(1, _ASKED + 1)) if alone else {}
     skipped, held = 0, not areas
     background, shifts, cuts, behind = Background(), Shifts(footage.nominal()), Cuts(), ThreadPoolExecutor(1)
 
@@ -116,10 +131,12 @@ def detect(
                 skipped = index + 1
             else:
                 look(index, image, here)
+            if index in asked:
+                asked[index] = image
             if beside:
                 beside.result()
-            people = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
-            beside = behind.submit(look_round, index, image, people)
+            there = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
+            beside = behind.submit(look_round, index, image, there)
         if beside:
             beside.result()  # of the last frame: a fault of it is told, too
         if not held:
@@ -138,18 +155,24 @@ def detect(
                 look(index, image, boxed(index))
         elif isinstance(finder, BlazePose) and not areas and _starts_badly(found):
             go_on()
-            _begin_again(footage, finder, found)
+            _begin_again(footage, finder, found, _lit_up)
+        if isinstance(finder, BlazePose) and alone and _somebody_else(finder, asked, found, _THERE[not fast]):
+            footage.notes.append(ANOTHER)
     finally:
         behind.shutdown()
         finder.close()
+    everybody = [found]
+    for _ in range(people - 1):
+        everybody.append(_another(footage, fast, everybody, tell, go_on))
     for note in finder.notes:
         if note not in footage.notes:
             footage.notes.append(note)
     times = footage.frame_times
     options = _ONE_PERSON if detector is None else None
     none = nobody(len(get_layout(finder.layout).names))
-    whole = [found.get(index, none) for index in range(len(times))]
     takes = cuts.first()
+    everybody[1:] = [_believed(one, times, finder.layout, takes, _THERE[not fast]) for one in everybody[1:]]
+    whole = [_together([one.get(index, none) for one in everybody]) for index in range(len(times))]
     footage.cuts = [footage.number(index) for index in takes]
     keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options, takes)
     if not len(keypoints):
@@ -178,6 +201,7 @@ def detect(
     )
 
 
+ANOTHER = "Somebody else is seen as well: look for 2 people, or draw a box round the one to solve."
 Found = dict[int, tuple[np.ndarray, np.ndarray]]  # a frame's points (D, K, 2) px and confidence (D, K)
 
 
@@ -187,6 +211,10 @@ def _lit(image: np.ndarray) -> np.ndarray:
 
     brightest = float(np.percentile(image[::8, ::8], 99))
     return image if brightest >= _LIT else cv2.convertScaleAbs(image, alpha=min(_LIT / max(brightest, 1.0), _MOST))
+
+
+def _lit_up(index: int, image: np.ndarray) -> np.ndarray:
+    return _lit(image)
 
 
 def _apart(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> float:
@@ -204,7 +232,7 @@ def _starts_badly(found: Found) -> bool:
     return any(_apart(found[k], found[k + 1]) > _JUMP for k in range(_BEGIN))
 
 
-def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
+def _begin_again(footage: Footage, finder: BlazePose, found: Found, shown: Callable[[int, np.ndarray], np.ndarray]) -> None:
     """Follow the person of frame _BEGIN back to the first, and keep that from where it parts from what was found there, unless it is
     much less sure: it hangs together with what follows, and BlazePose may be sure of somebody upside down."""
     points = found[_BEGIN][0][0]
@@ -213,12 +241,71 @@ def _begin_again(footage: Footage, finder: BlazePose, found: Found) -> None:
     finder.turn()
     for index, image in footage.backwards(_BEGIN + 1):
         x0, y0, x1, y1 = around((box[0], box[1], box[0] + box[2], box[1] + box[3]), WINDOW, footage.width, footage.height)
-        seen, conf = finder.find(_lit(image), [(x0, y0, x1 - x0, y1 - y0)] if index == _BEGIN else [])
+        seen, conf = finder.find(shown(index, image), [(x0, y0, x1 - x0, y1 - y0)] if index == _BEGIN else [])
         again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
     parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _PARTED), -1)
     sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
     if sure(again) > _HANGS * sure(found):
         found.update({k: again[k] for k in range(parted + 1)})
+
+
+def _another(
+    footage: Footage, fast: bool, before: list[Found], tell: Callable[[int, int, np.ndarray, np.ndarray], None], go_on: Callable[[], None]
+) -> Found:  # fmt: skip
+    """Somebody else than those who were found before. tell: of a frame of the footage, of how many that were gone through in all, everybody."""
+    from bridge.keypoints.hidden import without
+
+    finder = BlazePose(fast)
+
+    def known(index: int) -> tuple[np.ndarray, np.ndarray]:
+        return _together([one[index] for one in before if index in one])
+
+    def shown(index: int, image: np.ndarray) -> np.ndarray:
+        return without(_lit(image), list(zip(*known(index), strict=True)), finder.layout)
+
+    found: Found = {}
+    try:
+        for index, image in footage.again():
+            go_on()
+            points, conf = finder.find(shown(index, image), [])
+            found[index] = points.astype(np.float32), confidence_inside(points, conf, footage.width, footage.height).astype(np.float32)
+            tell(index, len(before) * footage.count + len(found), *_together([known(index), found[index]]))
+        if _starts_badly(found):
+            go_on()
+            _begin_again(footage, finder, found, shown)
+    finally:
+        finder.close()
+    return found
+
+
+def _somebody_else(finder: BlazePose, pictures: dict[int, np.ndarray | None], found: Found, least: float) -> bool:
+    """Whether most of some pictures of the footage show somebody else, not much smaller."""
+    from bridge.keypoints.hidden import without
+
+    told = 0
+    for index, image in pictures.items():
+        if image is None or index not in found or not len(found[index][0]):
+            continue
+        height, width = image.shape[:2]
+        finder.turn()
+        points, conf = finder.find(without(_lit(image), list(zip(*found[index], strict=True)), finder.layout), [(0, 0, width, height)])
+        large = [np.linalg.norm(np.ptp(of[0], 0)) for of in (points, found[index][0]) if len(of)]
+        told += len(large) == 2 and float(conf.mean()) >= least and large[0] > _LARGE * large[1] and _apart((points, conf), found[index]) > _JUMP
+    return 2 * told > len(pictures)
+
+
+def _believed(found: Found, times: np.ndarray, layout: str, takes: Sequence[int], least: float) -> Found:
+    """What was found of somebody in those stretches in which they are believed."""
+    none = nobody(len(get_layout(layout).names))
+    _, confidence, _ = make_tracks([found.get(index, none) for index in range(len(times))], times, layout, _ONE_PERSON, takes)
+    seen = confidence.max(-1, initial=0) > 0
+    sure = [track for track, frames in zip(confidence, seen, strict=True) if track[frames].mean() >= least]
+    return {index: found[index] for index in found if any(track[index].any() for track in sure)}
+
+
+def _together(looks: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """One frame's points (D, K, 2) px and confidence (D, K) of several looks."""
+    return np.concatenate([points for points, _ in looks]), np.concatenate([conf for _, conf in looks])
 
 
 def _onnx(detector, device: str):

@@ -100,6 +100,10 @@ class Footage:
             yield from reversed(list(self._part(start, stop)))
             stop = start
 
+    def again(self) -> Iterator[tuple[int, np.ndarray]]:
+        """All frames once more, after they were gone through."""
+        return self._part(0, self.count)
+
     def _part(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         raise NotImplementedError
 

@@ -22,7 +22,7 @@ def remember(run, show) -> None:
         shown = decoded(run.plan.footage, overlay.times_of(found["keypoints"]))
         overlay.load(found["keypoints"], shown, [entry["id"] for entry in found["people"]])
     if show is not None:
-        list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1)
+        list_people(show, found["people"], shown, scene.lgd.start if scene is not None else 1, run.plan.people)
         named = found["keypoints"] if run.job.kind == "detect" else run.job.request["keypoints"]
         show.people_of = listed_for(named, run.plan.footage) if len(found["people"]) > 1 else ""
         show.summary = f"{len(found['people'])} found in {counting.frames_text(found['frames'])}"
@@ -62,7 +62,7 @@ def _frames_in(file: Path) -> int:
         return 0
 
 
-def list_people(show, people, footage=None, start: int = 1) -> None:
+def list_people(show, people, footage=None, start: int = 1, ticked: tuple[int, ...] = (0,)) -> None:
     """Fill the panel's list of people, with Blender's frames; without footage frame k of the keypoints lies on start + k."""
     from ..properties import COLOURS
     from ..scene.timing import shown_keys
@@ -83,7 +83,7 @@ def list_people(show, people, footage=None, start: int = 1) -> None:
         ends = [round(places.get(entry[end], entry[end] + (start if footage is None else 0))) for end in ("first", "last")]
         item.first, item.last = sorted(ends)
         item.colour = COLOURS[item.person % len(COLOURS)]
-        item.use = item.person == 0
+        item.use = item.person in ticked
 
 
 def scene_of(plan: Plan):

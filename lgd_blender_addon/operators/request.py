@@ -145,6 +145,12 @@ def _in_boxes(rig, boxes) -> bool:
     return not inside or sum(inside) >= len(inside) / 2
 
 
+def people_looked_for(context) -> int:
+    """How many people the default detector is asked for: one where a box shows who, and an ONNX model shows all of itself."""
+    settings = context.scene.lgd
+    return 1 if len(settings.boxes) or preferences.detector_file(context) is not None else settings.look_for
+
+
 def listed_for(keypoints: str, found: places.Footage | None) -> str:
     """What a list of people is of: they are numbered by prominence in a file's frames that are solved, and others are others."""
     return keypoints + ("" if found is None else " {} {}:{}".format(found.path, *found.frames))
@@ -190,7 +196,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     found = None if from_keypoints and keypoints_alone(settings) else find_footage(context)
     if found is None and settings.camera == "TRAVELS":
         raise LgdError("bad_input", "The path of a camera that travels is found in the footage, and none is chosen.", "Choose it, or set Camera to New.")
-    people = chosen_people(context, found) if from_keypoints else (0,)
+    wanted = people_looked_for(context)
+    people = chosen_people(context, found) if from_keypoints else tuple(range(wanted))
     source = None if from_keypoints else source_of(context, found)
     boxes = source["boxes"] if source else ()
     rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
@@ -214,6 +221,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "device": preferences.device(context),
         "detector": preferences.detector_file(context),
         "fast": settings.fast_detection,
+        "look_for": wanted,
     }
     if rig is not None:
         skin = result.skin_of(rig)
@@ -275,11 +283,12 @@ def _keypoint_frames(settings, found: places.Footage) -> dict:
 
 def plan_detect(context) -> Plan:
     """The plan of a detection alone."""
-    found = find_footage(context)
+    found, wanted = find_footage(context), people_looked_for(context)
     request = {
         "source": source_of(context, found),
         "detector": preferences.detector_file(context),
         "fast": context.scene.lgd.fast_detection,
+        "look_for": wanted,
         "device": preferences.device(context),
     }
-    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], build=False)
+    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], tuple(range(wanted)), build=False)

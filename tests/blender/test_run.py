@@ -151,6 +151,28 @@ def test_fast_detection_is_asked_for_where_it_is_ticked(script):
     assert [request["fast"] for kind, request in script.asked if kind in ("detect", "fit")] == [False, True, True]
 
 
+def test_as_many_people_as_are_asked_for_are_looked_for_and_solved_in_one_world(script, tmp_path, monkeypatch):
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    script.people = settings.look_for = 2
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert script.asked[-1][1]["look_for"] == 2 and script.asked[-1][1]["person"] == "all"
+    rigs = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    assert sorted(r.lgd.person for r in rigs) == [0, 1] and len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
+    script.people = 1  # of whom one is not found this time
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2
+    script.people = 2
+    bpy.ops.lgd.detect()
+    assert script.asked[-1][1]["look_for"] == 2 and [p.use for p in show.people] == [True, True]
+    settings.boxes.add().w = settings.boxes[0].h = 100
+    settings.boxes[0].first, settings.boxes[0].last = 1, 24
+    bpy.ops.lgd.detect()
+    assert script.asked[-1][1]["look_for"] == 1
+    settings.boxes.clear()
+    monkeypatch.setattr("lgd_blender_addon.preferences.detector_file", lambda context: str(tmp_path / "pose.onnx"))
+    bpy.ops.lgd.detect()
+    assert script.asked[-1][1]["look_for"] == 1 and script.asked[-1][1]["detector"]
+
+
 @pytest.mark.parametrize(
     ("table", "frames"),
     [

@@ -197,7 +197,7 @@ def test_a_beginning_that_does_not_hang_together_is_looked_at_from_behind(tmp_pa
     monkeypatch.setattr(detection, "BlazePose", Finder)
     monkeypatch.setattr(detection, "_lit", lambda image: image)
     found = detection.detect(tmp_path / "v.mp4")
-    assert looked[30:] == [(k, int(k == 12)) for k in range(12, -1, -1)]
+    assert looked[30:43] == [(k, int(k == 12)) for k in range(12, -1, -1)]
     if surer == "again":
         assert found.people == 1 and np.abs(found.keypoints[0, :6] - body[0]).max() < 1e-3
         assert found.confidence[0, 0, 0] == pytest.approx(sure) and found.confidence[0, 8, 0] == pytest.approx(0.7)

@@ -16,6 +16,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge import cli, models  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
 
 
 @pytest.fixture
@@ -318,6 +319,32 @@ def test_fast_reaches_the_default_detector_and_is_refused_for_keypoints(bridge, 
     assert made == [False, True, False, True]
     bad(bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--fast"), "--fast", "for footage")
     bad(bridge("detect", video, "--fast", "--detector", "x.onnx"), "--fast", "--detector")
+
+
+def test_as_many_people_as_asked_for_are_looked_for(bridge, tmp_path, monkeypatch):
+    from bridge.keypoints import detect
+
+    asked = []
+
+    def run(path, people, **more):
+        asked.append(people)
+        points = np.zeros((2, 5, 17, 2)) + np.array([100.0, 300])[:, None, None, None] + np.random.default_rng(0).uniform(0, 80, (17, 2))
+        return Keypoints(points, np.full((2, 5, 17), 0.9), "coco17", (640, 480), fps=30.0)
+
+    monkeypatch.setattr(detect, "detect", run)
+    video = blank_video(tmp_path / "v.mp4")
+    code, out, err = bridge("detect", video, "-o", "k.npz")
+    assert code == 0 and "looked for" not in err
+    code, out, err = bridge("detect", video, "-o", "k.npz", "--people", "3")
+    assert code == 0 and "3 people were looked for, and 2 found" in err
+    code, out, err = bridge("fit", video, "-o", "m.npz", "--people", "2")
+    assert code == 0 and (tmp_path / "m_0.npz").is_file() and (tmp_path / "m_1.npz").is_file() and asked == [1, 3, 2]
+    code, out, err = bridge("fit", video, "-o", "one.npz", "--people", "2", "--person", "1")
+    assert code == 0 and (tmp_path / "one.npz").is_file()
+    bad(bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--people", "2"), "--people", "for footage")
+    bad(bridge("detect", video, "--people", "2", "--detector", "x.onnx"), "--people", "--detector")
+    bad(bridge("detect", video, "--people", "2", "--box", "0,0,9,9"), "--people", "--box")
+    bad(bridge("detect", video, "--people", "0"), "whole number")
 
 
 def test_no_one_in_the_keypoints(bridge, tmp_path):
