@@ -25,6 +25,7 @@ CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved,
 # What sentences advise in the words of the add-on's menus: what the command line has in their place. The first that fits is taken.
 OPTIONS = {
     "Press Repair in the preferences, or set Camera to New": "Install it (pip install pycolmap), or leave --travels out",
+    "look for 2 people, or draw a box round the one to solve": "give --people 2, or --box round the one to take",
     "set Camera to Travelling": "give the footage with --travels",
     "set Camera to New": "leave --camera out",
     "Set the range to one take": "Give one take by --frames A:B",
@@ -181,7 +182,9 @@ def _fetch(source: Path | None, out: TextIO) -> int:
 
     package = models.mediapipe()
     if package is None:
-        raise LgdError("setup_incomplete", f"mediapipe, into whose folder {models.NAME} goes, is not installed.", "Install it in this Python: pip install mediapipe==0.10.21")
+        raise LgdError("setup_incomplete", f"mediapipe, into whose folder {models.NAME} goes, is not installed.", f"Install it in this Python: pip install {models.MEDIAPIPE}")
+    if not models.suits(package):
+        raise LgdError("setup_incomplete", f"The mediapipe in {package} is not the release that {models.NAME} goes into.", f"Install that in this Python: pip install {models.MEDIAPIPE}")
     if source is None and not models.there(package):
         tell(f"Fetching {models.NAME} ({models.MEGABYTES} MB).")
     try:

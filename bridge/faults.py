@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import LgdError
+from .models import MEDIAPIPE
 from .places import BRIDGE, user_folder, write_traceback
 
 # module to import: the package that has it; what Blender's way through a solve needs, the default detector with it
-PACKAGES = {"numpy": "numpy", "scipy": "scipy", "torch": "torch", "cv2": "opencv-python", "mediapipe": "mediapipe"}
+PACKAGES = {"numpy": "numpy", "scipy": "scipy", "torch": "torch", "cv2": "opencv-python", "mediapipe": MEDIAPIPE}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 _NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}

@@ -156,7 +156,7 @@ def fit(request: dict, task: Task) -> dict:
                 continue
         if world is None:
             world = motion
-            for text in remarks.of_the_camera(motion, keypoints, options, looked_for):
+            for text in remarks.of_the_camera(motion, keypoints, options, looked_for, bool(request.get("camera_kept"))):
                 task.warning(text)
         else:
             apart = remarks.off_the_ground(motion) if n in people else None

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+MEDIAPIPE = "mediapipe==0.10.21"  # later ones have neither the graphs nor the networks
 NAME = "BlazePose heavy"
 FILE = "pose_landmark_heavy.tflite"
 SHA256 = "59e42d71bcd44cbdbabc419f0ff76686595fd265419566bd4009ef703ea8e1fe"
@@ -42,6 +43,11 @@ def mediapipe(prefix: Path | None = None) -> Path | None:
     else:
         found = [*prefix.glob("lib/python3*/site-packages/mediapipe"), *prefix.glob("Lib/site-packages/mediapipe")]
     return found[0] if found else None
+
+
+def suits(package: Path) -> bool:
+    """Whether mediapipe, whose folder is told, is of a release that the detector runs with."""
+    return (package / "python" / "solutions").is_dir()
 
 
 def place(package: Path) -> Path:

@@ -44,6 +44,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "weights?": _NAME,  # the user's own, in the place of those that ship
         "focal?": (*_NUMBER, type(None)),
         "camera?": _NAME,
+        "camera_kept?": (bool,),  # it is one that an earlier solve of this footage found
         "moves?": _NAME,  # the camera: one of MOVES
         "footage?": (dict, type(None)),  # a source: the keypoints' pictures, whose background tells the path of a camera that travels
         "body?": _NAME,

@@ -77,9 +77,9 @@ def against_the_body(motion: Motion) -> str | None:
     return f"{text}. Set its scale or its ground."
 
 
-def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, looked_for: bool) -> list[str]:
+def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, looked_for: bool, kept: bool = False) -> list[str]:
     """What became of the footage's camera, by the first person's motion, and what is wrong with one that was given. looked_for: as one that
-    travels."""
+    travels; kept: the given one is an earlier solve's."""
     given, turns, travels = options.T_world_cam, keypoints.camera_turns, keypoints.camera_travels
     if options.path is not None:
         return [travelling_camera(motion)]
@@ -93,7 +93,7 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
             told.append(turning_camera(turns, motion, given is not None, False if looked_for else travels))
         elif travels and not looked_for:
             told.append("The camera travels and was taken for one that stands still, so that the body leans and slides: set Camera to Travelling.")
-    if given is not None and (given.ndim == 3 or options.betas is None):  # a second solve's camera was believed by the first
+    if given is not None and (given.ndim == 3 or not kept):  # an earlier solve's stands as its body told
         told.append(against_the_body(motion))
     return [text for text in told if text]
 

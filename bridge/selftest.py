@@ -51,7 +51,7 @@ def selftest(device: str, out: TextIO) -> int:
     except LgdError:
         print("tiny fit: FAILED", file=out)
         raise
-    print("all is well", file=out)
+    print("all is well" if _detects() else f"all is well but for the default detector: pip install {models.MEDIAPIPE} (for Python 3.11 or 3.12)", file=out)
     return 0
 
 
@@ -71,8 +71,14 @@ def _packages(out: TextIO) -> list[LgdError]:
             faults.append(LgdError("setup_incomplete", fault.text, "Repair the set-up."))
             print(f"{name}: cannot be loaded ({error})", file=out)
             continue
-        print(f"{name} {_version(distributions)}", file=out)
+        print(f"{name} {_version(distributions)}{'' if name != 'mediapipe' or _detects() else f' (unusable: the default detector needs {models.MEDIAPIPE})'}", file=out)
     return faults
+
+
+def _detects() -> bool:
+    """Whether the default detector's package is there, in a release that has it."""
+    package = models.mediapipe()
+    return package is not None and models.suits(package)
 
 
 def _version(distributions: tuple[str, ...]) -> str:

@@ -226,8 +226,9 @@ def _no_mediapipe(error: Exception) -> LgdError:
         text = f"The default detector (mediapipe 0.10.21) does not exist for Python {version}."
         hint = "Set up with Python 3.11 or 3.12, or name an ONNX pose model."
     elif isinstance(error, ModuleNotFoundError) and (error.name or "").split(".")[0] == "mediapipe":
-        text = "The default detector (mediapipe 0.10.21) is not installed."
-        hint = "Run the set-up, or name an ONNX pose model."
+        other = models.mediapipe() is not None
+        text = f"The default detector (mediapipe 0.10.21) is not installed{', but another release' if other else ''}."
+        hint = f"Run the set-up (in a Python of your own: pip install {models.MEDIAPIPE}), or name an ONNX pose model."
     else:
         text = f"The default detector (mediapipe 0.10.21) does not start: {str(error).splitlines()[0] if str(error) else type(error).__name__}."
         hint = "Repair the set-up, or name an ONNX pose model."

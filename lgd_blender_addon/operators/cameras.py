@@ -29,12 +29,13 @@ def solved_cameras(context, found: places.Footage, rig=None) -> list:
 @dataclass
 class CameraRequest:
     """The camera whose world the result lies in (name, empty: a new one), the file that tells the worker of it or of the lens
-    alone, whether that straightens the lens, and what the user is told."""
+    alone, whether that straightens the lens, what the user is told, and whether it is one that an earlier solve found."""
 
     name: str = ""
     file: str | None = None
     straight: bool = False
     notes: tuple[str, ...] = ()
+    kept: bool = False
 
 
 def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
@@ -68,7 +69,7 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
             told += unused
         elif goes and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
-        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told)
+        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told, camera in solved)
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         told = "a new camera is made, through which Match Scene to Footage looks"

@@ -211,6 +211,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
         "camera": camera.file,
+        "camera_kept": camera.kept,
         "moves": MOVES.get(settings.camera, "seen"),
         "footage": None if found is None else pictures_of(context, found),
         "body": body,

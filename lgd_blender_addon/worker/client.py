@@ -261,5 +261,7 @@ class Client:
             return LgdError("setup_incomplete", f"{python} is no Python: it does not answer as one.", NO_PYTHON_HINT, "lgd.open_preferences")
         how = "" if code is None else f" (exit code {code})" if code >= 0 else f" (signal {-code})"
         tail = self._process.log.tail(6)
+        if code == LgdError("setup_incomplete").exit_code and tail.strip():  # it has said what is missing
+            return LgdError("setup_incomplete", tail.strip().splitlines()[-1], "", "lgd.open_preferences")
         hint = f"{LgdError('worker_died').hint} The log: {self._process.launch.log}"
         return LgdError("worker_died", f"The worker ended unexpectedly{how}.", f"{hint}\n{tail}".rstrip())

@@ -13,7 +13,7 @@ from .requirements import MODULES, PYTHONS
 
 # Runs in the Python that is looked at; imports for real, since an installed package may not load.
 PROGRAM = """
-import importlib, importlib.metadata, json, sys
+import importlib, importlib.metadata, json, os, sys
 found = {}
 for module, package in json.loads(sys.argv[1]).items():
     try:
@@ -30,7 +30,9 @@ for module, package in json.loads(sys.argv[1]).items():
                 devices.append("mps")
             found[module]["devices"] = devices
         if module == "mediapipe":
-            found[module]["folder"] = list(entry.__path__)[0]
+            found[module]["folder"] = folder = list(entry.__path__)[0]
+            if not os.path.isdir(os.path.join(folder, "python", "solutions")):
+                raise ImportError("release " + str(version) + " has no default detector, 0.10.21 has: pip install mediapipe==0.10.21")
     except BaseException as fault:
         found[module] = {"fault": "%s: %s" % (type(fault).__name__, str(fault).strip().split(chr(10))[0][:200])}
 sys.stdout.write("\\nLGD " + json.dumps(found) + "\\n")

@@ -26,8 +26,8 @@ def solved_twice(script, monkeypatch, **moving):
     settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
     settings.range, settings.first, settings.last = "CUSTOM", 3, 14
     asked = lambda: script.asked[-1][1].get("camera")  # noqa: E731
-    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked()
-    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and not script.asked[-1][1].get("camera_kept")
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and "new camera" not in show.warnings and script.asked[-1][1]["camera_kept"]
     return settings, show, asked
 
 

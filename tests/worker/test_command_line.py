@@ -74,6 +74,9 @@ def test_fetch_says_what_to_do(bridge, tmp_path, monkeypatch):
     assert code == 4 and out == "" and "pip install mediapipe" in err and "Without" not in err
     monkeypatch.setattr(models, "mediapipe", lambda prefix=None: tmp_path.parent / f"{tmp_path.name}-mediapipe")
     code, out, err = bridge("fetch", "--from", tmp_path)
+    assert code == 4 and out == "" and "not the release" in err and f"pip install {models.MEDIAPIPE}" in err
+    monkeypatch.setattr(models, "suits", lambda package: True)
+    code, out, err = bridge("fetch", "--from", tmp_path)
     assert code == 4 and out == "" and models.ARCHIVE in err and models.WITHOUT in err and "41 MB" not in err
 
 
@@ -401,7 +404,7 @@ def test_bare_on_a_pipe_is_the_worker():
 def test_train_and_evaluate_need_a_checkout(tmp_path):
     package = tmp_path / "bridge"
     package.mkdir()
-    for name in ("__init__", "__main__", "cli", "errors", "faults", "places"):
+    for name in ("__init__", "__main__", "cli", "errors", "faults", "models", "places"):
         (package / f"{name}.py").write_bytes((ROOT / "bridge" / f"{name}.py").read_bytes())
     for name in ("train", "evaluate", "record"):
         done = subprocess.run(

@@ -145,8 +145,11 @@ def test_a_camera_whose_scale_the_body_denies(calls, tmp_path, monkeypatch, feet
         return motion, trace
 
     monkeypatch.setattr(bridge.lgd.fitter, "fit", standing)
-    _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"))
-    assert [told in text for text in task.warnings] == ([True] if told else [])
+    for betas in (None, [0.0] * 10):  # each time, also for a rig that is solved again
+        _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), betas=betas)
+        assert [told in text for text in task.warnings] == ([True] if told else [])
+    _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), camera_kept=True)
+    assert not task.warnings  # an earlier solve found it
 
 
 @pytest.mark.parametrize("place", [True, False])

@@ -43,6 +43,11 @@ def test_dies_at_once(desk):
     assert "no module named torch" in job.error.hint
 
 
+def test_what_a_python_lacks_is_told_first(desk):
+    job = fails(desk, "import sys\nprint('note', file=sys.stderr)\nsys.stderr.write('The package torch is missing. Install it there.\\n')\nsys.exit(4)", "setup_incomplete")
+    assert job.error.text == "The package torch is missing. Install it there." and job.error.action == "lgd.open_preferences"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="looks for a program that Windows has not")
 def test_a_program_that_is_no_python_is_told(desk):
     desk.obedient()

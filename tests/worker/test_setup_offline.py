@@ -39,6 +39,7 @@ def make_wheel(folder, name, version, text="", requires=()):
     return path
 
 
+MEDIAPIPE = "__path__ = [__file__.rpartition('.')[0]]"
 TORCH = "class cuda:\n    is_available = staticmethod(lambda: False)\nclass backends:\n    pass"
 
 
@@ -129,13 +130,13 @@ def test_from_nothing_to_complete(plan, uv_wheel, installer):
 
 
 def test_the_large_network_comes_from_the_offline_folder_too_and_its_lack_hinders_nothing(plan, wheels, archive):
-    make_wheel(wheels, "mediapipe", "0.10.21", "__path__ = [__file__.rpartition('.')[0]]")
+    make_wheel(wheels, "mediapipe", "0.10.21", MEDIAPIPE)
     options = {"installer": "pip", "packages": ("numpy==1.26.4", "mediapipe==0.10.21")}
     kept = archive.rename(wheels.parent / archive.name)
     setup = Setup(plan(**options)).start()
     assert finish(setup).state is State.DONE
     folder = environment.environment_python(setup.plan.folder).parents[1]
-    next(folder.glob("lib/python3*/site-packages")).joinpath("mediapipe").mkdir()  # as the real wheel has it
+    next(folder.glob("lib/python3*/site-packages")).joinpath("mediapipe", "python", "solutions").mkdir(parents=True)  # as the real wheel has it
     log = setup.log_file.read_text()
     assert "mediapipe is not there" in log and models.WITHOUT in log
     setup = Setup(plan(**options)).start()
@@ -153,6 +154,15 @@ def test_the_large_network_comes_from_the_offline_folder_too_and_its_lack_hinder
     assert models.there(models.mediapipe(folder)) and found().ok
     last = Setup(plan(**options)).start()
     assert finish(last).state is State.DONE and set(last.seconds) == {"check"}
+
+
+def test_another_release_of_mediapipe_is_not_taken_for_the_detector(plan, wheels):
+    make_wheel(wheels, "mediapipe", "1.2.3", MEDIAPIPE)
+    setup = Setup(plan(installer="pip", packages=("numpy==1.26.4", "mediapipe==1.2.3"))).start()
+    finish(setup)
+    python = environment.environment_python(setup.plan.folder)
+    (found,) = (f for f in environment.check(python, ROOT, {"mediapipe": ("mediapipe", True, "all")}) if f.name == "mediapipe")
+    assert not found.ok and "release 1.2.3 has no default detector" in found.sentence and models.MEDIAPIPE in found.sentence
 
 
 def test_a_missing_wheel_is_named_and_adding_it_goes_on(plan, wheels):
