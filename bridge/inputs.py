@@ -119,7 +119,7 @@ class GivenCamera:
         points, reached = camera.undistort(keypoints.keypoints, K, self.distortion)
         lost = (keypoints.confidence > 0) & ~reached
         confidence = keypoints.confidence * reached
-        return dataclasses.replace(keypoints, keypoints=points, confidence=confidence), int(lost.sum())
+        return dataclasses.replace(keypoints, keypoints=points, confidence=confidence, lines=None), int(lost.sum())
 
     def bent_as(self, cam_K: np.ndarray | None) -> np.ndarray | None:
         """The distortion as of a lens (3, 3) px of another focal length, which bends the same pictures alike; None where there is none."""

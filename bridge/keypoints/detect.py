@@ -66,6 +66,7 @@ def detect(
     from bridge.keypoints.background import Background  # OpenCV is there
     from bridge.keypoints.cuts import Cuts
     from bridge.keypoints.shifts import Shifts
+    from bridge.keypoints.straight_lines import straight_lines
 
     if people > 1 and (detector is not None or boxes):
         what = "An ONNX detector shows everybody at once" if detector is not None else "A box shows one person"
@@ -111,7 +112,7 @@ def detect(
             raise LgdError("cancelled", "The detection was cancelled.")
 
     alone = detector is None and people == 1 and not areas
-    asked = dict.fromkeys(footage.count * k // (_ASKED + 1) for k in range(1, _ASKED + 1)) if alone else {}
+    asked = dict.fromkeys(footage.count * k // (_ASKED + 1) for k in range(1, _ASKED + 1))
     skipped, held = 0, not areas
     background, shifts, cuts, behind = Background(), Shifts(footage.nominal()), Cuts(), ThreadPoolExecutor(1)
 
@@ -182,6 +183,11 @@ def detect(
             "Draw a box round the person, choose other frames, or use another detector.",
         )
     size = footage.width, footage.height
+    lines = [
+        np.column_stack((np.full(len(found_here), index), found_here))
+        for index, image in asked.items()
+        if image is not None and len(found_here := straight_lines(image, [p[c > 0] for p, c in zip(*whole[index], strict=True) if c.any()]))
+    ]
     turns, travels = background.turns(*size), False if background.still(*size) else shifts.travels(should_stop)
     lens = None
     if turns is not None:
@@ -198,6 +204,7 @@ def detect(
         camera_turns=turns,
         camera_travels=travels,
         camera_focal=lens,
+        lines=np.concatenate(lines) if lines and travels is False else None,
     )
 
 

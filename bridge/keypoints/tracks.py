@@ -46,7 +46,8 @@ class Keypoints:
     person_ids (P,) int; person_boxes (P, F, 4) x, y, w, h px; camera_turns (F, 4): what is seen in the middle of each picture lay so many px
     further right and further down in the first, and the picture is turned by so many rad clockwise and made so many times as large to lie
     on it (of a turn: its rad times `camera_focal`, or the picture's diagonal); None: the camera stands still, or it is not known; camera_travels: whether the camera is seen to travel, None: not known;
-    camera_focal: px, the focal length of a camera that turns, as its background tells, None: not known.
+    camera_focal: px, the focal length of a camera that turns, as its background tells, None: not known; lines (N, 5): straight lines of the
+    background, each a frame and its two ends, x, y, x, y px.
     Coordinates of unseen points are made 0 where they are none. Anything else that does not fit raises LgdError (bad_input) with a sentence.
     """
 
@@ -62,6 +63,7 @@ class Keypoints:
     camera_turns: np.ndarray | None = None
     camera_travels: bool | None = None
     camera_focal: float | None = None
+    lines: np.ndarray | None = None
     notes: list[str] = field(default_factory=list, compare=False)
 
     def __post_init__(self):
@@ -146,6 +148,11 @@ class Keypoints:
             self.camera_turns = turns
         if self.camera_focal is not None and not 0 < self.camera_focal < np.inf:
             raise _bad("The camera's focal length must be above 0 px.")
+        if self.lines is not None:
+            lines = np.asarray(self.lines, dtype=np.float64)
+            if lines.ndim != 2 or lines.shape[1] != 5 or not np.isfinite(lines).all() or not ((lines[:, 0] >= 0) & (lines[:, 0] < self.frames)).all():
+                raise _bad("The background's lines must be five finite numbers each, the first a frame.")
+            self.lines = lines
 
     @property
     def people(self) -> int:
@@ -249,6 +256,11 @@ class Keypoints:
             times = self.times()
         k = self.cam_K
         turns = None if self.camera_turns is None else self.camera_turns[a:b]
+        lines = self.lines
+        if lines is not None and turns is None:  # what does not turn sees them in any frame
+            lines = np.column_stack((np.clip(lines[:, 0], a, b - 1) - a, lines[:, 1:]))
+        elif lines is not None:
+            lines = lines[(lines[:, 0] >= a) & (lines[:, 0] < b)] - (a, 0, 0, 0, 0)
         return replace(
             self,
             keypoints=self.keypoints[:, a:b],
@@ -257,6 +269,7 @@ class Keypoints:
             cam_K=k if k is None or k.ndim == 2 else k[a:b],
             person_boxes=None if self.person_boxes is None else self.person_boxes[:, a:b],
             camera_turns=None if turns is None or stands_still(turns, self.image_size) else turns,  # it may in this part, and in one picture
+            lines=lines,
         )
 
     def save(self, path: str | Path) -> Path:
@@ -269,7 +282,7 @@ class Keypoints:
             "image_size": np.array(self.image_size, dtype=np.int64),
             "person_ids": self.person_ids,
         }
-        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns", "camera_travels", "camera_focal"):
+        for name in ("fps", "frame_times", "cam_K", "person_boxes", "camera_turns", "camera_travels", "camera_focal", "lines"):
             value = getattr(self, name)
             if value is not None:
                 data[name] = np.asarray(value)
@@ -289,7 +302,7 @@ class Keypoints:
         for name in ("keypoints", "confidence", "layout", "image_size"):
             if name not in data:
                 raise _bad(f"The file {path.name} has no '{name}'.")
-        optional = {n: data[n] for n in ("frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns") if n in data}
+        optional = {n: data[n] for n in ("frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "lines") if n in data}
         try:
             fps = float(data["fps"]) if "fps" in data else None
             return cls(

@@ -42,9 +42,18 @@ def laid(here: np.ndarray, there: np.ndarray, focal: float, start: np.ndarray, z
 
 def moves(turns: np.ndarray, sizes: np.ndarray, focal: float) -> np.ndarray:
     """(F, 4) as `Keypoints.camera_turns` has them, for turns (F, 3, 3) from each frame's camera axes to the first one's, what each frame's
-    picture is made larger by to lie on the first (F), and the focal length of the first, px. (`lgd/steady.py`'s `turns_of` is the way back.)"""
+    picture is made larger by to lie on the first (F), and the focal length of the first, px. `turns_of` is the way back."""
     turned = Rotation.from_matrix(turns)
     x, y, z, w = turned.as_quat().T
     roll = np.unwrap(2 * np.arctan2(z, w))
     tilt = (turned * Rotation.from_rotvec(np.outer(roll, (0, 0, -1.0)))).as_rotvec()
     return np.column_stack((focal * tilt[:, 1], -focal * tilt[:, 0], roll, sizes))
+
+
+def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them."""
+    # The moves are in px of the picture that others were laid on: of a told zoom its lens, which is each frame's times what that was enlarged by.
+    K = np.broadcast_to(cam_K, (len(moves), 3, 3)) * (moves[:, 3, None, None] if cam_K.ndim == 3 else 1)
+    tilt = np.stack((-moves[:, 1] / K[:, 1, 1], moves[:, 0] / K[:, 0, 0], np.zeros(len(moves))), -1)
+    roll = np.stack((np.zeros(len(moves)), np.zeros(len(moves)), moves[:, 2]), -1)
+    return (Rotation.from_rotvec(tilt) * Rotation.from_rotvec(roll)).as_matrix()

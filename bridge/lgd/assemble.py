@@ -16,10 +16,12 @@ from ..motion import Motion
 from ..places import version
 from ..planting import plant_feet
 from ..rotations import exp_so3, log_so3
+from .manhattan import told_up
 from .resample import RATE, mean_rate
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
 LEANING, UNTOLD = np.radians(15), 0.5
+BY_LINES = 0.9  # the world's confidence where straight lines of the background told what is up
 # Of the distance: how far off the path as seen may be across the image and along the ray, where feet at rest say otherwise.
 ACROSS, ALONG = 0.002, 0.01
 
@@ -27,7 +29,7 @@ ACROSS, ALONG = 0.002, 0.01
 @dataclass
 class Found:
     """What a mode found, F frames of the source. pelvis (F, 3) m; up (3) of the camera frame, or of the world that a camera moves in; anchored: hold feet that
-    are seen at rest; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None; labels (F) the states of
+    are seen at rest; lens_told: the focal length is no guess from the person; contacts (F, 4) in [0, 1] as a network reads them for a camera that does not move, or None; labels (F) the states of
     `repair_swaps`, whose labels were fitted, or None."""
 
     rotations: torch.Tensor
@@ -39,6 +41,7 @@ class Found:
     focal_source: str
     cam_K: np.ndarray
     anchored: bool
+    lens_told: bool = False
     contacts: np.ndarray | None = None
     labels: np.ndarray | None = None
 
@@ -72,16 +75,17 @@ def in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def ground_world(
-    up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None
+    up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None, levels: bool = True
 ) -> np.ndarray:
-    """T_world_cam (4, 4) of a camera that stands still, in whose frame pelvis (F, 3) and soles (F, 4, 3) about it are: gravity along `up`, the ground under the soles, the first pelvis above 0."""
+    """T_world_cam (4, 4) of a camera that stands still, in whose frame pelvis (F, 3) and soles (F, 4, 3) about it are: gravity along `up`, the ground under the soles, the first pelvis above 0.
+    levels: the ground that the soles tell is taken for level, a little."""
     turn = contact.world_from_up(up)
     placed = (soles + pelvis[:, None]) @ turn.T
     lowest = placed[np.arange(len(placed)), placed[..., 2].argmin(-1)]
     speed = np.full(len(lowest), np.inf)
     if len(lowest) > 2:
         speed = np.linalg.norm(np.gradient(lowest[:, :2], times, axis=0), axis=-1)
-    level = contact.level_ground(lowest, seen * (speed < 2 * contact.CONTACT_SPEED))
+    level = contact.level_ground(lowest, seen * (speed < 2 * contact.CONTACT_SPEED)) if levels else np.eye(3)
     world = np.eye(4)
     # Leveled first, then turned so that the camera looks along +Y again.
     world[:3, :3] = contact.world_from_up((level @ turn)[2])
@@ -123,12 +127,16 @@ def assemble(
     if read is not None and T_world_cam is None:
         up, apart = contact.balanced_up(up, relative, soles, read)
         sure *= UNTOLD if np.isnan(apart) else 1 / (1 + (apart / LEANING) ** 2)
-    world = ground_world(up, pelvis, soles, seen, times, read) if T_world_cam is None else np.asarray(T_world_cam, float)
+    straight = told_up(keypoints, found.cam_K, up, found.lens_told) if T_world_cam is None and mode == "video" else None
+    if straight is not None:
+        up, sure = straight, max(sure, BY_LINES)
+    levels = straight is None
+    world = ground_world(up, pelvis, soles, seen, times, read, levels) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored:
         ground = None if T_world_cam is None else -world[..., 2, 3]
         pelvis = contact.stand_on_ground(pelvis, soles, world[..., 2, :3], ground, times, seen)
         if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
@@ -139,7 +147,7 @@ def assemble(
     if found.anchored and held.any() and len(pelvis) > 2:
         pelvis = _anchored(pelvis, soles, held, world, min(mean_rate(times) / RATE, 4))
         if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)

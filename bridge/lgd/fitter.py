@@ -21,16 +21,18 @@ from ..errors import LgdError
 from ..keypoints.formats import to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
 from ..keypoints.tracks import Keypoints
+from ..keypoints.turned_rays import turns_of
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble, posed_in_camera, soles_of, with_planted_feet
 from .checkpoint import load_network, weights_name
+from .manhattan import told_focal
 from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
 from .resample import is_slow, to_rate, without_pauses
 from .solve_paper import solve_paper
 from .solve_video import FEW, VideoSolver
-from .steady import FARTHEST, fit_handheld, fit_steadied, fit_zoomed, turns_of, widest, zooms
+from .steady import FARTHEST, fit_handheld, fit_steadied, fit_zoomed, widest, zooms
 
 if TYPE_CHECKING:
     from ..keypoints.camera_path import CameraPath
@@ -145,8 +147,13 @@ def _fit_moving(
     """A fit before a camera whose path is known (world), or of which is known how it turns."""
     cam_K, source = _intrinsics(keypoints, options)
     if source == "assumed" and options.mode == "video":  # how a turning camera moves the points depends on its lens
-        guess = _fit(keypoints, options, device, on_progress, should_stop)[0]
+        guess = _fit(dataclasses.replace(keypoints, lines=None), options, device, on_progress, should_stop)[0]
         cam_K, source = guess.cam_K, guess.focal_source
+        told = told_focal(keypoints, guess.T_world_cam[2, :3]) if world is None else None
+        if told:
+            cam_K = camera.camera_matrix(told, *keypoints.image_size)
+        else:
+            keypoints = dataclasses.replace(keypoints, lines=None)  # of a guessed lens they tell nothing
 
     def once(seen: Keypoints, path: np.ndarray | None = None) -> tuple[Motion, dict | None]:
         return _fit(seen, dataclasses.replace(options, focal=None, T_world_cam=path), device, on_progress, should_stop)
@@ -289,13 +296,16 @@ def _solve_video(
             on_progress=lambda done, total: progress("fit", done, total),
         )  # fmt: skip
 
+    guessed = False
     if source == "assumed":
         # The longer side bounds what a lens may be; the network's estimate is told to a second, full solve.
         guess = solve(False, 1.0, False)
         longer = max(keypoints.image_size)
         focal = float(np.asarray(cam_K)[0, 0])
         low, high = (math.log(r * longer / focal) for r in camera.FOCAL_RANGE)
-        scale = math.exp(float(np.clip(guess.log_focal, low, high)))
+        told = None if keypoints.lines is None else told_focal(keypoints, _balance(model, keypoints.layout, guess, grid_confidence))
+        guessed = told is None
+        scale = told / focal if told else math.exp(float(np.clip(guess.log_focal, low, high)))
         cam_K = cam_K.copy()
         cam_K[0, 0] *= scale
         cam_K[1, 1] *= scale
@@ -322,9 +332,17 @@ def _solve_video(
         rotations=rotations, pelvis=pelvis, betas=solved.betas.cpu(),
         up=up, anchored=True,
         world_confidence=float(np.clip(1 - (1 - agreement) * 20, 0.05, 0.95)),
-        joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K,
+        joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K, lens_told=not guessed,
         contacts=at(solved.contact)[:, :4].clamp(0, 1).numpy(), labels=labels,
     )  # fmt: skip
+
+
+def _balance(model: BodyModel, layout: str, solved, confidence: np.ndarray) -> np.ndarray:
+    """What is up (3), of a solve before a camera that stands still."""
+    joints, axes, _ = posed_in_camera(model, layout, solved.rotations.cpu(), solved.betas.to(model.device))
+    soles = soles_of(model, joints, axes, solved.betas.cpu().numpy().astype(float))
+    up, _ = contact.average_direction(solved.up.cpu().numpy(), confidence.sum(-1) + 1e-3)
+    return contact.balanced_up(up, joints, soles, solved.contact[:, :4].clamp(0, 1).cpu().numpy())[0]
 
 
 def error_of(confidence: np.ndarray) -> np.ndarray:

@@ -79,7 +79,7 @@ def fit_handheld(
     world[:, :3, :3] = turns
     still = _pose(Rotation.from_matrix(turns).mean().as_quat()[None], np.zeros((1, 3)))[0]
     steadied = as_seen_from(still, keypoints, cam_K, world, np.full(keypoints.confidence.shape[1:], FAR))
-    motion, trace = fit(steadied)
+    motion, trace = fit(dataclasses.replace(steadied, camera_turns=None, lines=_lines_seen_from(still, keypoints.lines, cam_K, world)))
     keypoints = relabelled(keypoints, label_states(steadied))
     world = motion.T_world_cam @ np.linalg.inv(still) @ world
     # The world is that of the first frame with somebody in it (contracts), not of the middle of all: its camera looks along +Y.
@@ -111,7 +111,7 @@ def fit_zoomed(
     turns = np.column_stack((keypoints.camera_turns[:, :2] / keypoints.camera_turns[0, 3], keypoints.camera_turns[:, 2], np.ones(len(size))))
     kept = dataclasses.replace(
         keypoints, keypoints=np.where(seen, centre + (keypoints.keypoints - centre) * size[:, None], 0),
-        camera_turns=None if stands_still(turns, keypoints.image_size) else turns,
+        camera_turns=None if stands_still(turns, keypoints.image_size) else turns, lines=None,
     )  # fmt: skip
     motion, trace = fit(kept)
     cam_K = np.tile(motion.cam_K, (len(size), 1, 1))
@@ -119,15 +119,6 @@ def fit_zoomed(
     seen = motion.confidence[..., None] > 0
     points = np.where(seen, centre + (motion.keypoints - centre) / size[:, None], 0)
     return dataclasses.replace(motion, cam_K=cam_K, keypoints=points, reprojection_px=motion.reprojection_px / size[:, 0]), trace
-
-
-def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
-    """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them."""
-    # The moves are in px of the picture that others were laid on: of a told zoom its lens, which is each frame's times what that was enlarged by.
-    K = np.broadcast_to(cam_K, (len(moves), 3, 3)) * (moves[:, 3, None, None] if cam_K.ndim == 3 else 1)
-    tilt = np.stack((-moves[:, 1] / K[:, 1, 1], moves[:, 0] / K[:, 0, 0], np.zeros(len(moves))), -1)
-    roll = np.stack((np.zeros(len(moves)), np.zeros(len(moves)), moves[:, 2]), -1)
-    return (Rotation.from_rotvec(tilt) * Rotation.from_rotvec(roll)).as_matrix()
 
 
 def widest(turns: np.ndarray) -> float:
@@ -178,6 +169,17 @@ def as_seen_from(
     return dataclasses.replace(
         keypoints, keypoints=np.where(visible[..., None], pixels, 0)[None], confidence=keypoints.confidence * visible, cam_K=K,
     )  # fmt: skip
+
+
+def _lines_seen_from(still: np.ndarray, lines: np.ndarray | None, cam_K: np.ndarray, world: np.ndarray) -> np.ndarray | None:
+    """`Keypoints.lines` as a camera (4, 4) would see them that stands where the real one does, which turns along world (F, 4, 4)."""
+    if lines is None or cam_K.ndim == 3:
+        return None
+    frames, ends = lines[:, 0].astype(int), lines[:, 1:].reshape(-1, 2, 2)
+    rays = np.concatenate((camera.to_rays(ends, cam_K), np.ones((len(ends), 2, 1))), -1)
+    there = np.einsum("nab,nkb->nka", still[:3, :3].T @ world[frames, :3, :3], rays)
+    seen = (there[..., 2] > EDGE).all(-1)
+    return np.column_stack((frames[seen], camera.project(there[seen], cam_K).reshape(-1, 4)))
 
 
 def as_filmed(motion: Motion, path: np.ndarray, keypoints: Keypoints, cam_K: np.ndarray, world: np.ndarray) -> Motion:

@@ -16,8 +16,8 @@ from bridge.body.smpl import BodyModel  # noqa: E402
 from bridge.keypoints.formats import LAYOUTS  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.keypoints.turned_rays import moves as moves_of  # noqa: E402
+from bridge.keypoints.turned_rays import turns_of  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
-from bridge.lgd.steady import turns_of  # noqa: E402
 from bridge.train.room import looking  # noqa: E402
 
 FRAMES, SIZE = 60, (1280, 720)

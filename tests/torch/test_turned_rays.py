@@ -12,8 +12,8 @@ from scipy.spatial.transform import Rotation
 from bridge.camera import camera_matrix
 from bridge.keypoints.background import Background
 from bridge.keypoints.tracks import Keypoints
-from bridge.keypoints.turned_rays import laid, moves
-from bridge.lgd.steady import turns_of, zooms
+from bridge.keypoints.turned_rays import laid, moves, turns_of
+from bridge.lgd.steady import zooms
 from bridge.train.room import looking
 
 WIDE = 450.0

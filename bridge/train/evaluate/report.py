@@ -43,8 +43,9 @@ def text(result: dict) -> str:
     if result.get("rendered"):
         parts += _rendered(result)
     if result.get("handheld"):
-        parts += ["Beam clip, one camera turned, our detector: limb points in the world, the clip laid on the truth, mm, camera untold; followed; its error, degrees; clips seen to travel"]
-        parts += [_line(way, [v["untold"], v["followed"], v["turns"], v["travels"]]) for way, v in result["handheld"].items()] + [""]
+        parts += ["Beam clip, one camera turned, our detector: limb points in the world, the clip laid on the truth, mm, camera untold; followed; its error, degrees; clips seen to travel; no lens told: how far it is off by the background, %; by the person alone; up, degrees; by the person alone"]
+        keys = ("untold", "followed", "turns", "travels", "lens", "lens_person", "up", "up_person")
+        parts += [_line(way, [v[key] for key in keys]) for way, v in result["handheld"].items()] + [""]
     if result.get("carried"):
         parts += ["A camera carried through a room, our detector: limb joints in the world, the clip laid on the truth, mm, path untold; found; the true one; metres walked; truly; focal length, times; the path's turns, degrees; its up, degrees; the ground's slope under the walk, mm; clips seen to travel"]
         keys = ("untold", "found", "true", "way", "true_way", "focal", "turns", "up", "slope", "seen")
