@@ -138,13 +138,13 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     detect = commands.add_parser("detect", help="find 2D keypoints in a video or a folder of images")
     detect.add_argument("input", type=_named, help="a video, an image or a folder of images")
-    detect.add_argument("-o", "--output", type=Path, default=Path("keypoints.npz"), metavar="FILE")
+    detect.add_argument("-o", "--output", type=Path, default=Path("keypoints.npz"), metavar="FILE", help="default: keypoints.npz, here")
     _shared(detect)
     fit = commands.add_parser("fit", help="fit the body to footage or keypoints")
     fit.add_argument(
         "input", type=_named, help="a video, a folder of images, or keypoints (.npz, .json, a folder of .json)"
     )
-    fit.add_argument("-o", "--output", type=Path, default=Path("motion.npz"), metavar="FILE")
+    fit.add_argument("-o", "--output", type=Path, default=Path("motion.npz"), metavar="FILE", help="default: motion.npz, here; of several people motion_0.npz and so on")
     _shared(fit)
     fit.add_argument("--size", type=_size, metavar="W,H", help="the picture's width and height in pixels, for keypoint files that do not hold it")
     fit.add_argument("--mode", choices=("paper", "video"), help="default: video where its weights are here")

@@ -166,7 +166,8 @@ def fit(request: dict, task: Task) -> dict:
         if n not in people:
             continue
         if options.plant_feet and not motion.feet_planted:
-            task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames, so that none is planted.")
+            why = ": below 15 frames a second that is not claimed of any" if is_slow(keypoints.times()) else ", so that none is planted"
+            task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames{why}.")
         off = remarks.off_the_person(motion, read=not request.get("source"))
         if off:
             task.warning(off)
