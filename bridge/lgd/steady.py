@@ -109,9 +109,13 @@ def fit_zoomed(
     size = size / size[0]  # what a picture is enlarged by to lie on the first
     seen = keypoints.confidence[..., None] > 0
     turns = np.column_stack((keypoints.camera_turns[:, :2] / keypoints.camera_turns[0, 3], keypoints.camera_turns[:, 2], np.ones(len(size))))
+    lines = keypoints.lines
+    if lines is not None:
+        frames, ends = lines[:, 0].astype(int), lines[:, 1:].reshape(-1, 2, 2)
+        lines = np.column_stack((frames, (centre + (ends - centre) * size[frames, None]).reshape(-1, 4)))
     kept = dataclasses.replace(
         keypoints, keypoints=np.where(seen, centre + (keypoints.keypoints - centre) * size[:, None], 0),
-        camera_turns=None if stands_still(turns, keypoints.image_size) else turns, lines=None,
+        camera_turns=None if stands_still(turns, keypoints.image_size) else turns, lines=lines,
     )  # fmt: skip
     motion, trace = fit(kept)
     cam_K = np.tile(motion.cam_K, (len(size), 1, 1))

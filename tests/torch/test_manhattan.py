@@ -84,6 +84,26 @@ def test_a_camera_that_turns_sees_them_in_its_first_frames_axes():
     assert off(told_up(alone, camera_matrix(1000, *SIZE), leaning(path[-1, 2, :3], 4.0, 0), True), path[-1, 2, :3]) < 1
 
 
+def test_of_a_zoom_they_tell_the_first_lens():
+    from bridge.lgd.steady import fit_zoomed
+
+    path, sizes = standing(), np.geomspace(1, 0.7, FRAMES)
+    seen = view(path, 1000.0, camera_turns=np.column_stack((np.zeros((FRAMES, 3)), sizes)), camera_travels=False)
+    middle = (np.array(SIZE) - 1) / 2
+    ends = seen.lines[:, 1:].reshape(-1, 2, 2)
+    longer = (1 / sizes)[seen.lines[:, 0].astype(int), None, None]
+    zoomed = replace(seen, lines=np.column_stack((seen.lines[:, 0], (middle + (ends - middle) * longer).reshape(-1, 4))))
+    told = []
+
+    def before(kept):
+        told.append(told_focal(kept, leaning(path[0, 2, :3], 4.0, 0)))
+        raise StopIteration
+
+    with pytest.raises(StopIteration):
+        fit_zoomed(zoomed, middle, before)
+    assert told[0] == pytest.approx(1000, rel=0.04) and told_focal(replace(zoomed, camera_turns=None), leaning(path[0, 2, :3], 4.0, 0)) != told[0]
+
+
 def test_what_does_not_tell():
     path, about = standing(), leaning(standing()[0, 2, :3], 4.0, 0)
     K = camera_matrix(1000, *SIZE)
