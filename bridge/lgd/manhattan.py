@@ -20,9 +20,10 @@ LONG = 90  # percentile of their lengths: a line counts by its length, but no mo
 SHORT, LONG_LENS, LENSES = 0.38, 4.0, 57  # of the longer side: focal lengths that are tried, beyond what one may be, and how many
 # A lens is told if so much of the lines' length runs along three directions, and so much less does with any that is a quarter shorter, or longer.
 SHARE, TELLS = 0.38, 0.88
-# What is up is told if so many times as much does as in the median of the directions that are looked at, and so many lines are upright. Through a lens
-# that is a guess: if one somewhat shorter and one somewhat longer tell the same, so nearly (rad).
-UPRIGHT, CLEAR = 5, 1.5
+# What is up is told if so much does, so many times as much as in the median of the directions that are looked at (where it is true 0.4 to 0.9 does, 2.7
+# to 4 times as much; of pictures and guesses of up where it is not 0.1 to 0.4, 1 to 2.4 times), and so many lines are upright. Through a lens that is a
+# guess: if one somewhat shorter and one somewhat longer tell the same, so nearly (rad).
+RUNS, CLEAR, UPRIGHT = 0.3, 2.3, 5
 OTHERS, ALIKE = (0.85, 1.2), np.radians(2.5)
 
 
@@ -59,7 +60,7 @@ def _told_up(keypoints: Keypoints, cam_K: np.ndarray, up: np.ndarray) -> np.ndar
     normals, weights = _planes(keypoints, cam_K)
     share, found, usual = _best(normals, weights, up, fine=True)
     upright = np.abs(normals @ found) < OFF / 2
-    if share < CLEAR * usual or upright.sum() < UPRIGHT:
+    if share < max(RUNS, CLEAR * usual) or upright.sum() < UPRIGHT:
         return None
     return found
 
