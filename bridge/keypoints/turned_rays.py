@@ -10,7 +10,11 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from ..camera import assumed_focal
+from .tracks import Keypoints
+
 OFF = (6.0, 4.0, 3.0, 2.0, 1.5, 1.0, 1.0, 1.0)  # px: a corner this far off has a quarter of its say, in one round after the other
+ANEW, AT_ONCE = 0.2, 1000  # rad, and frames, after which turns that another lens told are told from the frame that is reached
 
 
 def laid(here: np.ndarray, there: np.ndarray, focal: float, start: np.ndarray, zooms: bool) -> tuple[np.ndarray, float]:
@@ -50,10 +54,32 @@ def moves(turns: np.ndarray, sizes: np.ndarray, focal: float) -> np.ndarray:
     return np.column_stack((focal * tilt[:, 1], -focal * tilt[:, 0], roll, sizes))
 
 
-def turns_of(moves: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
-    """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them."""
+def turns_of(moves: np.ndarray, cam_K: np.ndarray, told_by: float | None = None) -> np.ndarray:
+    """(F, 3, 3) rotations from each frame's camera axes to the first one's, for moves (F, 4) as `Keypoints.camera_turns` has them. told_by: px, the
+    focal length by which they were told (`lens_of_turns`), where that of cam_K (3, 3), of a lens that does not zoom, may be another."""
+    if told_by is not None and cam_K.ndim == 2:
+        return _seen_by_another(turns_of(moves, np.diag((told_by, told_by, 1.0))), told_by / moves[:, 3], cam_K)
     # The moves are in px of the picture that others were laid on: of a told zoom its lens, which is each frame's times what that was enlarged by.
     K = np.broadcast_to(cam_K, (len(moves), 3, 3)) * (moves[:, 3, None, None] if cam_K.ndim == 3 else 1)
     tilt = np.stack((-moves[:, 1] / K[:, 1, 1], moves[:, 0] / K[:, 0, 0], np.zeros(len(moves))), -1)
     roll = np.stack((np.zeros(len(moves)), np.zeros(len(moves)), moves[:, 2]), -1)
     return (Rotation.from_rotvec(tilt) * Rotation.from_rotvec(roll)).as_matrix()
+
+
+def _seen_by_another(turns: np.ndarray, focal: np.ndarray, cam_K: np.ndarray) -> np.ndarray:
+    """Turns (F, 3, 3) that were told by a lens of these focal lengths (F) px, told by that of cam_K: it moves the picture by as many px from a frame
+    to those soon after it. A wide turn as a whole is no tilt that may be made longer: past half way round it would lead elsewhere."""
+    out, base = turns.copy(), 0
+    out[:1] = turns_of(moves(turns[:1], np.ones(1), focal[0]), cam_K)
+    while base < len(turns) - 1:
+        near = turns[base].T @ turns[base + 1 : base + 1 + AT_ONCE]
+        far = near[:, 2, 2] < np.cos(ANEW)
+        near = near[: int(far.argmax()) + 1 if far.any() else len(near)]
+        out[base + 1 : base + 1 + len(near)] = out[base] @ turns_of(moves(near, np.ones(len(near)), focal[base]), cam_K)
+        base += len(near)
+    return out
+
+
+def lens_of_turns(keypoints: Keypoints) -> float:
+    """The focal length, px, by which the background told `Keypoints.camera_turns`."""
+    return keypoints.camera_focal or assumed_focal(*keypoints.image_size)

@@ -21,7 +21,7 @@ from ..errors import LgdError
 from ..keypoints.formats import to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
 from ..keypoints.tracks import Keypoints
-from ..keypoints.turned_rays import turns_of
+from ..keypoints.turned_rays import lens_of_turns, turns_of
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble, posed_in_camera, soles_of, with_planted_feet
@@ -160,7 +160,7 @@ def _fit_moving(
 
     if world is not None:
         motion, trace = fit_steadied(keypoints, world, cam_K, options.mode == "video", once)
-    elif widest(turned := turns_of(turns, cam_K)) <= FARTHEST:
+    elif widest(turned := turns_of(turns, cam_K, lens_of_turns(keypoints))) <= FARTHEST:
         motion, trace = fit_handheld(keypoints, turned, cam_K, once)
     else:
         from .scale import turning_path

@@ -26,6 +26,27 @@ def test_moves_are_what_turns_are_made_of():
     assert np.abs(turns_of(told, camera_matrix(700.0, *SIZE)) - turns).max() < 1e-9 and told[-1, 3] == 2
 
 
+@pytest.mark.parametrize("end", [1.0, 0.7], ids=["", "seeming to shrink"])
+@pytest.mark.parametrize("pitch", [0.0, 0.15])
+def test_a_turn_nearly_all_round_is_told_by_a_lens_that_the_background_did_not_know(pitch, end):
+    """Moves in pixels of the assumed lens, and a lens that somebody told, or that was guessed later: past half way round it jumped by 45 degrees and more."""
+    there = np.array([[np.sin(a), np.cos(a), -pitch] for a in np.radians(np.linspace(0, 300, 121))])
+    true = np.stack([looking(np.zeros(3), at) for at in there])[:, :3, :3]
+    true = true[0].T @ true
+    focal, assumed, sizes = 600.0, 734.0, np.geomspace(1, end, 121)
+    seen = [np.eye(3)]
+    for k in range(120):  # as the wrong lens takes what moves the picture from each frame to the next
+        step = Rotation.from_matrix(true[k].T @ true[k + 1]).as_rotvec() * (np.array([1, 1, 0]) * focal * sizes[k] / assumed + (0, 0, 1))
+        seen.append(seen[-1] @ Rotation.from_rotvec(step).as_matrix())
+    told = moves(np.array(seen), sizes, assumed)
+    found = turns_of(told, camera_matrix(focal, *SIZE), assumed)
+    assert np.degrees(Rotation.from_matrix(np.swapaxes(found, 1, 2) @ true).magnitude()).max() < 4
+    assert off(told, true, focal) > 20  # made longer as a whole
+    few = told[:1]  # a picture alone, and the same lens, are as they were
+    assert turns_of(few, camera_matrix(focal, *SIZE), assumed).shape == (1, 3, 3)
+    assert np.abs(turns_of(moves(true, np.ones(121), focal), camera_matrix(focal, *SIZE), focal) - true).max() < 1e-9
+
+
 @pytest.mark.parametrize("zoom", [1.0, 1.15])
 def test_corners_that_go_another_way_have_no_say(zoom):
     rng = np.random.default_rng(1)
