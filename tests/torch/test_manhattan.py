@@ -169,3 +169,20 @@ def test_a_hand_that_sways_spoils_it_not(lgd_data):
     seen = replace(view(path, camera_turns=moves(turns, np.ones(len(path)), 1000.0)), keypoints=(there[..., :2] / there[..., 2:] * 1000 + K[:2, 2])[None], confidence=confidence[None], camera_travels=False)
     found = fit(seen, FitOptions(device="cpu", focal=1000.0))[0]
     assert off(found.T_world_cam[0, 2, :3], path[0, 2, :3]) < 1 and found.world_confidence >= 0.9
+
+
+def test_a_camera_that_looks_up_and_down_is_told_its_lens():
+    """What is up is found before a camera in the middle of the turns, which leans by more against the first than is looked for."""
+    points, confidence = selftest._standing()
+    path = np.concatenate([standing(pitch)[:1] for pitch in np.linspace(-14, 26, len(points))])
+    turns = np.einsum("ab,fbc->fac", path[0, :3, :3].T, path[:, :3, :3])
+    middle = Rotation.from_matrix(turns).mean().as_matrix()
+    K = camera_matrix(1000, *SIZE)
+    rays = np.concatenate(((points - K[:2, 2]) / 1000, np.ones((*points.shape[:2], 1))), -1)
+    there = np.einsum("fba,fkb->fka", turns, rays @ middle.T)  # who is seen by the one in the middle
+    seen = replace(
+        view(path, camera_turns=moves(turns, np.ones(len(path)), 1000.0)), keypoints=(there[..., :2] / there[..., 2:] * 1000 + K[:2, 2])[None],
+        confidence=confidence[None], camera_travels=False,
+    )  # fmt: skip
+    assert fit(seen, FitOptions(device="cpu"))[0].cam_K[0, 0] == pytest.approx(1000, rel=0.04)
+    assert fit(replace(seen, lines=None), FitOptions(device="cpu"))[0].cam_K[0, 0] != pytest.approx(1000, rel=0.04)
