@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .keypoints.tracks import stands_still
+from .keypoints.turned_rays import farthest, lens_of_turns, turns_of
 from .motion import Motion
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
     told: list[str | None] = []
     if given is None or given.ndim == 2:
         if turns is not None:
-            told.append(turning_camera(turns, motion, given is not None, False if looked_for else travels))
+            told.append(turning_camera(turns, motion, given is not None, False if looked_for else travels, lens_of_turns(keypoints)))
         elif travels and not looked_for:
             told.append("The camera travels and was taken for one that stands still, so that the body leans and slides: set Camera to Travelling.")
     if given is not None and (given.ndim == 3 or not kept):  # an earlier solve's stands as its body told
@@ -98,11 +99,13 @@ def of_the_camera(motion: Motion, keypoints: Keypoints, options: FitOptions, loo
     return [text for text in told if text]
 
 
-def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, travels: bool | None = None) -> str:
+def turning_camera(turns: np.ndarray, motion: Motion, given: bool = False, travels: bool | None = None, told_by: float | None = None) -> str:
     """What became of a camera that turns, by `Keypoints.camera_turns` (F, 4) and the first person's motion. given: one that stands still
-    was told; travels: whether it is seen to travel as well, None: not known; False too where its path was looked for and not found."""
+    was told; travels: whether it is seen to travel as well, None: not known; False too where its path was looked for and not
+    found; told_by: px, as `turns_of` has it."""
     focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
-    angle = max(round(np.degrees(np.linalg.norm(np.ptp(turns[:, :3], axis=0) / (focal, focal, 1)))), 1)
+    turned = turns_of(np.column_stack((turns[:, :3], np.ones(len(turns)))), np.diag((focal, focal, 1.0)), told_by)
+    angle = max(round(np.degrees(farthest(turned))), 1)
     degrees = f"{angle} degree{'' if angle == 1 else 's'}"
     followed = not given and motion.cam_K.ndim == 3
     solve = "set Camera to Travelling" if travels else "solve its motion in the movie clip editor and choose Scene Camera"

@@ -83,3 +83,11 @@ def _seen_by_another(turns: np.ndarray, focal: np.ndarray, cam_K: np.ndarray) ->
 def lens_of_turns(keypoints: Keypoints) -> float:
     """The focal length, px, by which the background told `Keypoints.camera_turns`."""
     return keypoints.camera_focal or assumed_focal(*keypoints.image_size)
+
+
+def farthest(turns: np.ndarray) -> float:
+    """How far (rad) turns (F, 3, 3) that go on from frame to frame lie apart at most, up to all round."""
+    q = Rotation.from_matrix(turns).as_quat()
+    q[1:] *= np.cumprod(np.where((q[1:] * q[:-1]).sum(-1) < 0, -1, 1))[:, None]
+    some = q[:: max(len(q) // 500, 1)]
+    return float(2 * np.arccos(np.clip((some @ q.T).min(), -1, 1)))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How far a camera turned, told by rays: of a wide lens far more exactly than by pictures that are laid on each other as flat."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from bridge.keypoints.background import Background
 from bridge.keypoints.tracks import Keypoints
 from bridge.keypoints.turned_rays import laid, moves, turns_of
 from bridge.lgd.steady import zooms
+from bridge.remarks import turning_camera
 from bridge.train.room import looking
 
 WIDE = 450.0
@@ -45,6 +48,17 @@ def test_a_turn_nearly_all_round_is_told_by_a_lens_that_the_background_did_not_k
     few = told[:1]  # a picture alone, and the same lens, are as they were
     assert turns_of(few, camera_matrix(focal, *SIZE), assumed).shape == (1, 3, 3)
     assert np.abs(turns_of(moves(true, np.ones(121), focal), camera_matrix(focal, *SIZE), focal) - true).max() < 1e-9
+
+
+@pytest.mark.parametrize("degrees", [40, 170, 250, 350])
+def test_the_user_is_told_by_how_much_it_turned(degrees):
+    """Who looks down a little has half way round neither tilt nor roll alone."""
+    there = np.array([[np.sin(a), np.cos(a), -0.05] for a in np.radians(np.linspace(0, degrees, 120))])
+    path = np.tile(np.eye(4), (120, 1, 1))
+    path[:, :3, :3] = np.stack([looking(np.zeros(3), at) for at in there])[:, :3, :3]
+    told = moves(path[0, :3, :3].T @ path[:, :3, :3], np.ones(120), 600.0)
+    motion = SimpleNamespace(cam_K=camera_matrix(600.0, *SIZE), T_world_cam=path, mode="video")
+    assert f"up to {degrees} degrees" in turning_camera(told, motion, told_by=600.0)
 
 
 @pytest.mark.parametrize("zoom", [1.0, 1.15])
