@@ -204,7 +204,7 @@ def detect(
         camera_turns=turns,
         camera_travels=travels,
         camera_focal=lens,
-        lines=np.concatenate(lines) if lines and travels is False else None,
+        lines=np.concatenate(lines) if lines and (travels is False or len(times) == 1) else None,
     )
 
 

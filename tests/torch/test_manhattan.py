@@ -156,6 +156,16 @@ def test_footage_of_a_room_tells_them(lgd_data):
         assert np.array_equal(paper.poses, fit(replace(seen, lines=None), FitOptions(device="cpu", mode="paper"))[0].poses)
 
 
+def test_one_picture_of_a_room_tells_them(lgd_data):
+    """Whether its camera travels it cannot tell, nor need it."""
+    pytest.importorskip("mediapipe", reason="mediapipe is not installed")
+    file = np.load(lgd_data / "multiview" / "beam_walk.npz")
+    seen = detect(lgd_data / "multiview" / "cam03.mp4", frames=(50, 51)).person(0)
+    told = fit(seen, FitOptions(device="cpu"))[0]
+    assert seen.camera_travels is None and told.cam_K[0, 0] == pytest.approx(float(file["K"][2][0, 0]), rel=0.03)
+    assert off(told.T_world_cam[2, :3], file["R"][2] @ (0, 0, 1.0)) < 4
+
+
 def test_a_hand_that_sways_spoils_it_not(lgd_data):
     """The fit before a camera that turns is one before a steadier camera, which sees the lines elsewhere."""
     points, confidence = selftest._standing()
