@@ -290,15 +290,16 @@ def _somebody_else(finder: BlazePose, pictures: dict[int, np.ndarray | None], fo
     from bridge.keypoints.hidden import without
 
     told = 0
-    for index, image in pictures.items():
-        if image is None or index not in found or not len(found[index][0]):
+    there = {index: image for index, image in pictures.items() if image is not None}  # fewer where the header, or a range of counts, has more frames
+    for index, image in there.items():
+        if index not in found or not len(found[index][0]):
             continue
         height, width = image.shape[:2]
         finder.turn()
         points, conf = finder.find(without(_lit(image), list(zip(*found[index], strict=True)), finder.layout), [(0, 0, width, height)])
         large = [np.linalg.norm(np.ptp(of[0], 0)) for of in (points, found[index][0]) if len(of)]
         told += len(large) == 2 and float(conf.mean()) >= least and large[0] > _LARGE * large[1] and _apart((points, conf), found[index]) > _JUMP
-    return 2 * told > len(pictures)
+    return 2 * told > len(there)
 
 
 def _believed(found: Found, times: np.ndarray, layout: str, takes: Sequence[int], least: float) -> Found:

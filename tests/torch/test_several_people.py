@@ -88,6 +88,13 @@ def test_who_is_seen_beside_one_is_told_of_and_nobody_where_one_is_alone(film):
     assert not opened[0].notes
 
 
+def test_who_is_seen_beside_one_is_told_of_in_a_range_of_counts_with_fewer_pictures(film):
+    """Of a header's frames, or a faster counting's, a third may be there."""
+    opened, path = [], film(way(40, 200), way(400, 480))
+    found = detect(path, frames=(0, 100), counted=62.5, on_start=opened.append)
+    assert found.frames == FRAMES and opened[0].notes == [ANOTHER]
+
+
 def test_what_is_hardly_believed_is_nobody_else(film, monkeypatch):
     """A ball, a basket, or what was left of who was painted over."""
     monkeypatch.setattr(Finder, "find", lambda self, image, boxes, see=Finder.find: _doubted(*see(self, image, boxes)))
