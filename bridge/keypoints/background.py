@@ -8,6 +8,8 @@ and that one on the oldest that does, so that they do not add up along a long fi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 
@@ -126,13 +128,14 @@ class Background:
         turned = self._turned(width, height)
         return None if turned is None or stands_still(turned, (width, height)) else turned
 
-    def turns_seen_by(self, focal: float, zooms: bool, width: int, height: int) -> np.ndarray:
-        """`turns` for a lens of this focal length, px, told anew by rays; zooms: False keeps the sizes at 1."""
+    def turns_seen_by(self, focal: float, zooms: bool, width: int, height: int, go_on: Callable[[], None] = lambda: None) -> np.ndarray:
+        """`turns` for a lens of this focal length, px, told anew by rays; zooms: False keeps the sizes at 1; go_on: raises where it is enough."""
         scale = max(self._shape) / max(width, height)
         middle = (np.array(self._shape[::-1]) - 1) / 2
         centred = np.array(((1, 0, middle[0]), (0, 1, middle[1]), (0, 0, 1)))
         turns, sizes = np.tile(np.eye(3), (len(self._laid), 1, 1)), np.ones(len(self._laid))
         for k, seen in enumerate(self._laid):
+            go_on()
             if seen is None:
                 turns[k], sizes[k] = turns[max(k - 1, 0)], sizes[max(k - 1, 0)]
                 continue

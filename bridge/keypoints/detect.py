@@ -192,7 +192,7 @@ def detect(
     lens = None
     if turns is not None:
         lens = shifts.lens(turns) if travels is False else None
-        turns = background.turns_seen_by(lens or assumed_focal(*size), lens is None, *size)
+        turns = background.turns_seen_by(lens or assumed_focal(*size), lens is None, *size, go_on)
     return Keypoints(
         keypoints,
         confidence,

@@ -12,6 +12,7 @@ from filmed_room import SIZE, furnished
 from scipy.spatial.transform import Rotation
 
 from bridge.camera import camera_matrix
+from bridge.errors import LgdError
 from bridge.keypoints.background import Background
 from bridge.keypoints.tracks import Keypoints
 from bridge.keypoints.turned_rays import laid, moves, turns_of
@@ -113,3 +114,19 @@ def test_frames_that_show_nothing_are_as_those_before():
     for _ in range(4):
         background.add(np.full((90, 160, 3), 100, np.uint8), [])
     assert background.turns_seen_by(200.0, True, 160, 90) == pytest.approx(np.tile((0.0, 0, 0, 1), (4, 1)))
+
+
+def test_a_long_clips_turns_are_cancelled():
+    """Ten thousand frames take a quarter of a minute."""
+    background, asked = Background(), []
+    for _ in range(4):
+        background.add(np.full((90, 160, 3), 100, np.uint8), [])
+
+    def go_on():
+        asked.append(0)
+        if len(asked) == 3:
+            raise LgdError("cancelled")
+
+    with pytest.raises(LgdError):
+        background.turns_seen_by(200.0, True, 160, 90, go_on)
+    assert len(asked) == 3
