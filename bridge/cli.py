@@ -25,6 +25,8 @@ CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved,
 # What sentences advise in the words of the add-on's menus: what the command line has in their place. The first that fits is taken.
 OPTIONS = {
     "Press Repair in the preferences, or set Camera to New": "Install it (pip install pycolmap), or leave --travels out",
+    "Draw a box round one who is missing, and solve them alone": "Give --box round one who is missing, and fit them alone",
+    ". Detect shows them, to tick": "",
     "look for 2 people, or draw a box round the one to solve": "give --people 2, or --box round the one to take",
     "set Camera to Travelling": "give the footage with --travels",
     "set Camera to New": "leave --camera out",

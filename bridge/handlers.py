@@ -110,8 +110,10 @@ def fit(request: dict, task: Task) -> dict:
         with clock("read"):
             keypoints = _read(request, task)
     people = chosen_people(request.get("person", 0), keypoints, task)
-    if request.get("source") and request.get("look_for", 1) > 1:
-        people = people[: request["look_for"]]  # others are pieces of them
+    if request.get("source") and 1 < request.get("look_for", 1) < len(people):
+        rest = len(people) - request["look_for"]
+        task.warning(f"{rest} more {'track was' if rest == 1 else 'tracks were'} found and left out: of others, or pieces of these people. Detect shows them, to tick.")
+        people = people[: request["look_for"]]
     with clock("load"):
         task.progress("load", 0, 1)
         from . import remarks
@@ -310,8 +312,9 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
             task.warning(cuts_text(footage.cuts, "of the file"), cuts=footage.cuts)
     if not (keypoints.confidence > 0).any():
         raise LgdError("no_person")
-    if keypoints.people < wanted:
-        task.warning(f"{wanted} people were looked for, and {keypoints.people} found. Draw a box round one who is missing, and solve them alone.")
+    found = int((keypoints.confidence.max(-1) > 0).sum(0).max())  # at a time: one may be in several tracks
+    if found < wanted:
+        task.warning(f"{wanted} people were looked for, and {found} found. Draw a box round one who is missing, and solve them alone.")
     return keypoints
 
 

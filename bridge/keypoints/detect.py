@@ -162,17 +162,16 @@ def detect(
     finally:
         behind.shutdown()
         finder.close()
-    everybody = [found]
+    takes, everybody = cuts.first(), [found]
     for _ in range(people - 1):
-        everybody.append(_another(footage, fast, everybody, tell, go_on))
+        another = _another(footage, fast, everybody, tell, go_on)
+        everybody.append(_believed(another, footage.frame_times, finder.layout, takes, _THERE[not fast]))
     for note in finder.notes:
         if note not in footage.notes:
             footage.notes.append(note)
     times = footage.frame_times
     options = _ONE_PERSON if detector is None else None
     none = nobody(len(get_layout(finder.layout).names))
-    takes = cuts.first()
-    everybody[1:] = [_believed(one, times, finder.layout, takes, _THERE[not fast]) for one in everybody[1:]]
     whole = [_together([one.get(index, none) for one in everybody]) for index in range(len(times))]
     footage.cuts = [footage.number(index) for index in takes]
     keypoints, confidence, ids = make_tracks(whole, times, finder.layout, options, takes)
@@ -265,7 +264,7 @@ def _another(
     finder = BlazePose(fast)
 
     def known(index: int) -> tuple[np.ndarray, np.ndarray]:
-        return _together([one[index] for one in before if index in one])
+        return _together([one[index] for one in before if index in one] or [nobody(len(get_layout(finder.layout).names))])
 
     def shown(index: int, image: np.ndarray) -> np.ndarray:
         return without(_lit(image), list(zip(*known(index), strict=True)), finder.layout)

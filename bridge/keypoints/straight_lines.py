@@ -9,7 +9,7 @@ import numpy as np
 from .background import free_of_people
 
 LONGER = 960  # px of the longer side that is looked at
-SHORTEST = 0.035  # of the longer side
+SHORTEST = 34  # px, as it is looked at: which way a shorter one runs is not sure
 MOST = 150  # of a picture, the longest first
 BORDER = 3  # px: what lies along the picture's edge is that
 
@@ -29,6 +29,6 @@ def straight_lines(image: np.ndarray, people: list[np.ndarray]) -> np.ndarray:
     ends = found.reshape(-1, 2, 2)
     length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1)
     x, y = np.clip(ends.mean(1).astype(int), 0, np.array(grey.shape[::-1]) - 1).T
-    kept = np.flatnonzero((length > SHORTEST * LONGER) & (free[y, x] > 0))
+    kept = np.flatnonzero((length > SHORTEST) & (free[y, x] > 0))
     kept = kept[np.argsort(-length[kept], kind="stable")[:MOST]]
     return (ends[kept].reshape(-1, 4) + 0.5) / scale - 0.5

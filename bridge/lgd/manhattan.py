@@ -74,6 +74,7 @@ def _planes(keypoints: Keypoints, K: np.ndarray) -> tuple[np.ndarray, np.ndarray
         normals = np.einsum("nab,nb->na", turns_of(keypoints.camera_turns, K)[frames], normals)
     length = np.linalg.norm(ends[:, 1] - ends[:, 0], axis=-1)
     kept = np.argsort(-length, kind="stable")[:MOST]
+    kept = kept[length[kept] > 0]
     weights = np.minimum(length, np.percentile(length, LONG))[kept]
     return normals[kept] / np.linalg.norm(normals[kept], axis=-1, keepdims=True), weights / weights.sum()
 

@@ -69,7 +69,7 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
             told += unused
         elif goes and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
-        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told, camera in solved)
+        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told, camera in solved_cameras(context, found, rig))
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         told = "a new camera is made, through which Match Scene to Footage looks"

@@ -110,7 +110,8 @@ def test_what_does_not_tell():
     wild = view(path, others=150, starts=STARTS[:0], along=ALONG[:0])
     assert told_focal(wild, about) is None and told_up(wild, K, about, False) is None
     few = replace(view(path), lines=view(path).lines[:20])
-    for seen in (few, replace(few, lines=None)):
+    points = np.repeat(few.lines[:, :3], 40, 0)[:, [0, 1, 2, 1, 2]]  # no lines
+    for seen in (few, replace(few, lines=None), replace(few, lines=points)):
         assert told_focal(seen, about) is None and told_up(seen, K, about, True) is None
     assert told_up(view(path), np.tile(K, (FRAMES, 1, 1)), about, True) is None  # a zoom
     level = looking(np.array([0.0, -6, 1.5]), np.array([0.0, 1, 1.5]))  # straight at a wall: any lens will do

@@ -327,23 +327,29 @@ def test_fast_reaches_the_default_detector_and_is_refused_for_keypoints(bridge, 
 def test_as_many_people_as_asked_for_are_looked_for(bridge, tmp_path, monkeypatch):
     from bridge.keypoints import detect
 
-    asked = []
+    asked, there = [], np.ones((2, 5, 1))
 
     def run(path, people, **more):
         asked.append(people)
-        points = np.zeros((2, 5, 17, 2)) + np.array([100.0, 300])[:, None, None, None] + np.random.default_rng(0).uniform(0, 80, (17, 2))
-        return Keypoints(points, np.full((2, 5, 17), 0.9), "coco17", (640, 480), fps=30.0)
+        points = np.zeros((len(there), 5, 17, 2)) + np.linspace(100, 300, len(there))[:, None, None, None] + np.random.default_rng(0).uniform(0, 80, (17, 2))
+        return Keypoints(points, 0.9 * np.tile(there, 17), "coco17", (640, 480), fps=30.0)
 
     monkeypatch.setattr(detect, "detect", run)
     video = blank_video(tmp_path / "v.mp4")
     code, out, err = bridge("detect", video, "-o", "k.npz")
     assert code == 0 and "looked for" not in err
     code, out, err = bridge("detect", video, "-o", "k.npz", "--people", "3")
-    assert code == 0 and "3 people were looked for, and 2 found" in err
+    assert code == 0 and "3 people were looked for, and 2 found. Give --box round one" in err
     code, out, err = bridge("fit", video, "-o", "m.npz", "--people", "2")
     assert code == 0 and (tmp_path / "m_0.npz").is_file() and (tmp_path / "m_1.npz").is_file() and asked == [1, 3, 2]
     code, out, err = bridge("fit", video, "-o", "one.npz", "--people", "2", "--person", "1")
     assert code == 0 and (tmp_path / "one.npz").is_file()
+    there = np.repeat(np.eye(2)[[0, 1, 1]], (2, 3), axis=1)[..., None]  # one after the other, in pieces
+    code, out, err = bridge("fit", video, "-o", "pieces.npz", "--people", "2")
+    assert code == 0 and "1 more track was found and left out" in err and len(list(tmp_path.glob("pieces_*.npz"))) == 2 and "people were looked for" not in err
+    there = there[:2]
+    code, out, err = bridge("detect", video, "-o", "pieces.npz", "--people", "2")
+    assert code == 0 and "2 people were looked for, and 1 found" in err
     bad(bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--people", "2"), "--people", "for footage")
     bad(bridge("detect", video, "--people", "2", "--detector", "x.onnx"), "--people", "--detector")
     bad(bridge("detect", video, "--people", "2", "--box", "0,0,9,9"), "--people", "--box")
