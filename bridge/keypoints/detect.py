@@ -4,12 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from bridge.camera import assumed_focal
 from bridge.errors import LgdError
 from bridge.keypoints.blazepose import WINDOW, BlazePose, nobody
 from bridge.keypoints.borders import around, clip_box, confidence_inside
@@ -63,10 +61,7 @@ def detect(
     tracking, in the order in which frames are looked at; index counts like the range, from its begin. Raises LgdError: bad_input, no_person, setup_incomplete, cancelled.
     """
     footage = open_footage(path, frames, fps, counted)
-    from bridge.keypoints.background import Background  # OpenCV is there
-    from bridge.keypoints.cuts import Cuts
-    from bridge.keypoints.shifts import Shifts
-    from bridge.keypoints.straight_lines import straight_lines
+    from bridge.keypoints.surroundings import Surroundings  # OpenCV is there
 
     if people > 1 and (detector is not None or boxes):
         what = "An ONNX detector shows everybody at once" if detector is not None else "A box shows one person"
@@ -112,17 +107,12 @@ def detect(
             raise LgdError("cancelled", "The detection was cancelled.")
 
     alone = detector is None and people == 1 and not areas
-    asked = dict.fromkeys(footage.count * k // (_ASKED + 1) for k in range(1, _ASKED + 1))
+    asked = {footage.count * k // (_ASKED + 1) for k in range(1, _ASKED + 1)}
+    pictures: dict[int, np.ndarray] = {}  # of those that there are: a header, or a range of counts, may have more frames
     skipped, held = 0, not areas
-    background, shifts, cuts, behind = Background(), Shifts(footage.nominal()), Cuts(), ThreadPoolExecutor(1)
-
-    def look_round(index: int, image: np.ndarray, people: list[np.ndarray]) -> None:
-        background.add(image, people)
-        shifts.add(index, image, people)
-        cuts.add(image)
+    surroundings = Surroundings(footage.nominal())
 
     try:
-        beside = None
         for index, image in footage:
             go_on()
             here = boxed(index)
@@ -133,13 +123,9 @@ def detect(
             else:
                 look(index, image, here)
             if index in asked:
-                asked[index] = image
-            if beside:
-                beside.result()
-            there = [points[conf > 0] for points, conf in zip(*found.get(index, ((), ())), strict=True) if conf.any()]
-            beside = behind.submit(look_round, index, image, there)
-        if beside:
-            beside.result()  # of the last frame: a fault of it is told, too
+                pictures[index] = image
+            surroundings.add(index, image, _points(*found.get(index, ((), ()))))
+        surroundings.wait()
         if not held:
             last = footage.number(len(footage.frame_times) - 1)
             raise LgdError(
@@ -157,12 +143,12 @@ def detect(
         elif isinstance(finder, BlazePose) and not areas and _starts_badly(found):
             go_on()
             _begin_again(footage, finder, found, _lit_up)
-        if isinstance(finder, BlazePose) and alone and _somebody_else(finder, asked, found, _THERE[not fast]):
+        if isinstance(finder, BlazePose) and alone and _somebody_else(finder, pictures, found, _THERE[not fast]):
             footage.notes.append(ANOTHER)
     finally:
-        behind.shutdown()
+        surroundings.close()
         finder.close()
-    takes, everybody = cuts.first(), [found]
+    takes, everybody = surroundings.cuts(), [found]
     for _ in range(people - 1):
         another = _another(footage, fast, everybody, tell, go_on)
         everybody.append(_believed(another, footage.frame_times, finder.layout, takes, _THERE[not fast]))
@@ -182,16 +168,7 @@ def detect(
             "Draw a box round the person, choose other frames, or use another detector.",
         )
     size = footage.width, footage.height
-    lines = [
-        np.column_stack((np.full(len(found_here), index), found_here))
-        for index, image in asked.items()
-        if image is not None and len(found_here := straight_lines(image, [p[c > 0] for p, c in zip(*whole[index], strict=True) if c.any()]))
-    ]
-    turns, travels = background.turns(*size), False if background.still(*size) else shifts.travels(should_stop)
-    lens = None
-    if turns is not None:
-        lens = shifts.lens(turns) if travels is False else None
-        turns = background.turns_seen_by(lens or assumed_focal(*size), lens is None, *size, go_on)
+    shown_with = {index: (image, _points(*whole[index])) for index, image in pictures.items()}
     return Keypoints(
         keypoints,
         confidence,
@@ -200,10 +177,7 @@ def detect(
         fps=footage.fps,
         frame_times=times,
         person_ids=ids,
-        camera_turns=turns,
-        camera_travels=travels,
-        camera_focal=lens,
-        lines=np.concatenate(lines) if lines and (travels is False or len(times) == 1) else None,
+        **surroundings.camera(size, shown_with, should_stop, go_on),
     )
 
 
@@ -217,6 +191,11 @@ def _lit(image: np.ndarray) -> np.ndarray:
 
     brightest = float(np.percentile(image[::8, ::8], 99))
     return image if brightest >= _LIT else cv2.convertScaleAbs(image, alpha=min(_LIT / max(brightest, 1.0), _MOST))
+
+
+def _points(points: Sequence[np.ndarray], confidence: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The points (K, 2) px at which somebody is, of each who is believed at all."""
+    return [of[believed > 0] for of, believed in zip(points, confidence, strict=True) if believed.any()]
 
 
 def _lit_up(index: int, image: np.ndarray) -> np.ndarray:
@@ -284,13 +263,12 @@ def _another(
     return found
 
 
-def _somebody_else(finder: BlazePose, pictures: dict[int, np.ndarray | None], found: Found, least: float) -> bool:
+def _somebody_else(finder: BlazePose, pictures: dict[int, np.ndarray], found: Found, least: float) -> bool:
     """Whether most of some pictures of the footage show somebody else, not much smaller."""
     from bridge.keypoints.hidden import without
 
     told = 0
-    there = {index: image for index, image in pictures.items() if image is not None}  # fewer where the header, or a range of counts, has more frames
-    for index, image in there.items():
+    for index, image in pictures.items():
         if index not in found or not len(found[index][0]):
             continue
         height, width = image.shape[:2]
@@ -298,7 +276,7 @@ def _somebody_else(finder: BlazePose, pictures: dict[int, np.ndarray | None], fo
         points, conf = finder.find(without(_lit(image), list(zip(*found[index], strict=True)), finder.layout), [(0, 0, width, height)])
         large = [np.linalg.norm(np.ptp(of[0], 0)) for of in (points, found[index][0]) if len(of)]
         told += len(large) == 2 and float(conf.mean()) >= least and large[0] > _LARGE * large[1] and _apart((points, conf), found[index]) > _JUMP
-    return 2 * told > len(there)
+    return 2 * told > len(pictures)
 
 
 def _believed(found: Found, times: np.ndarray, layout: str, takes: Sequence[int], least: float) -> Found:
