@@ -114,7 +114,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; faults come out as exceptions."""
     if arguments[0] in CHECKOUT_ONLY:
         return _checkout(arguments[0], arguments[1:])
-    options = build_parser().parse_args(arguments)
+    options, rest = build_parser().parse_known_args(arguments)
+    if rest:
+        raise LgdError("bad_input", f"Unrecognized arguments: {' '.join(rest)}.", f"See `bridge {options.command} --help`.")
     if options.command == "serve":
         return _serve()
     stdout = _claim_stdout()

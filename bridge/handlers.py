@@ -103,7 +103,7 @@ def fit(request: dict, task: Task) -> dict:
     body = _checked(request)
     if request.get("source"):
         with clock("detect"):
-            keypoints = _detect(request, task, lambda: _mode(request))
+            keypoints = _detect(request, task, lambda size: (_mode(request), _check_lens([request["focal"]] if request.get("focal") else [], max(size))))
         written = out / "keypoints.npz"
         keypoints.save(written)
     else:
@@ -260,7 +260,7 @@ def describe_motion(motion: Motion) -> dict:
     }
 
 
-def _detect(request: dict, task: Task, check: Callable[[], object] | None = None) -> Keypoints:
+def _detect(request: dict, task: Task, check: Callable[[tuple[int, int]], object] | None = None) -> Keypoints:
     from .keypoints.detect import detect as run
     from .keypoints.formats import LAYOUTS
 
@@ -281,7 +281,7 @@ def _detect(request: dict, task: Task, check: Callable[[], object] | None = None
         size[:] = [int(footage.width), int(footage.height)]
         opened.append(footage)
         if check:
-            check()
+            check((size[0], size[1]))
         notes(footage)
 
     def on_frame(index: int, done: int, total: int, points, confidence) -> None:
@@ -358,6 +358,16 @@ def _read(request: dict, task: Task) -> Keypoints:
     return keypoints
 
 
+def _check_lens(told: list[float], side: int) -> None:
+    """Raises LgdError where one of the focal lengths told, px, is none on pictures whose longer side is so many px."""
+    odd = [focal for focal in told if not FOCAL[0] * side <= focal <= FOCAL[1] * side]
+    if odd:
+        raise LgdError(
+            "bad_input", f"No lens has a focal length of {odd[0]:g} px on a picture of {side} px.",
+            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
+        )  # fmt: skip
+
+
 def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task):
     import numpy as np
 
@@ -372,14 +382,8 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
             task.warning(f"{lost} of the keypoints lie where a lens of the told distortion shows nothing, and are left out: check its values.")
         if given.cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=given.cam_K)
-    side = max(keypoints.image_size)
-    lens = np.array([focal] if focal is not None else [] if keypoints.cam_K is None else keypoints.cam_K[..., [0, 1], [0, 1]].ravel())
-    odd = lens[(lens < FOCAL[0] * side) | (lens > FOCAL[1] * side)]
-    if len(odd):
-        raise LgdError(
-            "bad_input", f"No lens has a focal length of {odd[0]:g} px on a picture of {side} px.",
-            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
-        )  # fmt: skip
+    told = [focal] if focal is not None else [] if keypoints.cam_K is None else keypoints.cam_K[..., [0, 1], [0, 1]].ravel().tolist()
+    _check_lens(told, max(keypoints.image_size))
     options = FitOptions(
         mode=_mode(request),
         weights=Path(request["weights"]) if request.get("weights") else None,

@@ -54,7 +54,10 @@ def read_keypoints(
     if not path.exists():
         raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
     if path.suffix.lower() == ".npz" and path.is_file():
-        return Keypoints.load(path)
+        found = Keypoints.load(path)
+        if image_size is not None and tuple(image_size) != tuple(found.image_size):
+            found.notes.append("The file's pictures have {} x {} px, not the {} x {} that were told: the former are taken.".format(*found.image_size, *image_size))
+        return found
     if layout is not None:
         get_layout(layout)
     table = _folder(path) if path.is_dir() else _file(path)

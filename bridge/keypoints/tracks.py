@@ -305,7 +305,7 @@ class Keypoints:
         optional = {n: data[n] for n in ("frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "lines") if n in data}
         try:
             fps = float(data["fps"]) if "fps" in data else None
-            return cls(
+            found = cls(
                 data["keypoints"],
                 data["confidence"],
                 str(data["layout"]),
@@ -315,6 +315,9 @@ class Keypoints:
                 camera_focal=float(data["camera_focal"]) if "camera_focal" in data else None,
                 **optional,
             )
+            if str(data.get("focal_source")) in ("estimated", "assumed"):  # a motion's keypoints
+                found.notes.append("The focal length in the file was estimated, and is taken for true: tell another where it is known.")
+            return found
         except LgdError as error:
             raise _bad(f"{path.name}: {error.text}", error.hint) from None
         except (TypeError, ValueError):

@@ -515,3 +515,24 @@ def test_an_interrupt_says_what_is_left(monkeypatch, capsys, name, told):
     monkeypatch.setattr(cli, "run", interrupted)
     assert cli.main([name]) == 130
     assert told in capsys.readouterr().err
+
+
+def test_an_option_that_is_none_is_told_with_its_command(bridge):
+    bad(bridge("fit", "x.mp4", "--nonsense"), "--nonsense", "bridge fit --help")
+
+
+def test_a_lens_that_is_none_is_told_before_anybody_is_looked_for(bridge, tmp_path):
+    video = blank_video(tmp_path / "v.mp4")
+    code, out, err = bridge("fit", video, "--focal", "3")
+    assert code == 2 and "No lens has a focal length of 3 px" in err and "No person" not in err
+
+
+def test_what_a_keypoint_file_says_otherwise_is_told(bridge, tmp_path):
+    code, out, err = bridge("fit", keypoints(tmp_path / "k.npz"), "-o", "m.npz", "--size", "10,10")
+    assert code == 0 and "not the 10 x 10 that were told" in err
+    code, out, err = bridge("fit", tmp_path / "m.npz", "-o", "again.npz")
+    assert code == 0 and "was estimated, and is taken for true" in err
+    code, out, err = bridge("fit", tmp_path / "k.npz", "-o", "told.npz", "--focal", "900")
+    assert code == 0 and "for true" not in err
+    code, out, err = bridge("fit", tmp_path / "told.npz", "-o", "again.npz")
+    assert code == 0 and "for true" not in err
