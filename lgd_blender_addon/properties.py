@@ -138,7 +138,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
         default=False,
     )
     look_for: IntProperty(
-        name="People",
+        name="People to Find",
         description="So many people are looked for, one after the other, which takes as many times as long, and solved in one world. Boxes show one person",
         default=1,
         min=1,
