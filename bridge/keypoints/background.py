@@ -13,6 +13,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from bridge.keypoints.colmap import looked_at
 from bridge.keypoints.tracks import stands_still
 from bridge.keypoints.turned_rays import laid, moves
 
@@ -48,11 +49,7 @@ class Background:
 
     def add(self, image: np.ndarray, people: list[np.ndarray]) -> None:
         """The next frame, BGR. people: (K, 2) px each, the points at which somebody is."""
-        height, width = image.shape[:2]
-        scale = min(LONGER / max(height, width), 1.0)
-        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        if scale < 1:
-            grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
+        grey, scale = looked_at(image, LONGER), min(LONGER / max(image.shape[:2]), 1.0)
         free = free_of_people(grey.shape, [points * scale for points in people])
         move, number = self._last, len(self.moves)
         self._laid.append(None)

@@ -21,10 +21,10 @@ FEATURES, BESIDE = 1000, 6  # of a picture, and so many pictures on it is compar
 SHIFTS, SOME, STRETCH = 0.05, 3, 45
 
 
-def looked_at(picture: np.ndarray) -> np.ndarray:
-    """A picture, BGR, as it is looked at: small and grey."""
+def looked_at(picture: np.ndarray, longer: int = LONGER) -> np.ndarray:
+    """A picture, BGR, as it is looked at: grey, and its longer side at most so many px."""
     height, width = picture.shape[:2]
-    scale = min(LONGER / max(width, height), 1.0)
+    scale = min(longer / max(width, height), 1.0)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
     return cv2.resize(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), size, interpolation=cv2.INTER_AREA)
 

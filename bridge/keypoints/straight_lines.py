@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from .background import free_of_people
+from .colmap import looked_at
 
 LONGER = 960  # px of the longer side that is looked at
 SHORTEST = 34  # px, as it is looked at: which way a shorter one runs is not sure
@@ -16,11 +17,7 @@ BORDER = 3  # px: what lies along the picture's edge is that
 
 def straight_lines(image: np.ndarray, people: list[np.ndarray]) -> np.ndarray:
     """(N, 4) px: both ends of the straight lines of a picture, BGR, where nobody is. people: (K, 2) px each, the points at which somebody is."""
-    height, width = image.shape[:2]
-    scale = min(LONGER / max(height, width), 1.0)
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-    if scale < 1:
-        grey = cv2.resize(grey, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
+    grey, scale = looked_at(image, LONGER), min(LONGER / max(image.shape[:2]), 1.0)
     free = free_of_people(grey.shape, [points * scale for points in people])
     free[:BORDER], free[-BORDER:], free[:, :BORDER], free[:, -BORDER:] = 0, 0, 0, 0
     found = cv2.createLineSegmentDetector().detect(grey)[0] if min(grey.shape) > 2 * BORDER else None
