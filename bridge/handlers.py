@@ -16,6 +16,7 @@ from .errors import LgdError
 from .faults import translated
 from .inputs import (
     body_file,
+    check_focal,
     check_travels,
     chosen_mode,
     chosen_people,
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from .motion import Motion
     from .server import Handler, Task
 
-# Of the picture's longer side: wider and longer lenses than any (147 degrees; 3.6 m on full frame). Millimetres given as pixels lie below.
-FOCAL = (0.15, 100.0)
 HELD = 2  # frames that Blender may count at a video's end beyond its last picture
 UNSEEN = 0.05  # of the frames: from there on it is said
 
@@ -103,7 +102,7 @@ def fit(request: dict, task: Task) -> dict:
     body = _checked(request)
     if request.get("source"):
         with clock("detect"):
-            keypoints = _detect(request, task, lambda size: (_mode(request), _check_lens([request["focal"]] if request.get("focal") else [], max(size))))
+            keypoints = _detect(request, task, lambda size: (_mode(request), check_focal([request["focal"]] if request.get("focal") else [], max(size))))
         written = out / "keypoints.npz"
         keypoints.save(written)
     else:
@@ -358,16 +357,6 @@ def _read(request: dict, task: Task) -> Keypoints:
     return keypoints
 
 
-def _check_lens(told: list[float], side: int) -> None:
-    """Raises LgdError where one of the focal lengths told, px, is none on pictures whose longer side is so many px."""
-    odd = [focal for focal in told if not FOCAL[0] * side <= focal <= FOCAL[1] * side]
-    if odd:
-        raise LgdError(
-            "bad_input", f"No lens has a focal length of {odd[0]:g} px on a picture of {side} px.",
-            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
-        )  # fmt: skip
-
-
 def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task):
     import numpy as np
 
@@ -383,7 +372,7 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
         if given.cam_K is not None and focal is None:
             keypoints = dataclasses.replace(keypoints, cam_K=given.cam_K)
     told = [focal] if focal is not None else [] if keypoints.cam_K is None else keypoints.cam_K[..., [0, 1], [0, 1]].ravel().tolist()
-    _check_lens(told, max(keypoints.image_size))
+    check_focal(told, max(keypoints.image_size))
     options = FitOptions(
         mode=_mode(request),
         weights=Path(request["weights"]) if request.get("weights") else None,

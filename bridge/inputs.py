@@ -298,3 +298,17 @@ def _covered(request: dict, keypoints: Keypoints) -> dict:
         begin = (request.get("frames") or counted)[0]  # the first picture may be shown from before the range on
         have = int(counted[-1] - max(counted[0], begin)) + 1
     return {**source, "frames": [a, min(b, a + have)]}
+
+
+# Of the picture's longer side: wider and longer lenses than any (147 degrees; 3.6 m on full frame). Millimetres given as pixels lie below.
+FOCAL = (0.15, 100.0)
+
+
+def check_focal(told: list[float], side: int) -> None:
+    """Raises LgdError where one of the focal lengths told, px, is none on pictures whose longer side is so many px."""
+    odd = [focal for focal in told if not FOCAL[0] * side <= focal <= FOCAL[1] * side]
+    if odd:
+        raise LgdError(
+            "bad_input", f"No lens has a focal length of {odd[0]:g} px on a picture of {side} px.",
+            f"Give it in pixels: millimetres by the sensor's width, 36 on full frame, times {side}; 35 mm are {35 / 36 * side:.0f} px.",
+        )  # fmt: skip

@@ -66,9 +66,9 @@ def test_a_room_tells_the_lens_and_what_is_up(focal, pitch):
     for axis in (0, 2):  # what the body tells is off
         about = leaning(true, 5.0, axis)
         assert told_focal(seen, about) == pytest.approx(focal, rel=0.04)
-        for sure in (True, False):
-            found = told_up(seen, camera_matrix(focal, *SIZE), about, sure)
-            assert found is None if found is None and not sure else off(found, true) < 0.7
+        assert off(told_up(seen, camera_matrix(focal, *SIZE), about, True), true) < 0.7
+        guessed = told_up(seen, camera_matrix(focal, *SIZE), about, False)  # others, shorter and longer, may not tell the same
+        assert guessed is None or off(guessed, true) < 0.7
 
 
 def test_a_camera_that_turns_sees_them_in_its_first_frames_axes():
