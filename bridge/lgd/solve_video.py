@@ -12,7 +12,7 @@ from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..rotations import resample_rotations, resample_values
 from .energy import EPS_POINT, reprojection_energy
-from .hypotheses import EXCHANGED, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
+from .hypotheses import choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
@@ -139,10 +139,9 @@ class VideoSolver:
         body = self.clip_body(len(hypotheses), betas)
         posed = body.posed(state, obs)
         joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ state.camera_turn(obs)
-        odds = torch.where(hypotheses == 1, EXCHANGED, 1 - EXCHANGED)
         misfit = reprojection_energy(posed, state.size(obs.size), obs)[1].sum(-1) / EPS_POINT
         limbs = list(LIMBS)
-        return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, odds)
+        return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, hypotheses.tolist())
 
 
 def _to_camera(state: State, obs: Observation, path: Tensor) -> Solved:

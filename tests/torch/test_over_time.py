@@ -6,15 +6,20 @@ import itertools
 import pytest
 import torch
 
-from bridge.lgd.hypotheses import choose
+from bridge.lgd.hypotheses import BIAS, EXCHANGED, FLIPPED, LASTING, ODDS, OWN, TURNED, choose
 from bridge.lgd.observation import smooth_weighted
 
 
-def cost_of(path, joints, doubt, misfit, odds) -> float:
+def cost_of(path, joints, doubt, misfit, kinds) -> float:
     """What a path costs, as `choose` has it, frame by frame."""
+    frames = len(path)
+    each = doubt.sum(-1) + misfit
     total = 0.0
+    for h, kind in enumerate(kinds):
+        better = max(0.0, float((each[0] - each[h]).mean()))
+        each[h] += (better if kind == EXCHANGED else min(better, BIAS)) + ODDS[kind]
     for t, here in enumerate(path):
-        total += float(doubt[here, t].sum() + misfit[here, t] - odds[here].log())
+        total += float(each[here, t]) / min(LASTING, frames)
         if t and (before := path[t - 1]) != here:
             leap, stay, stayed = (
                 (joints[a, t] - joints[b, t - 1]).norm(dim=-1) for a, b in ((here, before), (here, here), (before, before))
@@ -29,10 +34,47 @@ def test_the_path_chosen_is_the_cheapest_of_all(seed):
     gen = torch.Generator().manual_seed(seed)
     joints = torch.randn(3, 6, 12, 3, generator=gen) * 0.05
     doubt = torch.randn(3, 6, 12, generator=gen) * 0.3 - 1
-    misfit, odds = torch.rand(3, 6, generator=gen) * 3, torch.tensor([0.4, 0.3, 0.3])
-    case = joints, doubt, misfit, odds
+    misfit = torch.rand(3, 6, generator=gen) * 30
+    case = joints, doubt, misfit, [OWN, EXCHANGED, FLIPPED]
     best = min(itertools.product(range(3), repeat=6), key=lambda path: cost_of(path, *case))
     assert choose(*case).tolist() == list(best)
+
+
+def costs(better: float, frames: slice, jumps: bool, count: int = 100):
+    """joints, doubt and misfit of two hypotheses, of which the second is better by so many nats in some frames. The body of the
+    first leaps by a metre where those frames begin and end (`jumps`), else the second's does: it is a metre off throughout."""
+    joints = torch.zeros(2, count, 12, 3)
+    if jumps:
+        joints[0, frames, :, 0] = 1.0
+    else:
+        joints[1, ..., 0] = 1.0
+    misfit = torch.full((2, count), 20.0)
+    misfit[1] += 5.0
+    misfit[1, frames] -= 5.0 + better
+    return joints, torch.full((2, count, 12), -2.0), misfit
+
+
+@pytest.mark.parametrize(
+    "kind, better, frames, jumps, taken",
+    [
+        (EXCHANGED, 19, slice(0, 100), False, 0),  # seen to the waist: so it was in every fifth clip of signers
+        (EXCHANGED, 9, slice(30, 90), False, 0),  # and so in a webcam's for two seconds
+        (EXCHANGED, 19, slice(45, 55), True, 10),  # ten frames whose labels a detector exchanged
+        (FLIPPED, 8, slice(0, 100), False, 0),
+        (FLIPPED, 30, slice(0, 100), False, 100),  # a start that is wrong throughout
+        (FLIPPED, 30, slice(40, 70), True, 30),  # and for a second
+        (TURNED, 30, slice(0, 100), False, 100),
+    ],
+)
+def test_another_start_is_taken_only_where_it_speaks_for_itself(kind, better, frames, jumps, taken):
+    path = choose(*costs(better, frames, jumps), [OWN, kind])
+    assert int(path.sum()) == taken
+    assert taken == 0 or bool(path[frames].all())
+
+
+def test_labels_of_a_single_picture_are_taken_as_told():
+    assert choose(*costs(60, slice(0, 1), False, 1), [OWN, EXCHANGED]).tolist() == [0]
+    assert choose(*costs(60, slice(0, 1), False, 1), [OWN, TURNED]).tolist() == [1]
 
 
 @pytest.mark.parametrize("frames", [2, 7, 64, 65, 150])
