@@ -29,7 +29,7 @@ from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried", "waist")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,6 +139,11 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
         from .carried import evaluate_carried  # OpenCV
 
         result["carried"] = evaluate_carried(data_folder(), val, body, networks, 1 if options.quick else 3)
+    if "waist" in sections:
+        from .waist import evaluate_waist  # OpenCV
+
+        result["waist"] = evaluate_waist(data_folder(), networks)
+        note("waist ..." if result["waist"] else "waist: no data (bridge/train/evaluate/waist.py says where it comes from)")
     if "table" in sections or "baselines" in sections:
         table, kept = main_table(val, soles, networks, rows, scope)
         result["table"] = table if "table" in sections else None

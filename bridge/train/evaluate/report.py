@@ -50,6 +50,8 @@ def text(result: dict) -> str:
         parts += ["A camera carried through a room, our detector: limb joints in the world, the clip laid on the truth, mm, path untold; found; the true one; metres walked; truly; focal length, times; the path's turns, degrees; its up, degrees; the ground's slope under the walk, mm; clips seen to travel"]
         keys = ("untold", "found", "true", "way", "true_way", "focal", "turns", "up", "slope", "seen")
         parts += [_line(way, [v[key] for key in keys]) for way, v in result["carried"].items()] + [""]
+    if result.get("waist"):
+        parts += _waist(result["waist"])
     if result.get("stress"):
         parts += ["Stress tests of video mode"]
         for name, value in result["stress"].items():
@@ -147,4 +149,15 @@ def _multiview(views: dict) -> list[str]:
                     if "swapped_frames_wrong" in r:
                         extra += f"   swapped frames that come out wrong: {r['swapped_frames_wrong']}"
                     lines.append(title.ljust(_TITLE + 8) + "".join(_cell(c) for c in cells) + extra)
+    return [*lines, ""]
+
+
+def _waist(seen: dict) -> list[str]:
+    lines = ["People seen to the waist. Four webcams: PA and MPJPE of the arms, mm, focal length given; unknown; frames that face the other way, %"]
+    for name, kinds in seen.get("desk", {}).items():
+        figures = [kinds[known][key] for known in ("given", "unknown") for key in ("pa", "mpjpe")]
+        lines.append(_line(f"    {name}", [*figures, kinds["given"]["away"], kinds["unknown"]["away"]]))
+    if signers := seen.get("signers"):
+        lines.append("Signers: clips; frames; those that face the other way, %; hands before the chest that come out behind it, %")
+        lines.append(_line("    all", list(signers.values())))
     return [*lines, ""]
