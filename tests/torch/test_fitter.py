@@ -16,7 +16,6 @@ from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.repair import relabelled
 from bridge.keypoints.tracks import Keypoints
 from bridge.lgd import checkpoint, fitter, solve_video
-from bridge.lgd.assemble import soles_of
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import is_slow, to_rate, without_pauses
@@ -366,121 +365,6 @@ def test_chunks_cover_long_clips_with_overlap():
         pieces = chunks(frames)
         assert pieces[0][0] == 0 and pieces[-1][1] == frames
         assert all(a2 < b1 for (_, b1), (a2, _) in zip(pieces, pieces[1:]))
-
-
-def test_placement_finds_where_a_body_stands():
-    random = np.random.default_rng(0)
-    relative = random.normal(0, 0.5, (7, 12, 3))
-    place = np.array([0.3, -0.2, 4.0])
-    rays = (relative + place)[..., :2] / (relative + place)[..., 2:]
-    assert np.abs(camera.place_by_reprojection(relative, rays, np.ones((7, 12))) - place).max() < 1e-6
-
-
-def test_settling_keeps_a_steady_walk_and_crosses_a_gap_without_a_jump():
-    rng = np.random.default_rng(0)
-    times = np.arange(90) / 30
-    truth = np.stack((0.3 * times, 0 * times, 5 - 0.8 * times), -1)
-    relative = np.broadcast_to(rng.normal(0, 0.3, (1, 20, 3)), (90, 20, 3))
-    placed = truth[:, None] + relative
-    rays = placed[..., :2] / placed[..., 2:]
-    confidence = np.ones((90, 20))
-    confidence[40:55] = 0
-    off = truth * (1 + 0.15 * np.exp(-(((np.arange(90) - 47) / 8) ** 2)))[:, None]
-    settled = camera.settle(off, relative, rays, confidence, times)
-    # The depth's logarithm bends, so a line in it is not quite one in depth.
-    assert np.abs(settled - truth).max() < 0.05 and np.abs(settled[:38] - truth[:38]).max() < 0.02
-    assert np.linalg.norm(np.diff(settled - truth, axis=0), axis=-1).max() < 0.01
-    noisy = camera.settle(off, relative, rays + rng.normal(0, 0.003, rays.shape), np.ones((90, 20)), times)
-    alone = camera.place_by_reprojection(relative, rays + rng.normal(0, 0.003, rays.shape), np.ones((90, 20)))
-    jitter = [np.linalg.norm(np.diff(p - truth, 2, axis=0), axis=-1).mean() for p in (noisy, alone)]
-    assert jitter[0] < 0.2 * jitter[1]
-    # Two points close together tell no depth: what the network found holds.
-    confidence[:] = 0
-    confidence[:, :2] = 1
-    close = np.broadcast_to(np.array([[[0.3, 0.2, 0.1], [0.31, 0.2, 0.1]]]), (90, 2, 3))
-    relative = np.concatenate((close, relative[:, 2:]), 1)
-    rays = (truth[:, None] + relative)[..., :2] / (truth[:, None] + relative)[..., 2:]
-    poor = camera.settle(truth, relative, rays + rng.normal(0, 0.01, rays.shape), confidence, times)
-    assert np.abs(np.log(poor[:, 2] / truth[:, 2])).max() < 0.8
-
-
-def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
-    random = np.random.default_rng(1)
-    frames = 90
-    truth = np.stack((np.linspace(0, 1, frames), np.zeros(frames), np.full(frames, 4.0)), -1)
-    feet = np.broadcast_to((-truth)[:, None], (frames, 4, 3)).copy()  # feet at rest at the world's origin
-    noisy = truth + np.cumsum(random.normal(0, 0.01, truth.shape), 0)
-    out = contact.anchor_root(noisy, feet, np.ones((frames, 4)), np.full((frames, 3), 0.1))
-    slip = np.abs(np.diff(out - truth, axis=0)).mean()
-    assert slip < 0.2 * np.abs(np.diff(noisy - truth, axis=0)).mean()
-    free = contact.anchor_root(noisy, feet, np.zeros((frames, 4)), np.full((frames, 3), 0.1))
-    assert np.abs(free - noisy).max() < 1e-6
-
-
-def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
-    along = np.linspace(0, 3, 200)
-    sloped = np.stack((np.zeros(200), along, 0.1 * along), -1)
-    level = sloped @ contact.level_ground(sloped, np.ones(200)).T
-    assert np.ptp(level[:, 2]) < 0.03
-    jump = np.stack((np.zeros(200), 0.1 * along, np.where(np.arange(200) % 40 < 8, 0.4, 0.0)), -1)
-    assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
-
-
-def posed_body(pose: dict[int, tuple], frames: int = 60):
-    """Joints (F, 24, 3) and soles (F, 4, 3) m, y up, of a body that holds a pose and sways."""
-    model = BodyModel(load_body())
-    turns = torch.zeros(frames, 24, 3)
-    for joint, turn in pose.items():
-        turns[:, joint] = torch.tensor(turn)
-    turns[:, 3, 2] = 0.05 * torch.sin(torch.arange(frames) / 5)
-    posed = model.shaped(torch.zeros(10), "smpl").posed(exp_so3(turns))
-    return posed.joints.numpy().astype(float), soles_of(model, posed.joints.numpy().astype(float), posed.world.numpy().astype(float), np.zeros(10))
-
-
-def test_gravity_is_where_the_body_is_balanced():
-    """Who stands corrects what the picture tells of up; who sits or lies does not."""
-    tilted = np.array([np.sin(np.radians(12)), np.cos(np.radians(12)), 0.0])
-    touching = np.ones((60, 4))
-    up, apart = contact.balanced_up(tilted, *posed_body({16: (0, 0, -1.2), 17: (0, 0, 1.2)}), touching)
-    assert up[1] > np.cos(np.radians(6)) and np.radians(8) < apart < np.radians(16)
-    legs = dict.fromkeys((1, 2), (-1.5, 0.0, 0.0)) | dict.fromkeys((4, 5), (1.5, 0.0, 0.0))
-    up, apart = contact.balanced_up(tilted, *posed_body(legs), touching)
-    assert np.allclose(up, tilted) and np.isnan(apart)
-    up, apart = contact.balanced_up(np.array([0.0, 0.1, 1.0]), *posed_body({}), touching)  # straight legs, on the back
-    assert up[2] > 0.99 and apart > 1.2
-    assert np.isnan(contact.balanced_up(tilted, *posed_body({}), 0 * touching)[1])
-
-
-def test_the_ground_is_where_feet_rest_whatever_some_frames_say():
-    random = np.random.default_rng(3)
-    frames = 150
-    soles = np.zeros((frames, 4, 3))
-    soles[..., 2] = random.normal(0.2, 0.015, (frames, 1)) + [0, 0, 0.15, 0.15]  # on the left foot
-    soles[:12, :, 2] -= 0.5  # a person who comes into the picture, guessed far too near
-    rest = np.tile([0.9, 0.9, 0.0, 0.0], (frames, 1))
-    rest[:12] = 0
-    seen = np.ones(frames, bool)
-    assert contact.ground_height(soles, seen) < -0.2
-    assert abs(contact.ground_height(soles, seen, rest) - 0.2) < 0.01
-    soles[50:100, :, 2] += 0.17  # up a stair, and up another
-    soles[100:, :, 2] += 0.34
-    assert abs(contact.ground_height(soles, seen, rest) - 0.2) < 0.01
-    assert contact.ground_height(soles, seen, np.zeros_like(rest)) == contact.ground_height(soles, seen)
-    hour = np.tile(soles[20:21], (100_000, 1, 1)), np.ones(100_000, bool), np.tile(rest[20:21], (100_000, 1))
-    assert abs(contact.ground_height(*hour) - soles[20, 0, 2]) < 1e-9  # no table of all frames against all
-
-
-def test_depth_is_corrected_until_the_feet_stand():
-    random = np.random.default_rng(2)
-    frames, up = 120, np.array([0.0, -0.94, -0.342])
-    truth = np.array([0.0, 0.4, 4.0]) + np.linspace(0, 1, frames)[:, None] * np.cross(up, [1.0, 0, 0])
-    soles = np.repeat((-0.9 * up)[None, None], frames, 0).repeat(4, 1)
-    wander = 0.04 * np.sin(np.arange(frames) / 15)[:, None] + random.normal(0, 0.003, (frames, 1))
-    seen = truth * (1 + wander)
-    out = contact.stand_on_ground(seen, soles, up, None, np.arange(frames) / 30, np.ones(frames, bool))
-    height = lambda path: np.std((path + soles[:, 0]) @ up)  # noqa: E731
-    assert height(out) < 0.8 * height(seen)
-    assert np.abs(np.cross(out, seen)).max() < 1e-9  # along the ray only
 
 
 def test_weights_carry_their_configuration():

@@ -3,7 +3,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -13,26 +12,8 @@ from bridge.errors import LgdError
 from bridge.lgd.checkpoint import load_network
 from bridge.lgd.mirror import symmetrise
 from bridge.lgd.observation import observe
-from bridge.lgd.paper import POINTS18, normalise
 from bridge.lgd.video import TimeConv, VideoConfig
-from bridge.rotations import exp_so3
-from bridge.train import command, config, loop, paper_data
-from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
-from bridge.train.paper_data import footage_batch
-from bridge.train.synthesize import LAYOUT_SHARE, TRAIN, LandmarkSets, fixed_recipe, synthesize
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Twenty short AMASS files, and no shared motion capture."""
-    monkeypatch.setenv("LGD_DATA", str(tmp_path / "none"))
-    own = tmp_path / "amass" / "Somebody"
-    own.mkdir(parents=True)
-    for i in range(20):
-        t = np.arange(80)[:, None] / 30
-        poses = 0.3 * np.sin(t * (1 + i / 10) + np.arange(72) + i)
-        np.savez(own / f"{i:02}.npz", poses=poses, trans=np.zeros((80, 3)), mocap_framerate=30.0)
-    return own.parent
+from bridge.train import command, config, loop
 
 
 def test_too_few_files_of_ones_own_leave_nothing_to_validate_with(folder):
@@ -309,34 +290,6 @@ def test_the_papers_steps_can_be_trained_alone_and_from_footage(folder, tmp_path
     assert moved == {"pose_update", "shape_update"} | (set() if updates else {"pose_first", "shape_first"})
 
 
-def test_footage_shows_the_papers_networks_a_body_turned_to_its_ray(folder, monkeypatch):
-    body = BodyModel(load_body())
-    windows = Sampler(loop.all_mocap(body, [folder]), body).draw(400, 1, torch.Generator().manual_seed(1))
-    exact = fixed_recipe(layouts={"body25b": 1.0}, frame_person=1.0)  # as exact as ours is, and people beside the axis
-    monkeypatch.setattr(paper_data, "FOOTAGE", exact)
-    batch = footage_batch(windows, body, LandmarkSets(body, ["body25b"]), torch.Generator().manual_seed(2))
-    seen = batch.confidence > 0
-    whole = seen.all(-1)
-    assert 50 < int(whole.sum()) < 400, "some are cut by the picture's edge"
-    off = (normalise(batch.keypoints, seen) - normalise(batch.points, seen)).abs()[whole].mean((-1, -2))
-    assert float(off.median()) < 0.012, "what another camera sees of them, and the layout's landmarks"
-    monkeypatch.setattr(paper_data, "look_at", lambda ray: torch.eye(3).expand(len(ray), 3, 3))
-    unturned = footage_batch(windows, body, LandmarkSets(body, ["body25b"]), torch.Generator().manual_seed(2))
-    worse = (normalise(unturned.keypoints, seen) - normalise(unturned.points, seen)).abs()[whole].mean((-1, -2))
-    assert float(worse.median()) > 1.3 * float(off.median())
-
-
-def test_footage_has_a_detectors_noise_gaps_and_layouts(folder):
-    body = BodyModel(load_body())
-    windows = Sampler(loop.all_mocap(body, [folder]), body).draw(600, 1, torch.Generator().manual_seed(1))
-    batch = footage_batch(windows, body, LandmarkSets(body, list(LAYOUT_SHARE)), torch.Generator().manual_seed(2))
-    neck = [name for name, _ in POINTS18].index("neck")
-    others = [i for i in range(18) if i != neck]
-    assert 0.5 < float((batch.confidence[:, neck] == 0).float().mean()) < 0.8, "COCO's and BlazePose's have none"
-    assert 0.15 < float((batch.confidence[:, others] == 0).float().mean()) < 0.4
-    assert torch.isfinite(batch.keypoints).all() and torch.isfinite(batch.theta).all()
-
-
 def test_muons_matrices_are_orthogonal_in_single_precision_as_in_torchs_own():
     gen = torch.Generator().manual_seed(1)
     for shape in ((40, 90), (90, 40)):
@@ -346,62 +299,6 @@ def test_muons_matrices_are_orthogonal_in_single_precision_as_in_torchs_own():
         assert 0.6 < float(singular.min()) and float(singular.max()) < 1.3
         u, _, vh = torch.linalg.svd(gradient, full_matrices=False)
         assert float((ours * (u @ vh)).sum() / (ours.norm() * (u @ vh).norm())) > 0.97
-
-
-def test_poses_unlike_others_are_sparse_whatever_their_heading(folder):
-    body = BodyModel(load_body())
-    gen = torch.Generator().manual_seed(1)
-    common = exp_so3(torch.randn(300, 24, 3, generator=gen) * 0.03)
-    odd = exp_so3(torch.randn(4, 24, 3, generator=gen) * 0.6)
-    turn = torch.zeros(304, 3)
-    turn[:, 1] = torch.rand(304, generator=gen) * 6
-    rotations = torch.cat((common, odd))
-    rotations[:, 0] = exp_so3(turn) @ rotations[:, 0]
-    joints = body.shaped(torch.zeros(10), "smpl").posed(rotations).joints
-    found = sparseness(joints, torch.ones(304, dtype=torch.bool))
-    assert found[300:].min() > 3 * found[:300].max()
-    assert sparseness(joints[:1], torch.ones(1, dtype=torch.bool)).shape == (1,)
-
-
-def test_no_contacts_are_claimed_where_a_leg_comes_from_another_window(folder):
-    body = BodyModel(load_body())
-    mocap = loop.all_mocap(body, [folder])
-    quats, _, _ = Sampler(mocap, body)._read(400, 5, torch.Generator().manual_seed(3))
-    mixed, kept = Sampler(mocap, body)._recombine(quats, torch.Generator().manual_seed(4))
-    legs = torch.tensor((*LEFT_LEG, *RIGHT_LEG))
-    same = (mixed[:, :, legs] == quats[:, :, legs]).flatten(1).all(1)
-    assert torch.equal(mixed[:, :, 0], quats[:, :, 0])
-    assert same[kept].all() and 20 < int((~same).sum()) < 100
-
-
-def test_drawn_windows_say_so_where_a_leg_was_exchanged(folder, monkeypatch):
-    body = BodyModel(load_body())
-    mocap = loop.all_mocap(body, [folder])
-    mocap.grounded[:] = True
-    sampler = Sampler(mocap, body)
-    own, kept = sampler._recombine, []
-    monkeypatch.setattr(sampler, "_perturb", lambda rotations, frames, gen: (rotations, torch.zeros(400, dtype=torch.bool)))
-    monkeypatch.setattr(sampler, "_recombine", lambda *a: [kept.append(out := own(*a)), out][1])
-    windows = sampler.draw(400, 5, torch.Generator().manual_seed(3))
-    assert torch.equal(windows.lower_true, kept[0][1]) and not windows.lower_true.all()
-
-
-def test_people_face_the_level_camera_where_the_recipe_says_so(folder):
-    body = BodyModel(load_body())
-    mocap = loop.all_mocap(body, [folder])
-    mocap.quats[:, 0] = torch.nn.functional.normalize(torch.tensor([1.0, 0.0, 0.7, 0.0]), dim=0)  # upright, all of one heading
-    windows = Sampler(mocap, body, widen=False).draw(300, 1, torch.Generator().manual_seed(3))
-    sets = LandmarkSets(body, list(LAYOUT_SHARE))
-
-    def seen(**changes):
-        batch = synthesize(windows, sets, fixed_recipe(**changes), torch.Generator().manual_seed(5))
-        towards = -batch.rotations[:, 0, 0, 2, 2]  # how far the person's front points at the camera
-        return towards, -batch.up[:, 0, 1]  # 1: the camera is level
-
-    towards, level = seen(facing=1.0, level=1.0)
-    assert towards.median() > 0.9 and level.median() > 0.97
-    towards, level = seen()
-    assert abs(float(towards.mean())) < 0.15 and level.median() < 0.96
 
 
 def test_a_finished_run_says_that_it_is(folder, tmp_path, capsys):
@@ -417,14 +314,6 @@ def test_a_phase_that_is_not_there_is_refused(monkeypatch):
     for options, word in ((["--phase", "9"], "no phase 9"), (["--phase", "1", "--resume"], "knows its phase")):
         with pytest.raises(LgdError, match=word):
             command.main(["--plan", "tiny", *threads, *options])
-
-
-def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
-    assert TRAIN.part(1.0) == TRAIN
-    some, none = TRAIN.part(0.25), TRAIN.part(0.0)
-    assert 0 < some.any_root < TRAIN.any_root and some.focal_exact > TRAIN.focal_exact
-    assert (none.frame_person, none.person_offset, none.crop_lower, none.focal_exact) == (0, 0, 0, 1)
-    assert none.noise == TRAIN.noise and none.missing == TRAIN.missing
 
 
 def test_a_plan_on_recordings_asks_for_them(monkeypatch, tmp_path):

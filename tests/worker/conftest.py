@@ -28,3 +28,24 @@ def calls(monkeypatch):
     from noted_fits import note_fits  # takes numpy
 
     return note_fits(monkeypatch)
+
+
+@pytest.fixture
+def bridge(monkeypatch, capsys, tmp_path):
+    """Run a command in an own folder: exit code, standard output, standard error; new files on failure are refused."""
+    from bridge import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LGD_HOME", str(tmp_path.parent / f"{tmp_path.name}-home"))
+    monkeypatch.setattr(cli, "_claim_stdout", lambda: sys.stdout)
+
+    def run(*arguments):
+        before = set(tmp_path.rglob("*"))
+        code = cli.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        if code:
+            assert set(tmp_path.rglob("*")) == before, "a failure left something behind"
+        assert "Traceback" not in err
+        return code, out, err
+
+    return run

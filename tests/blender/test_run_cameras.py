@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A run from click to rig before the scene's camera or a new one, and what is done with its result."""
+
+
+import bpy
+import numpy as np
+import pytest
+
+from lgd_blender_addon.scene import axes, keyframes, result, trust
+from lgd_blender_addon.scene.motion import load_motion
+
+
+def test_scene_camera_gives_the_world(script):
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
+    scene.collection.objects.link(scene.camera)
+    scene.camera.location = (1, 2, 3)
+    scene.lgd.camera = "SCENE"
+    bpy.ops.lgd.fit()
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        assert np.allclose(camera["T_world_cam"][:3, 3], (1, 2, 3), atol=1e-6) and camera["cam_K"].shape == (
+            3,
+            3,
+        )
+    assert [o.name for o in bpy.data.objects if o.type == "CAMERA"] == ["mine"]
+
+
+def test_a_camera_brings_its_own_lens_and_another_focal_length_another_camera(script):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    first = next(o for o in bpy.data.objects if o.type == "CAMERA")
+    bpy.ops.lgd.fit()
+    with np.load(script.asked[-1][1]["camera"]) as camera:
+        lens = float(camera["cam_K"][0, 0])
+    scene.lgd.focal = 1.001 * lens
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+    assert [o for o in bpy.data.objects if o.type == "CAMERA"] == [first]
+    scene.lgd.focal = 2 * lens
+    bpy.ops.lgd.fit()
+    assert "camera" not in script.asked[-1][1] and script.asked[-1][1]["focal"] == pytest.approx(2 * lens)
+    next(o for o in bpy.data.objects if o.type == "CAMERA" and o != first).data.lens = 2 * first.data.lens
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1], "the one that was made for it"
+    assert len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 2
+    scene.camera, scene.lgd.camera = first, "SCENE"
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+
+
+def test_a_lens_that_is_told_no_more_is_estimated_anew(script):
+    settings = bpy.context.scene.lgd
+    settings.focal = 300.0
+    bpy.ops.lgd.fit()
+    settings.focal = 0.0
+    bpy.ops.lgd.fit()
+    assert "camera" not in script.asked[-1][1] and "focal" not in script.asked[-1][1]
+    bpy.ops.lgd.fit()
+    assert "camera" in script.asked[-1][1], "the one that was estimated"
+
+
+def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert (scene.render.fps, scene.frame_start, scene.frame_end, scene.render.resolution_x) == (
+        25,
+        1,
+        24,
+        1280,
+    )
+    curve = keyframes.find_curve(rig, f'["{result.ERROR_PROPERTY}"]')
+    curve.keyframe_points[9].co.y = 90
+    bpy.ops.lgd.next_bad_frame()
+    assert scene.frame_current == 10
+    assert bpy.ops.lgd.select_doubtful(below=0.0) == {"CANCELLED"}
+    monkeypatch.setattr(trust, "at", lambda rig, frame: {20: 0.1, 8: 0.2, 1: 0.9})
+    assert bpy.ops.lgd.select_doubtful() == {"FINISHED"} and rig.mode == "POSE"
+    chosen = {b.name for b in rig.pose.bones if (b if hasattr(b, "select") else b.bone).select}
+    assert chosen == {"left_elbow", "right_knee"}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.hide_set(True)
+    assert bpy.ops.lgd.select_doubtful(below=1.0) == {"CANCELLED"}
+    rig.hide_set(False)
+    scene.frame_set(5)
+    assert bpy.ops.lgd.play_descent(bake=False) == {"FINISHED"}
+    shown = np.array(rig.pose.bones["left_knee"].rotation_quaternion)
+    scene.frame_set(5)
+    assert np.abs(np.abs(shown @ np.array(rig.pose.bones["left_knee"].rotation_quaternion)) - 1) < 1e-5
+    stored = load_motion(bytes(rig.animation_data.action[result.STORED_PROPERTY]))
+    assert bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"), form="MOTION") == {"FINISHED"}
+    back = load_motion(tmp_path / "out.npz")
+    apart = axes.matrices(axes.quaternions(back.poses.reshape(-1, 24, 3))) - axes.matrices(
+        axes.quaternions(stored.poses.reshape(-1, 24, 3))
+    )
+    assert (
+        np.abs(apart).max() < 1e-5
+        and np.abs(back.trans - stored.trans).max() < 1e-5
+        and np.allclose(back.frame_times, stored.frame_times)
+    )
+    bpy.ops.lgd.export_motion(filepath=str(tmp_path / "amass.npz"), form="AMASS")
+    with np.load(tmp_path / "amass.npz") as amass:
+        assert (
+            amass["poses"].shape == (24, 156)
+            and amass["betas"].shape == (16,)
+            and amass["trans"].dtype.kind == "f"
+        )
+    assert bpy.ops.lgd.import_motion(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
+    other = next(o for o in bpy.data.objects if o.type == "ARMATURE" and o != rig)
+    assert bpy.context.selected_objects == [other] and bpy.context.object == other
+    scene.frame_set(7)
+    bpy.context.view_layer.update()
+    for name in ("pelvis", "left_wrist", "head"):
+        assert (other.pose.bones[name].head - rig.pose.bones[name].head).length < 1e-4
+    bpy.context.view_layer.objects.active = rig
+    assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"}
+    assert "descent" in rig.animation_data.action.name
