@@ -27,6 +27,8 @@ _GROW_AFTER = 10
 # Of the person's size (the diagonal round the points). A point on which two looks differ by AGREE is believed by half; looks that
 # differ by PARTED in the median are at two people, or one of them is lost.
 AGREE, PARTED = 0.025, 0.15
+# Points that are mostly where it has them, though the picture's edge cuts them off; of legs out of the picture it knows less than the fit.
+BEYOND = np.array([not name.endswith(("knee", "ankle", "heel", "toe")) for name in get_layout("blazepose33").names])
 _SMALL, _LARGE = 1, 2  # mediapipe's "model complexity" of its networks full and heavy
 _IMPORT_FAULTS = (ImportError, OSError, RuntimeError, AttributeError, TypeError, ValueError)
 

@@ -40,7 +40,10 @@ def masked(image: np.ndarray, borders: Sequence[Borders]) -> np.ndarray:
     return out
 
 
-def confidence_inside(points: np.ndarray, confidence: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Confidence (..., K) in [0, 1] of points (..., K, 2) px, 0 where they lie outside the picture."""
-    outside = ((points < 0) | (points > np.array([width - 1, height - 1]))).any(-1)
+def confidence_inside(points: np.ndarray, confidence: np.ndarray, width: int, height: int, beyond: np.ndarray | bool = False) -> np.ndarray:
+    """Confidence (..., K) in [0, 1] of points (..., K, 2) px, 0 where they lie outside the picture.
+
+    beyond: (K) bool, those of which the detector knows where they are outside it, too.
+    """
+    outside = ((points < 0) | (points > np.array([width - 1, height - 1]))).any(-1) & ~np.asarray(beyond)
     return np.where(outside | ~np.isfinite(points).all(-1), 0.0, np.clip(confidence, 0.0, 1.0))

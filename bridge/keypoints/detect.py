@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bridge.errors import LgdError
-from bridge.keypoints.blazepose import WINDOW, BlazePose, nobody
+from bridge.keypoints.blazepose import BEYOND, WINDOW, BlazePose, nobody
 from bridge.keypoints.borders import around, clip_box, confidence_inside
 from bridge.keypoints.formats import get_layout
 from bridge.keypoints.track import TrackOptions, make_tracks
@@ -90,7 +90,7 @@ def detect(
 
     def look(index: int, image: np.ndarray, here: list[int]) -> None:
         points, conf = finder.find(_lit(image), [areas[k][0] for k in here])
-        conf = confidence_inside(points, conf, footage.width, footage.height)
+        conf = _inside(points, conf, footage, finder)
         shown.update(k for k in here if _shows(areas[k][0], points, conf))
         known = index in found  # the frame from which the way back begins
         found[index] = points.astype(np.float32), conf.astype(np.float32)
@@ -227,7 +227,7 @@ def _begin_again(footage: Footage, finder: BlazePose, found: Found, shown: Calla
     for index, image in footage.backwards(_BEGIN + 1):
         x0, y0, x1, y1 = around((box[0], box[1], box[0] + box[2], box[1] + box[3]), WINDOW, footage.width, footage.height)
         seen, conf = finder.find(shown(index, image), [(x0, y0, x1 - x0, y1 - y0)] if index == _BEGIN else [])
-        again[index] = seen.astype(np.float32), confidence_inside(seen, conf, footage.width, footage.height).astype(np.float32)
+        again[index] = seen.astype(np.float32), _inside(seen, conf, footage, finder).astype(np.float32)
     parted = next((k for k in range(_BEGIN - 1, -1, -1) if _apart(found[k], again[k]) > _PARTED), -1)
     sure = lambda frames: sum(float(frames[k][1].mean()) if len(frames[k][1]) else 0.0 for k in range(parted + 1))  # noqa: E731
     if sure(again) > _HANGS * sure(found):
@@ -253,7 +253,7 @@ def _another(
         for index, image in footage.again():
             go_on()
             points, conf = finder.find(shown(index, image), [])
-            found[index] = points.astype(np.float32), confidence_inside(points, conf, footage.width, footage.height).astype(np.float32)
+            found[index] = points.astype(np.float32), _inside(points, conf, footage, finder).astype(np.float32)
             tell(index, len(before) * footage.count + len(found), *_together([known(index), found[index]]))
         if _starts_badly(found):
             go_on()
@@ -314,6 +314,11 @@ def _box(values) -> tuple[tuple[float, float, float, float], float, float]:
             "A box is x, y, width, height in pixels and a range of frames.",
         )
     return (x, y, w, h), a, b
+
+
+def _inside(points: np.ndarray, conf: np.ndarray, footage: Footage, finder) -> np.ndarray:
+    """Confidence of a finder's points in a footage's picture."""
+    return confidence_inside(points, conf, footage.width, footage.height, BEYOND if finder.layout == BlazePose.layout else False)
 
 
 def _shows(box, points: np.ndarray, conf: np.ndarray) -> bool:

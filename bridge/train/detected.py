@@ -26,7 +26,7 @@ from ..body.smpl import BodyModel, Posed
 from ..cli import Parser, natural
 from ..commands import output_file
 from ..errors import LgdError
-from ..keypoints.blazepose import BlazePose
+from ..keypoints.blazepose import BEYOND, BlazePose
 from ..keypoints.borders import confidence_inside
 from ..keypoints.formats import POINTS, to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
@@ -252,7 +252,7 @@ def _filmed(
             found, sure = finder.find(studio.picture(shape, (rays[t] - middle) * scale + half, faces, colours), [])
             if len(found):
                 points[t] = (found[0] - half) / scale + middle
-                confidence[t] = confidence_inside(found[0], sure[0], width, height)
+                confidence[t] = confidence_inside(found[0], sure[0], width, height, BEYOND)
     finally:
         finder.close()
     return to_internal(points, confidence, LAYOUT)

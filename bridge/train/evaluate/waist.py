@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from ...errors import LgdError
+from ...keypoints.blazepose import BEYOND
+from ...keypoints.borders import confidence_inside
 from ...keypoints.formats import LAYOUTS
 from ...keypoints.tracks import Keypoints
 from ...lgd.fitter import FitOptions, fit
@@ -112,8 +114,8 @@ def _signers(files: list[Path]) -> dict:
         pose = Pose.read(file.read_bytes())
         size = np.array([pose.header.dimensions.width, pose.header.dimensions.height])
         points = np.ma.filled(pose.body.data, 0)[:, 0, : len(NAMES), :2]
-        confidence = np.ma.filled(pose.body.confidence, 0)[:, 0, : len(NAMES)].clip(0, 1)
-        confidence = confidence * ((points > 0) & (points < size)).all(-1)
+        told = np.ma.filled(pose.body.confidence, 0)[:, 0, : len(NAMES)]
+        confidence = confidence_inside(points, told, *size, BEYOND)
         if len(points) < 6 or (confidence[:, ARMS] > 0.5).mean() < 0.5:
             continue
         times = np.arange(len(points)) / pose.body.fps
