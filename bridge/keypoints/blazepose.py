@@ -87,7 +87,7 @@ class BlazePose:
         if borders is not None:
             inside = (points >= borders[:2]) & (points <= borders[2:])
             conf = np.where(inside.all(-1), conf, 0.0)
-            self._follow(points[conf > 0.3], width, height)
+            self._follow(points, conf, width, height)
         return points[None], conf[None]
 
     def _look(self, seen: np.ndarray, corner: np.ndarray, anew: bool) -> Look | None:
@@ -120,9 +120,10 @@ class BlazePose:
         self._strayed = 1 - kept
         return (one, other)[kept]
 
-    def _follow(self, points: np.ndarray, width: int, height: int) -> None:
-        """Lay the window for the next frame round the points (N, 2) px seen in this one."""
-        if len(points) < 6:
+    def _follow(self, points: np.ndarray, conf: np.ndarray, width: int, height: int) -> None:
+        """Lay the window for the next frame round this one's points (33, 2) px, where enough are seen: round all of them, since a
+        limb that is lost for a moment would be outside for good."""
+        if (conf > 0.3).sum() < 6:
             self._miss(width, height)
             return
         self._lost = 0

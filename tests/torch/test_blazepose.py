@@ -126,6 +126,21 @@ def test_a_box_holds_for_both_looks(monkeypatch):
     looks.finder.close()
 
 
+def test_a_limb_lost_for_a_moment_stays_in_the_window_round_a_boxed_person(monkeypatch):
+    points, sure = person(), np.full(33, 0.8)
+    legs = [k for k, name in enumerate(LAYOUT.names) if name.endswith(("knee", "ankle", "heel", "toe"))]
+    points[:, 1] = np.where(np.isin(np.arange(33), legs), 200, points[:, 1] / 2)
+    unsure = sure.copy()
+    unsure[legs] = 0.01
+    looks = Looks(monkeypatch, *[((points, s), (points, s)) for s in (sure, unsure, unsure, sure)])
+    looks.find([(0, 0, WIDTH - 1, HEIGHT - 1)])
+    for _ in range(3):
+        conf = looks.find()[1]
+    assert conf[0] == pytest.approx(0.8), "the legs were still shown when they were found again"
+    assert (looks.shown[-2][1][200, points[legs, 0].astype(int)] == 200).all()
+    looks.finder.close()
+
+
 @pytest.mark.parametrize(("fast", "there", "networks"), [(False, True, [2, 2]), (False, False, [1, 1]), (True, True, [1]), (True, False, [1])])
 def test_the_large_network_looks_where_it_is_there_and_time_is_given(monkeypatch, fast, there, networks):
     made = []
