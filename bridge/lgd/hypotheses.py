@@ -7,11 +7,12 @@ over frames. Its costs are log-likelihoods in nats: the network's own expected e
 Laplace density, both for how good a frame is and for how far the joints may jump between frames; the points' misfit
 counts by the reprojection energy's own scale, since of starts that training never saw the expected errors know little.
 Frames near each other err alike, so ten are worth one; a jump from one start to another is an event of its own. Another
-start than the network's own must be better than it usually is in the clip: whole clips of people seen to the waist can be
-explained a little better by limbs flipped in depth, and much better by exchanged labels. Labels exchanged throughout are
-taken as they are told.
+start than the network's own must be better than it may be throughout a clip without being right: of people seen to the waist
+whole clips are explained a little better by limbs flipped in depth, and much better by exchanged labels, which are taken as
+they are told there.
 """
 
+import math
 from typing import TypeVar
 
 import torch
@@ -23,12 +24,11 @@ from .observation import Observation
 from .video import State
 
 OWN, EXCHANGED, TURNED, FLIPPED = range(4)  # the hypotheses in their order
-# Nats a frame against each: one frame in a hundred has its labels exchanged (the training recipe: a fifth of the frames of 5 %
-# of the clips); a little against the others, lest a tie leave the network's own start.
-ODDS = (0.0, 4.6, 1.0, 1.0)
-# Nats a frame by which a turned or flipped start may be better throughout a clip without being right: up to 8 for signers seen
-# to the waist. Where the network's own start is wrong, they are better by 20 to 90.
-BIAS = 9.0
+# Nats a frame by which a start may be better throughout a clip without being right, of people whose legs are seen and of others.
+# Exchanged labels: by 1.1 at most on 213 clips of whole people, by up to 20 on signers seen to the waist; where a detector had
+# exchanged them all 3 to 4. Turned and flipped starts: by up to 8 on signers; where the network's own is wrong by 20 to 90.
+BIAS_WHOLE, BIAS = (0.0, 1.5, 9.0, 9.0), (0.0, math.inf, 9.0, 9.0)
+ODDS = 1.0  # nats a frame against all but the network's own start, lest a tie leave it
 LASTING = 10  # frames after which the difference of two starts' costs has a correlation of 0.2 to 0.4 (validation clips)
 Clips = TypeVar("Clips", Observation, State)
 
@@ -65,19 +65,18 @@ def stack(states: list[State]) -> State:
     return State(*(torch.cat([getattr(s, n) for s in states]) for n in State.__dataclass_fields__))
 
 
-def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, kinds: list[int]) -> Tensor:
+def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, kinds: list[int], whole: bool) -> Tensor:
     """The likeliest path (T) through the hypotheses, by index.
 
     joints: (H, T, J, 3) m in the camera's axes, about the pelvis; doubt: (H, T, J) log of the expected error, m;
-    misfit: (H, T) reprojection error in nats; kinds: (H) what each hypothesis is.
+    misfit: (H, T) reprojection error in nats; kinds: (H) what each hypothesis is; whole: the legs are seen.
     """
     hypotheses, frames = doubt.shape[:2]
     cost = doubt.sum(-1) + misfit
-    labelled = [kind != EXCHANGED for kind in kinds]
-    own = cost[kinds.index(OWN)] if OWN in kinds else cost[labelled].amin(0)
-    usual = (own - cost).mean(-1).clamp_min(0)
-    usual[labelled] = usual[labelled].clamp_max(BIAS)
-    cost = (cost + usual[:, None] + cost.new_tensor([ODDS[kind] for kind in kinds])[:, None]) / min(LASTING, frames)
+    own = cost[kinds.index(OWN)] if OWN in kinds else cost[[kind != EXCHANGED for kind in kinds]].amin(0)
+    bias = cost.new_tensor([(BIAS_WHOLE if whole else BIAS)[kind] for kind in kinds])
+    against = torch.minimum((own - cost).mean(-1).clamp_min(0), bias) + cost.new_tensor([ODDS * (kind != OWN) for kind in kinds])
+    cost = (cost + against[:, None]) / min(LASTING, frames)
     # Staying costs nothing but what the motion itself is; leaving costs how far the joints jump beyond it.
     scale = doubt.exp()
     step = (joints[:, None, 1:] - joints[None, :, :-1]).norm(dim=-1)  # (to, from, T - 1, J)

@@ -10,12 +10,14 @@ from torch import Tensor
 from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
+from ..keypoints.formats import POINT_INDEX
 from ..rotations import resample_rotations, resample_values
 from .energy import EPS_POINT, reprojection_energy
 from .hypotheses import choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
+LEGS = [POINT_INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("knee", "ankle")]
 CHUNK = 4000  # frames solved in one pass; longer clips go in overlapping pieces
 OVERLAP = 128
 LONG = 5  # frames: a shorter gap leaves its neighbours as they are
@@ -141,7 +143,8 @@ class VideoSolver:
         joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ state.camera_turn(obs)
         misfit = reprojection_energy(posed, state.size(obs.size), obs)[1].sum(-1) / EPS_POINT
         limbs = list(LIMBS)
-        return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, hypotheses.tolist())
+        whole = bool((obs.confidence[..., LEGS] > 0).float().mean() > 0.5)
+        return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, hypotheses.tolist(), whole)
 
 
 def _to_camera(state: State, obs: Observation, path: Tensor) -> Solved:
