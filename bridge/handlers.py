@@ -169,9 +169,9 @@ def fit(request: dict, task: Task) -> dict:
         if options.plant_feet and not motion.feet_planted:
             why = ": below 15 frames a second that is not claimed of any" if is_slow(keypoints.times()) else ", so that none is planted"
             task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames{why}.")
-        off = remarks.off_the_person(motion, read=not request.get("source"))
-        if off:
-            task.warning(off)
+        for text in (remarks.off_the_person(motion, read=not request.get("source")), remarks.never_seen(motion)):
+            if text:
+                task.warning(text)
         with clock("write"):
             suffix = f"_{n}" if request.get("person") == "all" else ""
             file = out / f"motion{suffix}.npz"

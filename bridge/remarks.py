@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .body.landmarks import available_points
+from .keypoints.formats import POINT_INDEX, to_internal
 from .keypoints.tracks import stands_still
 from .keypoints.turned_rays import farthest, lens_of_turns, turns_of
 from .motion import Motion
@@ -21,6 +23,7 @@ OFF_GROUND, OFF_SIZE = 0.3, 1.33  # m; times: what a camera's scene may be off b
 ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not name
 ZOOMED = 1.1  # times that the background may grow or shrink before it is said
 UNSURE = 0.4  # confidence in the world, below which a camera that travels may have gone another length of way
+SURE, HARDLY = 0.3, 0.05  # confidence from which a point is seen (and drawn); part of the frames: limbs seen in fewer are guessed
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
@@ -44,6 +47,23 @@ def off_the_person(motion: Motion, read: bool = False) -> str | None:
     if motion.layout in ALIKE:
         text += " OpenPose's BODY_25 and BODY_25B have as many points: .json files are read as BODY_25B where body_25b is in their name or a folder's."
     return text
+
+
+def never_seen(motion: Motion) -> str | None:
+    """That limbs are hardly ever seen where the person is, by the points that were fitted; None where all are."""
+    points, confidence = to_internal(motion.keypoints, motion.confidence, motion.layout)
+    seen = confidence > SURE
+    there = seen.sum(-1) >= 4
+    rows = {"legs": ("left_knee", "left_ankle", "right_knee", "right_ankle"), **{f"{side} arm": (f"{side}_elbow", f"{side}_wrist") for side in ("left", "right")}}
+    known = available_points(motion.layout)
+    limbs = [
+        name for name, points in rows.items()
+        if known[of := [POINT_INDEX[point] for point in points]].all() and there.any() and seen[there][:, of].any(-1).mean() < HARDLY
+    ]  # fmt: skip
+    if not limbs:
+        return None
+    several = len(limbs) > 1 or limbs == ["legs"]
+    return f"The {' and the '.join(limbs)} {'are' if several else 'is'} hardly ever seen: what {'they do' if several else 'it does'} is a guess."
 
 
 def _heights(motion: Motion) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from test_fitter import FOCAL, waving
 
+from bridge import remarks
 from bridge.keypoints import detect as detection
 from bridge.keypoints.formats import LAYOUTS
 from bridge.lgd.fitter import FitOptions, fit
@@ -70,3 +71,18 @@ def test_a_detector_of_heat_maps_guesses_nothing():
         told = dataclasses.replace(keypoints, keypoints=points, confidence=confidence)
         fits.append(fit(told, FitOptions(mode="video", focal=FOCAL, device="cpu"))[0])
     assert np.allclose(fits[0].poses, fits[1].poses, atol=1e-5)
+
+
+def test_limbs_that_are_hardly_ever_seen_are_told():
+    keypoints, _ = waving(40, layout="blazepose33")
+    motion = fit(keypoints, FitOptions(mode="video", focal=FOCAL, device="cpu"))[0]
+    assert remarks.never_seen(motion) is None
+    motion.confidence[1:, LEGS] = 0.01  # seen in one frame of forty
+    assert remarks.never_seen(motion) == "The legs are hardly ever seen: what they do is a guess."
+    motion.confidence[5:, LEGS] = 0.9
+    motion.confidence[:, ARM] = 0.1
+    assert remarks.never_seen(motion) == "The left arm is hardly ever seen: what it does is a guess."
+    motion.confidence[:, LEGS] = 0.0
+    assert remarks.never_seen(motion) == "The legs and the left arm are hardly ever seen: what they do is a guess."
+    motion.confidence[:] = 0.0
+    assert remarks.never_seen(motion) is None
