@@ -73,10 +73,7 @@ def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, kinds: list[int], whol
     """
     hypotheses, frames = doubt.shape[:2]
     cost = doubt.sum(-1) + misfit
-    own = cost[kinds.index(OWN)] if OWN in kinds else cost[[kind != EXCHANGED for kind in kinds]].amin(0)
-    bias = cost.new_tensor([(BIAS_WHOLE if whole else BIAS)[kind] for kind in kinds])
-    against = torch.minimum((own - cost).mean(-1).clamp_min(0), bias) + cost.new_tensor([ODDS * (kind != OWN) for kind in kinds])
-    cost = (cost + against[:, None]) / min(LASTING, frames)
+    cost = (cost + _against(cost.mean(-1), kinds, whole)[:, None]) / min(LASTING, frames)
     # Staying costs nothing but what the motion itself is; leaving costs how far the joints jump beyond it.
     scale = doubt.exp()
     step = (joints[:, None, 1:] - joints[None, :, :-1]).norm(dim=-1)  # (to, from, T - 1, J)
@@ -96,6 +93,20 @@ def choose(joints: Tensor, doubt: Tensor, misfit: Tensor, kinds: list[int], whol
     for sources in reversed(came):
         path.append(sources[path[-1]])
     return torch.tensor(path[::-1], device=doubt.device)
+
+
+def _against(cost: Tensor, kinds: list[int], whole: bool) -> Tensor:
+    """What speaks against each hypothesis, (H) nats a frame, by its mean cost (H): the others are compared with the network's own
+    start, exchanged labels with the likeliest of those that keep them."""
+    bias = cost.new_tensor([(BIAS_WHOLE if whole else BIAS)[kind] for kind in kinds])
+    own = cost[kinds.index(OWN)] if OWN in kinds else cost.amin()
+    odds = cost.new_tensor([ODDS * (kind != OWN) for kind in kinds])
+    against = torch.minimum((own - cost).clamp_min(0), bias) + odds
+    if EXCHANGED in kinds:
+        row, kept = kinds.index(EXCHANGED), [h for h, kind in enumerate(kinds) if kind != EXCHANGED]
+        best = kept[int((cost + against)[kept].argmin())]
+        against[row] = against[best] + torch.minimum((cost[best] - cost[row]).clamp_min(0), bias[row]) + odds[row]
+    return against
 
 
 def pick(state: State, path: Tensor) -> State:

@@ -13,7 +13,7 @@ from ..body.smpl import BodyModel
 from ..keypoints.formats import POINT_INDEX
 from ..rotations import resample_rotations, resample_values
 from .energy import EPS_POINT, reprojection_energy
-from .hypotheses import choose, depth_flipped, mirrored_labels, pick, select, stack, turned
+from .hypotheses import EXCHANGED, OWN, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
 from .observation import SEEN, Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
@@ -126,8 +126,10 @@ class VideoSolver:
             x, state = self.net.advance(x, state, k, obs, body, flag(focal_known, len(left)), flag(static, len(left)))
             if len(left) > 1 and k == 0:  # the other steps are for those that somewhere are the likeliest
                 kept = self._choose(state, obs, betas, left).unique().tolist()
+                if EXCHANGED in kept:  # labels as they are told have the last word
+                    kept = sorted({OWN, *kept})
                 left, x, state, obs = left[kept], x[kept], select(state, kept), select(obs, kept)
-        if len(left) > 1:
+        if len(left) > 1 and steps:
             path = self._choose(state, obs, betas, left)
         found = pick(state, path)
         features = x[path, torch.arange(frames, device=rays.device)][None]
@@ -143,7 +145,7 @@ class VideoSolver:
         joints = (posed.joints - state.pelvis(obs.size)[:, :, None]) @ state.camera_turn(obs)
         misfit = reprojection_energy(posed, state.size(obs.size), obs)[1].sum(-1) / EPS_POINT
         limbs = list(LIMBS)
-        whole = bool((obs.confidence[..., LEGS] > 0).float().mean() > 0.5)
+        whole = float((obs.confidence[..., LEGS] > 0).float().mean()) > 0.5
         return choose(joints[:, :, limbs], state.doubt[..., limbs], misfit, hypotheses.tolist(), whole)
 
 

@@ -334,7 +334,7 @@ def test_damaged_weights_are_a_sentence(tmp_path, monkeypatch):
         assert caught.value.exit_code == 4
 
 
-def test_only_hypotheses_on_the_path_take_more_than_one_step(monkeypatch):
+def test_only_the_own_start_and_hypotheses_on_the_path_take_more_than_one_step(monkeypatch):
     keypoints, _ = waving(30)
     followed, asked = [], []
     net = load_network("video", "cpu")
@@ -346,7 +346,7 @@ def test_only_hypotheses_on_the_path_take_more_than_one_step(monkeypatch):
 
     def path(joints, *rest):
         asked.append(len(joints))
-        return torch.tensor([1] * 10 + [3] * 20 if len(joints) == 4 else [0] * 10 + [1] * 20)
+        return torch.tensor([1] * 10 + [3] * 20 if len(joints) == 4 else [1] * 10 + [2] * 20)
 
     monkeypatch.setattr(type(net), "advance", advance)
     monkeypatch.setattr(solve_video, "choose", path)
@@ -356,7 +356,7 @@ def test_only_hypotheses_on_the_path_take_more_than_one_step(monkeypatch):
     solved = solver.solve(
         torch.as_tensor(points).float(), torch.as_tensor(confidence).float(), focal_known=True, static=True
     )
-    assert followed == [4, *[2] * (net.config.steps - 1)] and asked == [4, 2]
+    assert followed == [4, *[3] * (net.config.steps - 1)] and asked == [4, 3]
     assert solved.path.tolist() == [1] * 10 + [3] * 20  # as they were numbered at first
 
 

@@ -15,9 +15,14 @@ def cost_of(path, joints, doubt, misfit, kinds, whole) -> float:
     frames = len(path)
     each = doubt.sum(-1) + misfit
     total = 0.0
+    bias = BIAS_WHOLE if whole else BIAS
+    mean = [float(row.mean()) for row in each]
+    against = [min(max(0.0, mean[0] - m), bias[kind]) + ODDS * (kind != OWN) for m, kind in zip(mean, kinds, strict=True)]
+    best = min((h for h, kind in enumerate(kinds) if kind != EXCHANGED), key=lambda h: mean[h] + against[h])
     for h, kind in enumerate(kinds):
-        better = max(0.0, float((each[0] - each[h]).mean()))
-        each[h] += min(better, (BIAS_WHOLE if whole else BIAS)[kind]) + ODDS * (kind != OWN)
+        if kind == EXCHANGED:
+            against[h] = against[best] + min(max(0.0, mean[best] - mean[h]), bias[kind]) + ODDS
+        each[h] += against[h]
     for t, here in enumerate(path):
         total += float(each[here, t]) / min(LASTING, frames)
         if t and (before := path[t - 1]) != here:
@@ -72,6 +77,13 @@ def test_another_start_is_taken_only_where_it_speaks_for_itself(kind, better, fr
     path = choose(*costs(better, frames, jumps), [OWN, kind], whole)
     assert int(path.sum()) == taken
     assert taken == 0 or bool(path[frames].all())
+
+
+def test_a_start_that_is_wrong_is_not_put_right_by_exchanged_labels_that_are_as_good():
+    joints, doubt, misfit = costs(30, slice(0, 100), False)
+    three = [torch.cat((t, t[1:])) for t in (joints, doubt, misfit)]
+    three[2][1] -= 1.0  # a mirrored person who faces the other way is explained as well
+    assert choose(*three, [OWN, EXCHANGED, TURNED], True).unique().tolist() == [2]
 
 
 def test_labels_of_a_single_picture_are_taken_as_told():
