@@ -171,7 +171,7 @@ def fit(request: dict, task: Task) -> dict:
             task.warning(f"No foot of {called[0].lower()}{called[1:]} is known to rest on the ground for three frames{why}.")
         for text in (remarks.off_the_person(motion, read=not request.get("source")), remarks.never_seen(motion)):
             if text:
-                task.warning(text)
+                task.warning(text if len(people) == 1 else f"{called}: {text}")
         with clock("write"):
             suffix = f"_{n}" if request.get("person") == "all" else ""
             file = out / f"motion{suffix}.npz"

@@ -24,6 +24,11 @@ ALIKE = ("body25", "body25b")  # layouts of as many points, which files do not n
 ZOOMED = 1.1  # times that the background may grow or shrink before it is said
 UNSURE = 0.4  # confidence in the world, below which a camera that travels may have gone another length of way
 SURE, HARDLY = 0.3, 0.05  # confidence from which a point is seen (and drawn); part of the frames: limbs seen in fewer are guessed
+LIMBS = {
+    "legs": ("left_knee", "left_ankle", "right_knee", "right_ankle"),
+    "left arm": ("left_elbow", "left_wrist"),
+    "right arm": ("right_elbow", "right_wrist"),
+}
 OFF_PERSON = 0.05  # of the person's height: above it the points are no person's
 
 
@@ -51,19 +56,18 @@ def off_the_person(motion: Motion, read: bool = False) -> str | None:
 
 def never_seen(motion: Motion) -> str | None:
     """That limbs are hardly ever seen where the person is, by the points that were fitted; None where all are."""
-    points, confidence = to_internal(motion.keypoints, motion.confidence, motion.layout)
-    seen = confidence > SURE
-    there = seen.sum(-1) >= 4
-    rows = {"legs": ("left_knee", "left_ankle", "right_knee", "right_ankle"), **{f"{side} arm": (f"{side}_elbow", f"{side}_wrist") for side in ("left", "right")}}
+    seen = to_internal(motion.keypoints, motion.confidence, motion.layout)[1] > SURE
+    seen = seen[seen.sum(-1) >= 4]
     known = available_points(motion.layout)
-    limbs = [
-        name for name, points in rows.items()
-        if known[of := [POINT_INDEX[point] for point in points]].all() and there.any() and seen[there][:, of].any(-1).mean() < HARDLY
-    ]  # fmt: skip
+    limbs = []
+    for limb, names in LIMBS.items():
+        rows = [POINT_INDEX[name] for name in names]
+        if len(seen) and known[rows].all() and seen[:, rows].any(-1).mean() < HARDLY:
+            limbs.append(limb)
     if not limbs:
         return None
-    several = len(limbs) > 1 or limbs == ["legs"]
-    return f"The {' and the '.join(limbs)} {'are' if several else 'is'} hardly ever seen: what {'they do' if several else 'it does'} is a guess."
+    are, they = ("is", "it does") if len(limbs) == 1 and limbs[0] != "legs" else ("are", "they do")
+    return f"The {' and the '.join(limbs)} {are} hardly ever seen: what {they} is a guess."
 
 
 def _heights(motion: Motion) -> tuple[float, float]:
