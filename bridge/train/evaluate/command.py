@@ -112,6 +112,10 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
         "blind_trained": networks.blind_trained, "batch": BATCH, "subset": scope.subset,
         "titles": {**{r.key: r.title for r in our_rows()}, "truth": "the truth itself"},
     }  # fmt: skip
+    if "waist" in sections:
+        from . import waist  # OpenCV
+
+        waist.ready(data_folder())
     if "multiview" in sections:
         note("multiview ...")
         modes, cameras = (("video",), (1, 2)) if options.quick else (("video", "paper"), (0, 1, 2, 3))
@@ -140,9 +144,7 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
 
         result["carried"] = evaluate_carried(data_folder(), val, body, networks, 1 if options.quick else 3)
     if "waist" in sections:
-        from .waist import evaluate_waist  # OpenCV
-
-        result["waist"] = evaluate_waist(data_folder(), networks)
+        result["waist"] = waist.evaluate_waist(data_folder(), networks)
         note("waist ..." if result["waist"] else "waist: no data (bridge/train/evaluate/waist.py says where it comes from)")
     if "table" in sections or "baselines" in sections:
         table, kept = main_table(val, soles, networks, rows, scope)

@@ -8,6 +8,7 @@ spoken-to-signed 0.4.0: its *.pose files as `waist/signers`; read with the packa
 """
 
 import tomllib
+from importlib.util import find_spec
 from itertools import combinations
 from pathlib import Path
 
@@ -28,6 +29,12 @@ LAYOUT = "blazepose33"
 NAMES = LAYOUTS[LAYOUT].names
 ARMS = [NAMES.index(f"{side}_{part}") for part in ("shoulder", "elbow", "wrist") for side in ("left", "right")]
 AGREE = 25.0  # px: the most by which cameras may miss a point that they triangulate, three at least
+
+
+def ready(folder: Path) -> None:
+    """Raises LgdError where the data is there but not what reads it: to be known before hours of other sections."""
+    if (folder / "waist" / "signers").is_dir() and find_spec("pose_format") is None:
+        raise LgdError("setup_incomplete", "The package pose-format is missing, which reads the signers.", "pip install pose-format")
 
 
 def evaluate_waist(folder: Path, networks: Networks) -> dict:
@@ -104,10 +111,8 @@ def _from_one(rays: np.ndarray, truth: np.ndarray, camera: dict) -> dict:
 
 
 def _signers(files: list[Path]) -> dict:
-    try:
-        from pose_format import Pose
-    except ImportError:
-        raise LgdError("setup_incomplete", "The package pose-format is missing.", "pip install pose-format") from None
+    from pose_format import Pose
+
     clips, frames, away, hands, behind = 0, 0, 0, 0, 0
     left, right = ARMS[:2]
     for file in files:
