@@ -81,7 +81,7 @@ class Recipe:
     missing: tuple[float, float] = (0.0, 0.25)  # chance of each point a frame, uniform a clip
     down_the_tree: float = 0.03
     limb_spans: float = 0.5
-    crop_lower: float = 0.1
+    crop_lower: float = 0.15
     nobody: float = 0.05
     limb_swap: float = 0.1
     body_swap: float = 0.05
