@@ -92,7 +92,7 @@ class Recipe:
     facing: float = 0.3  # share of clips in which the person faces the camera, as those who film themselves do
     level: float = 0.5  # share of cameras held nearly level
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
-    usual_lens: float = 0.5  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
+    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
@@ -238,7 +238,7 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
 
     focal = torch.exp(_uniform((count,), math.log(0.6), math.log(2.5), gen))  # over the image's longer side
     if recipe.usual_lens:
-        usual = torch.exp(math.log(0.95) + 0.25 * torch.randn(count, generator=gen))
+        usual = torch.exp(math.log(0.9) + 0.28 * torch.randn(count, generator=gen))
         focal = torch.where(_chance(count, recipe.usual_lens, gen), usual, focal)
     near = torch.rand(count, generator=gen) < 0.4
     depth = torch.where(near, _uniform((count,), 1, 6, gen), _uniform((count,), 4, 12, gen))
