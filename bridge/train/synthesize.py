@@ -92,7 +92,8 @@ class Recipe:
     facing: float = 0.3  # share of clips in which the person faces the camera, as those who film themselves do
     level: float = 0.5  # share of cameras held nearly level
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
-    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
+    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them; the rest are
+    lenses: tuple[float, float] = (0.45, 2.5)  # drawn from all of these, in longer sides of the picture
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
@@ -114,7 +115,7 @@ TRAIN = Recipe()
 _FIXED = Recipe(
     noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
     body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, facing=0, level=0, frame_person=0,
-    usual_lens=0, focal_exact=1, focal_unknown=0, clean_share=0,
+    usual_lens=0, lenses=(0.6, 2.5), focal_exact=1, focal_unknown=0, clean_share=0,
 )  # fmt: skip
 
 
@@ -236,7 +237,7 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     relative = walk + (rotations[:, :, 0] @ to_pelvis[:, None, :, None]).squeeze(-1)
     relative = relative - relative[:, frames // 2, None]
 
-    focal = torch.exp(_uniform((count,), math.log(0.6), math.log(2.5), gen))  # over the image's longer side
+    focal = torch.exp(_uniform((count,), *map(math.log, recipe.lenses), gen))  # over the image's longer side
     if recipe.usual_lens:
         usual = torch.exp(math.log(0.9) + 0.28 * torch.randn(count, generator=gen))
         focal = torch.where(_chance(count, recipe.usual_lens, gen), usual, focal)
