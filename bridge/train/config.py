@@ -107,7 +107,7 @@ PLANS = {
     "video_further": Plan(
         "video_further", "video",
         (
-            Phase(2600, 8, 96, 7, 2e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(2400, 8, 96, 7, 2e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=400),
             Phase(300, 16, 48, 7, 2e-3, 1e-4, check_every=300, touch=True),
             Phase(400, 16, 64, 7, 1.5e-3, 1e-5, singles=64, check_every=400, doubt=True),
         ),
