@@ -103,6 +103,16 @@ PLANS = {
         "paper_blind", "paper", (Phase(4000, 256, 1, 3, 5e-4, 1e-6, check_every=500, updates=True, footage=True),),
         width=1024, dropout=0.0, blind=True,
     ),
+    # What ships, further on a CPU (--init): 75 minutes of two cores.
+    "video_further": Plan(
+        "video_further", "video",
+        (
+            Phase(2400, 8, 96, 7, 2e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(300, 16, 48, 7, 2e-3, 1e-4, check_every=300, touch=True),
+            Phase(400, 16, 64, 7, 1.5e-3, 1e-5, singles=64, check_every=400, doubt=True),
+        ),
+        seed=52,
+    ),
     # For a GPU (`--device cuda`). The paper's at its published width, all four networks on footage's 2D: what ships. Video's
     # from what ships (--init), with further blocks: tried for a few iterations only.
     "paper_large": Plan(

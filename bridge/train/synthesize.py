@@ -82,6 +82,7 @@ class Recipe:
     down_the_tree: float = 0.03
     limb_spans: float = 0.5
     crop_lower: float = 0.1
+    waist: float = 0.2  # share of clips, of upright people, who stand and are seen to the waist: nobody knows their legs
     nobody: float = 0.05
     limb_swap: float = 0.1
     body_swap: float = 0.05
@@ -92,7 +93,8 @@ class Recipe:
     facing: float = 0.3  # share of clips in which the person faces the camera, as those who film themselves do
     level: float = 0.5  # share of cameras held nearly level
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
-    usual_lens: float = 0.5  # share of lenses as phones and camcorders have them; the rest from 0.6 to 2.5 longer sides
+    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them; the rest are
+    lenses: tuple[float, float] = (0.45, 2.5)  # drawn from all of these, in longer sides of the picture
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))
@@ -103,7 +105,7 @@ class Recipe:
     def part(self, breadth: float) -> "Recipe":
         """The recipe with `breadth` (0 to 1) of its oddities: what does not befall every clip befalls fewer."""
         names = (
-            "down_the_tree", "limb_spans", "crop_lower", "nobody", "limb_swap", "body_swap", "drop_sets", "person_offset",
+            "down_the_tree", "limb_spans", "crop_lower", "waist", "nobody", "limb_swap", "body_swap", "drop_sets", "person_offset",
             "moving_camera", "any_root", "facing", "level", "frame_person", "focal_unknown",
         )  # fmt: skip
         exact = 1 - (1 - self.focal_exact) * breadth
@@ -112,9 +114,9 @@ class Recipe:
 
 TRAIN = Recipe()
 _FIXED = Recipe(
-    noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, nobody=0, limb_swap=0,
+    noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, waist=0, nobody=0, limb_swap=0,
     body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, facing=0, level=0, frame_person=0,
-    usual_lens=0, focal_exact=1, focal_unknown=0, clean_share=0,
+    usual_lens=0, lenses=(0.6, 2.5), focal_exact=1, focal_unknown=0, clean_share=0,
 )  # fmt: skip
 
 
@@ -195,6 +197,7 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     layout = torch.multinomial(share, count, replacement=True, generator=gen)
     layout = torch.tensor([sets.layouts.index(n) for n in names])[layout]
     betas = torch.randn(count, 10, generator=gen).clamp(-2.5, 2.5)
+    windows, waist = _standing(windows, _chance(count, recipe.waist, gen), gen)
     kinds = NOISE[:, 1] / 0.025
     shift = torch.randn(count, len(POINTS), 3, generator=gen) * recipe.person_offset * kinds[:, None].clamp(0.7, 1.5)
     shaped = sets.shaped(betas, layout, shift)
@@ -236,9 +239,9 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     relative = walk + (rotations[:, :, 0] @ to_pelvis[:, None, :, None]).squeeze(-1)
     relative = relative - relative[:, frames // 2, None]
 
-    focal = torch.exp(_uniform((count,), math.log(0.6), math.log(2.5), gen))  # over the image's longer side
+    focal = torch.exp(_uniform((count,), *map(math.log, recipe.lenses), gen))  # over the image's longer side
     if recipe.usual_lens:
-        usual = torch.exp(math.log(0.95) + 0.25 * torch.randn(count, generator=gen))
+        usual = torch.exp(math.log(0.9) + 0.28 * torch.randn(count, generator=gen))
         focal = torch.where(_chance(count, recipe.usual_lens, gen), usual, focal)
     near = torch.rand(count, generator=gen) < 0.4
     depth = torch.where(near, _uniform((count,), 1, 6, gen), _uniform((count,), 4, 12, gen))
@@ -257,13 +260,39 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     pelvis = pelvis + forward
     joints, points = posed.joints + forward[:, :, None], posed.points + forward[:, :, None]
 
-    rays, confidence, seen = _detect(points, pelvis, focal, framed, sets.available[layout], recipe, gen)
+    rays, confidence, seen = _detect(points, pelvis, focal, framed, waist, sets.available[layout], recipe, gen)
 
     factor, known = told_focal(focal, recipe, gen)
     return Batch(
         rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
         known, (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
     )  # fmt: skip
+
+
+def _standing(windows: Windows, chosen: Tensor, gen: torch.Generator) -> tuple[Windows, Tensor]:
+    """The chosen (B) clips of upright people with legs that stand, held as in some frame of the batch; and which those are (B).
+
+    Mean legs of motion capture are bent, and so are those that a network invents for people whom it sees to the waist; but who is
+    filmed so stands, mostly.
+    """
+    turns = windows.rotations
+    root = turns[:, :, 0]
+    hips = root[:, :, None] @ turns[:, :, [1, 2]]
+    shins = hips @ turns[:, :, [4, 5]]
+    stands = (torch.cat((hips, shins), 2)[..., 1, 1] > math.cos(math.radians(15))).all(-1).flatten().nonzero().squeeze(-1)
+    chosen = chosen & (root[..., 1, 1] > math.cos(math.radians(40))).all(1)
+    if not (len(stands) and chosen.any()):
+        return windows, torch.zeros_like(chosen)
+    taken = stands[torch.randint(len(stands), (len(chosen),), generator=gen)]
+    yaw = torch.atan2(root[..., 0, 2], root[..., 2, 2])
+    zero = torch.zeros_like(yaw)
+    heading = exp_so3(torch.stack((zero, yaw, zero), -1))
+    below = turns[:, :, [4, 5, 7, 8, 10, 11]].flatten(0, 1)[taken][:, None].expand(-1, turns.shape[1], -1, -1, -1)
+    upright = (heading.transpose(-1, -2)[:, :, None] @ hips).flatten(0, 1)[taken][:, None]
+    legs = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ upright, below), 2)
+    turns = turns.clone()
+    turns[:, :, [1, 2, 4, 5, 7, 8, 10, 11]] = torch.where(chosen[:, None, None, None, None], legs, turns[:, :, [1, 2, 4, 5, 7, 8, 10, 11]])
+    return Windows(turns, windows.trans, windows.lower_true & ~chosen), chosen
 
 
 def told_focal(focal: Tensor, recipe: Recipe, gen: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -296,7 +325,7 @@ def table_noise(count: int, frames: int, gain: Tensor, own: float, gen: torch.Ge
 
 
 def _detect(
-    points: Tensor, pelvis: Tensor, focal: Tensor, framed: Tensor, available: Tensor, recipe: Recipe,
+    points: Tensor, pelvis: Tensor, focal: Tensor, framed: Tensor, waist: Tensor, available: Tensor, recipe: Recipe,
     gen: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Rays (B, T, 30, 2), confidence and visibility (B, T, 30) of a noisy detector."""
@@ -318,6 +347,8 @@ def _detect(
 
     gone = lose(rays, clean, focal, framed, recipe, gen)
     gone |= ~available[:, None]
+    for rows, hidden in ((torch.cat(LEGS), waist), (HIPS, waist & _chance(count, 0.5, gen))):
+        gone[:, :, rows] |= hidden[:, None, None]
     if recipe.limb_swap or recipe.body_swap:
         rays, gone = _swap(rays, gone, recipe, gen)
 
