@@ -290,3 +290,13 @@ def smooth_noise(count: int, frames: int, size: int, every: int, gen: torch.Gene
     rows = torch.arange(count)[:, None]
     a, b = values[rows, low], values[rows, low + 1]
     return a + (b - a) * s[..., None]
+
+
+def uniform(shape, low: float, high: float, gen: torch.Generator) -> Tensor:
+    """Numbers between low and high, of any shape."""
+    return low + (high - low) * torch.rand(shape, generator=gen)
+
+
+def chance(count: int, p: float, gen: torch.Generator) -> Tensor:
+    """(count) bool, each true by the chance p."""
+    return torch.rand(count, generator=gen) < p

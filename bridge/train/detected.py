@@ -32,8 +32,10 @@ from ..keypoints.formats import POINTS, to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps
 from ..rotations import matrix_to_quaternion, quaternion_to_matrix
 from .data import Sampler, generator, load_mocap
+from .recipe import TRAIN, Recipe, fixed_recipe
 from .render import Studio, Wardrobe
-from .synthesize import MIRROR, TRAIN, Batch, LandmarkSets, Recipe, fixed_recipe, lose, synthesize, told_focal
+from .synthesize import Batch, LandmarkSets, synthesize, told_focal
+from .synthetic_detector import MIRROR, lose
 
 LAYOUT = "blazepose33"
 FRAMES = 48

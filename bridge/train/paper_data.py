@@ -24,7 +24,8 @@ from ..lgd.paper import (
 )
 from ..rotations import exp_so3, log_so3
 from .data import Windows
-from .synthesize import TRAIN, LandmarkSets, synthesize
+from .recipe import TRAIN
+from .synthesize import LandmarkSets, synthesize
 
 # A fifth of the points is missing in the mean, as published; single frames cannot tell exchanged labels.
 FOOTAGE = replace(

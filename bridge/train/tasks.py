@@ -22,7 +22,8 @@ from .detected import CLEAR, Detections, read
 from .losses import doubt_loss, target_of, touch_loss, video_loss
 from .metrics import acceleration_error, pa_mpjpe
 from .paper_data import PaperBatch, footage_batch, paper_batch, paper_loss
-from .synthesize import LAYOUT_SHARE, TRAIN, Batch, LandmarkSets, fixed_recipe, synthesize
+from .recipe import LAYOUT_SHARE, TRAIN, fixed_recipe
+from .synthesize import Batch, LandmarkSets, synthesize
 
 CONDITIONS = {
     "plain_clean": (VAL_PLAIN, fixed_recipe()),

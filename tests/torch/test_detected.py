@@ -16,8 +16,10 @@ from bridge.rotations import matrix_to_quaternion
 from bridge.train import config, detected, loop, tasks
 from bridge.train.data import Sampler, generator
 from bridge.train.detected import Detections, _repaired, read, record
+from bridge.train.recipe import LAYOUT_SHARE, fixed_recipe
 from bridge.train.render import Studio, Wardrobe
-from bridge.train.synthesize import LAYOUT_SHARE, MIRROR, LandmarkSets, fixed_recipe, synthesize
+from bridge.train.synthesize import LandmarkSets, synthesize
+from bridge.train.synthetic_detector import MIRROR
 
 
 @pytest.fixture(scope="module")

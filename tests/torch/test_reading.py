@@ -17,7 +17,8 @@ from bridge.lgd.fitter import FitOptions, error_of, fit
 from bridge.lgd.video import VideoConfig
 from bridge.train import config, loop
 from bridge.train.data import Sampler, generator
-from bridge.train.synthesize import LandmarkSets, fixed_recipe, synthesize
+from bridge.train.recipe import fixed_recipe
+from bridge.train.synthesize import LandmarkSets, synthesize
 from tests.torch.test_fitter import FOCAL, waving
 
 

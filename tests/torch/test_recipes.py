@@ -6,12 +6,15 @@ import torch
 
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
+from bridge.keypoints.formats import POINT_INDEX
 from bridge.lgd.paper import POINTS18, normalise
 from bridge.rotations import exp_so3
 from bridge.train import loop, paper_data
+from bridge.train import synthesize as synthesize_module
 from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
 from bridge.train.paper_data import footage_batch
-from bridge.train.synthesize import LAYOUT_SHARE, TRAIN, LandmarkSets, fixed_recipe, synthesize
+from bridge.train.recipe import LAYOUT_SHARE, TRAIN, fixed_recipe
+from bridge.train.synthesize import LandmarkSets, synthesize
 
 
 def test_footage_shows_the_papers_networks_a_body_turned_to_its_ray(folder, monkeypatch):
@@ -98,9 +101,41 @@ def test_people_face_the_level_camera_where_the_recipe_says_so(folder):
     assert abs(float(towards.mean())) < 0.15 and level.median() < 0.96
 
 
+def test_people_seen_to_the_waist_stand(folder):
+    body = BodyModel(load_body())
+    gen = torch.Generator().manual_seed(4)
+    mocap = loop.all_mocap(body, [folder])
+    windows = Sampler(mocap, body, widen=False).draw(60, 3, gen)
+    lean = torch.zeros(60, 1, 3)
+    lean[:, 0, 0], lean[:20, 0, 0] = 0.4, 1.2  # bowing; twenty lie nearly flat
+    windows.rotations[:, :, 0] = exp_so3(torch.randn(60, 1, 3, generator=gen) * torch.tensor([0.0, 2.0, 0.0])) @ exp_so3(lean)
+    windows.rotations[:, :, [1, 2, 4, 5]] = exp_so3(torch.randn(60, 1, 4, 3, generator=gen) * 0.7)
+    windows.rotations[:8, :, [1, 2, 4, 5]] = torch.eye(3)
+    windows.rotations[:8, :, 0] = torch.eye(3)  # eight stand
+
+    changed, chosen = synthesize_module._standing(windows, torch.arange(60) % 2 == 0, gen)
+    assert chosen.tolist() == [i % 2 == 0 and not 8 <= i < 20 for i in range(60)], "whoever is upright, of those asked for"
+    assert torch.equal(changed.rotations[~chosen], windows.rotations[~chosen])
+    upper = [j for j in range(24) if j not in (*LEFT_LEG, *RIGHT_LEG)]
+    assert torch.equal(changed.rotations[:, :, upper], windows.rotations[:, :, upper]) and torch.equal(changed.trans, windows.trans)
+    thighs = changed.rotations[:, :, 0, None] @ changed.rotations[:, :, [1, 2]]
+    shins = thighs @ changed.rotations[:, :, [4, 5]]
+    assert torch.cat((thighs, shins), 2)[chosen][..., 1, 1].min() > 0.96, "upright legs, though the pelvis leans"
+    assert not changed.lower_true[chosen].any()
+
+    sets = LandmarkSets(body, list(LAYOUT_SHARE))
+    knees = [POINT_INDEX["left_knee"], POINT_INDEX["right_ankle"]]
+    seen = synthesize(windows, sets, fixed_recipe(waist=1.0), torch.Generator().manual_seed(5)).confidence > 0
+    hidden = ~seen[:, :, knees].any((1, 2))
+    assert hidden.tolist() == [not 8 <= i < 20 for i in range(60)]
+    hips = seen[hidden][:, :, POINT_INDEX["left_hip"]].any(1)
+    assert 10 < int(hips.sum()) < 40, "of half of them the hips are seen"
+    assert (synthesize(windows, sets, fixed_recipe(), torch.Generator().manual_seed(5)).confidence > 0)[:, :, knees].all()
+
+
 def test_part_of_a_recipe_is_less_odd_and_all_of_it_is_itself():
     assert TRAIN.part(1.0) == TRAIN
     some, none = TRAIN.part(0.25), TRAIN.part(0.0)
     assert 0 < some.any_root < TRAIN.any_root and some.focal_exact > TRAIN.focal_exact
-    assert (none.frame_person, none.person_offset, none.crop_lower, none.focal_exact) == (0, 0, 0, 1)
+    assert (none.frame_person, none.person_offset, none.crop_lower, none.waist, none.focal_exact) == (0, 0, 0, 0, 1)
     assert none.noise == TRAIN.noise and none.missing == TRAIN.missing

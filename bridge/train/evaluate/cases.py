@@ -13,7 +13,9 @@ from ...keypoints.formats import from_internal
 from ...keypoints.tracks import Keypoints
 from ...rotations import quaternion_to_matrix
 from ..data import VAL_HARD, VAL_PLAIN, VAL_WALK, Mocap, Windows
-from ..synthesize import LAYOUT_SHARE, Batch, LandmarkSets, Recipe, _spans, fixed_recipe, synthesize
+from ..recipe import LAYOUT_SHARE, Recipe, fixed_recipe
+from ..synthesize import Batch, LandmarkSets, synthesize
+from ..synthetic_detector import spans
 
 GROUPS = {"plain": VAL_PLAIN, "hard": VAL_HARD, "walk": VAL_WALK}
 CONDITIONS = {
@@ -143,6 +145,6 @@ def _with_spans(confidence: Tensor, clip: int) -> Tensor:
     for first in range(0, confidence.shape[1], SPAN_PIECE):
         piece = confidence[:, first : first + SPAN_PIECE]
         gone = torch.zeros(piece.shape, dtype=torch.bool)
-        _spans(gone, SPANS, gen)
+        spans(gone, SPANS, gen)
         piece[gone] = 0
     return confidence

@@ -6,7 +6,8 @@ import torch
 from ...keypoints.formats import POINT_INDEX
 from ..data import Mocap
 from ..metrics import pa_mpjpe
-from ..synthesize import LAYOUT_SHARE, LandmarkSets, fixed_recipe
+from ..recipe import LAYOUT_SHARE, fixed_recipe
+from ..synthesize import LandmarkSets
 from .cases import CAMERAS, FPS, GROUPS, Soles, clip_batch, visible
 from .multiview import NAMES
 

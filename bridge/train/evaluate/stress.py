@@ -17,7 +17,6 @@ from torch import Tensor
 
 from ...body.joints import LIMBS
 from ...body.landmarks import FAMILY
-from ...keypoints.formats import POINT_MIRROR
 from ...keypoints.repair import reject_outliers, repair_swaps
 from ...keypoints.tracks import Keypoints
 from ...lgd.fitter import FitOptions, error_of, fit
@@ -25,14 +24,13 @@ from ...lgd.solve_video import VideoSolver
 from ...lgd.video import State
 from ...rotations import exp_so3
 from ..data import Mocap
-from ..synthesize import ARMS, LEGS
+from ..synthetic_detector import ARMS, LEGS, MIRROR
 from .cases import FOCAL, Case, Soles, make_cases
 from .figures import hips, limbs
 from .rows import Networks, Row, prediction_of, run_row
 from .tables import pa_of
 
 VIDEO, PAPER = Row("video", "video", "video", None), Row("paper", "paper", "paper", 3)
-MIRROR = torch.as_tensor(POINT_MIRROR.copy())
 DISTANCES = (1.2, 4.0, 15.0)  # m
 SPEED_FRAMES = 1000
 

@@ -13,7 +13,8 @@ from ...body.joints import LIMBS
 from ..baselines import Fit, Frames, PosePrior, Smplify
 from ..data import Mocap
 from ..metrics import pa_mpjpe
-from ..synthesize import LAYOUT_SHARE, LandmarkSets
+from ..recipe import LAYOUT_SHARE
+from ..synthesize import LandmarkSets
 from .cases import CONDITIONS, Case, Soles, make_cases
 from .figures import Sums, frame_errors, score, true_contacts
 from .rows import BATCH, Networks, Row, milliseconds, predict
