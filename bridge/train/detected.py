@@ -41,7 +41,7 @@ LAYOUT = "blazepose33"
 FRAMES = 48
 # How recorded people stand before the camera, and what of a recording is taken away or told wrongly when it is trained on.
 CAMERAS = replace(
-    fixed_recipe(facing=0.3, level=0.5, any_root=0.1, usual_lens=0.5, frame_person=0.7), layouts={LAYOUT: 1.0}
+    fixed_recipe(facing=0.3, level=0.5, any_root=0.1, usual_lens=0.5, usual=(0.95, 0.25), frame_person=0.7), layouts={LAYOUT: 1.0}
 )
 GAPS = replace(TRAIN, missing=(0.0, 0.15), down_the_tree=0.01, crop_lower=0.05, frame_person=0.0)
 PIXELS = 1000.0  # a ray: repairing asks for pixels, of whatever size

@@ -28,8 +28,9 @@ class Recipe:
     facing: float = 0.3  # share of clips in which the person faces the camera, as those who film themselves do
     level: float = 0.5  # share of cameras held nearly level
     frame_person: float = 0.35  # share of cameras placed so that the person fills part of the image, with cropping
-    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them
-    lenses: tuple[float, float] = (0.45, 2.5)  # what the others' focal lengths are drawn from, in longer sides of the picture
+    usual_lens: float = 0.65  # share of lenses as phones and camcorders have them:
+    usual: tuple[float, float] = (0.9, 0.28)  # their median focal length, in longer sides of the picture, and its logarithm's deviation
+    lenses: tuple[float, float] = (0.45, 2.5)  # what the others' are drawn from
     focal_exact: float = 0.6
     focal_unknown: float = 0.15
     layouts: dict[str, float] = field(default_factory=lambda: dict(LAYOUT_SHARE))

@@ -118,7 +118,7 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
 
     focal = torch.exp(uniform((count,), *map(math.log, recipe.lenses), gen))  # over the image's longer side
     if recipe.usual_lens:
-        usual = torch.exp(math.log(0.9) + 0.28 * torch.randn(count, generator=gen))
+        usual = recipe.usual[0] * torch.exp(recipe.usual[1] * torch.randn(count, generator=gen))
         focal = torch.where(chance(count, recipe.usual_lens, gen), usual, focal)
     near = torch.rand(count, generator=gen) < 0.4
     depth = torch.where(near, uniform((count,), 1, 6, gen), uniform((count,), 4, 12, gen))
