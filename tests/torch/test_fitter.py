@@ -316,6 +316,17 @@ def test_a_pause_of_an_hour_takes_no_longer_than_one_of_a_second(monkeypatch):
     assert np.allclose(without_pauses(np.array([3.0, 4, 14, 14.5])), [3, 4, 5, 5.5])
 
 
+def test_feet_are_held_as_still_where_the_footage_pauses(monkeypatch):
+    """How far a foot at rest may slip in a frame hangs on how long a frame lasts, whatever lies between two takes."""
+    slips, anchor = [], contact.anchor_root
+    monkeypatch.setattr(contact, "anchor_root", lambda *args, **more: slips.append(args[4]) or anchor(*args, **more))
+    keypoints, _ = waving(60)
+    times = keypoints.times()
+    for pause in (0.0, 60.0):
+        fit(dataclasses.replace(keypoints, fps=None, frame_times=times + pause * (np.arange(60) >= 30)), FitOptions(focal=FOCAL))
+    assert slips == pytest.approx([0.004, 0.004])
+
+
 def test_one_frame_keeps_the_footages_rate():
     keypoints, _ = waving(1, fps=24.0)
     assert fit(keypoints, FitOptions(focal=FOCAL))[0].mocap_framerate == 24
