@@ -251,6 +251,15 @@ def test_frames_without_a_person_stay_finite_with_zero_confidence():
         assert not motion.joint_confidence[22:33].any() and np.isnan(motion.reprojection_px[25])
 
 
+def test_nobody_before_and_after_tells_nothing_of_the_lens_and_the_shape():
+    keypoints, _ = waving(40)
+    lone = fit(keypoints)[0]
+    points, confidence = (np.concatenate((0 * x, x, 0 * x, 0 * x), 1) for x in (keypoints.keypoints, keypoints.confidence))
+    within = fit(Keypoints(points, confidence, keypoints.layout, SIZE, fps=30))[0]
+    assert within.cam_K[0, 0] == pytest.approx(lone.cam_K[0, 0]) and np.allclose(within.betas, lone.betas, atol=1e-4)
+    assert np.allclose(within.joints[41:79], lone.joints[1:-1], atol=0.02) and np.allclose(within.poses[:40], within.poses[41])
+
+
 def test_an_unseen_stretch_is_crossed_evenly():
     keypoints, joints = waving(90)
     keypoints.confidence[0, 30:45] = 0
