@@ -18,7 +18,7 @@ from bridge.keypoints.tracks import Keypoints
 from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
-from bridge.lgd.resample import is_slow, to_rate, without_pauses
+from bridge.lgd.resample import is_slow, rate_beside_pauses, to_rate, without_pauses
 from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
@@ -161,6 +161,8 @@ def test_footage_with_a_pause_is_not_slow():
     keypoints, _ = waving(40)
     times = np.arange(40) / 30 + np.where(np.arange(40) > 20, 3600.0, 0.0)
     assert fit(dataclasses.replace(keypoints, frame_times=times), FitOptions(focal=FOCAL))[0].contacts.max() > 0.5
+    bursts = np.arange(60) + 3600 * (np.arange(60) // 10)  # of a camera that motion starts
+    assert not is_slow(bursts / 30) and is_slow(bursts / 12) and rate_beside_pauses(bursts / 12) == pytest.approx(12)
     assert is_slow(np.arange(30) / 12) and not is_slow(np.arange(30) * 1.001 / 15) and not is_slow(np.zeros(1))
 
 
