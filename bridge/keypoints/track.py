@@ -130,11 +130,12 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     spread = spread_of(lay)
     take = np.searchsorted(np.sort(np.asarray(cuts, dtype=int)), np.arange(len(times)), side="right")
     tracks: list[_Track] = []
+    live: list[_Track] = []
     for frame, (points, conf) in enumerate(detections):
         kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate, options.least)
         boxes = [box_of(points[i], conf[i], options.least) for i in kept]
         found = [(points[i], conf[i], box) for i, box in zip(kept, boxes, strict=True) if box is not None]
-        live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
+        live = [t for t in live if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
         cost = np.full((len(live), len(found)), np.inf)
         for r, track in enumerate(live):
             for c, (p, q, box) in enumerate(found):
@@ -147,6 +148,7 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
             if c not in taken:
                 tracks.append(_Track(len(tracks)))
                 tracks[-1].add(frame, *one)
+                live.append(tracks[-1])
     tracks = _join(tracks, times, take, options)
     tracks = _drop_short(tracks, times, options)
     keypoints = np.zeros((len(tracks), len(times), lay.count, 2), np.float32)
