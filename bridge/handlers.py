@@ -117,8 +117,9 @@ def fit(request: dict, task: Task) -> dict:
         task.progress("load", 0, 1)
         from . import remarks
         from .arrays import save_arrays
+        from .keypoints.tracks import rate_beside_pauses
         from .lgd import fitter
-        from .lgd.resample import is_slow, rate_beside_pauses
+        from .lgd.resample import is_slow
 
         options, keypoints = _options(request, keypoints, body, task)
         if request.get("moves") == "still":

@@ -11,7 +11,7 @@ from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, to_internal
 from ..keypoints.repair import relabelled
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, rate_beside_pauses
 from ..motion import Motion
 from ..places import version
 from ..planting import plant_feet
@@ -145,8 +145,7 @@ def assemble(
             contacts = contact.contacts_by_height(in_world(world, soles + pelvis[:, None]), times)
     held = read if slow and read is not None and world.ndim == 2 else contacts
     if found.anchored and held.any() and len(pelvis) > 2:
-        # A pause in the footage does not make the frames before and after it longer.
-        pelvis = _anchored(pelvis, soles, held, world, min(1 / (RATE * float(np.median(np.diff(times)))), 4))
+        pelvis = _anchored(pelvis, soles, held, world, min(rate_beside_pauses(times) / RATE, 4))
         if T_world_cam is None:
             world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
     rest = model.rest_joints(betas).cpu().numpy()[0]

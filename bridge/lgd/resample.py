@@ -3,9 +3,10 @@
 
 import numpy as np
 
+from ..keypoints.tracks import TOGETHER, rate_beside_pauses
+
 RATE = 30.0  # frames a second that video mode works at
 SLOW = 14.9  # below (15 / 1.001 is not): in-betweens are guesses, contacts are not claimed
-TOGETHER = 1 / 3  # s: frames, and what two of them show, farther apart than that (and than the source's frames mostly are) are no neighbours
 LONGEST = 1.0  # s: a gap between two frames that is solved as what it is
 
 
@@ -72,11 +73,3 @@ def _box_filter(rays: np.ndarray, confidence: np.ndarray, times: np.ndarray, hal
 def is_slow(times: np.ndarray) -> bool:
     """Whether footage has too few frames a second to tell what lies between them; pauses in it say nothing of that."""
     return len(times) > 1 and rate_beside_pauses(times) < SLOW
-
-
-def rate_beside_pauses(times: np.ndarray) -> float:
-    """Frames a second where frames follow each other: of footage that a motion started, or a phone held, without what lies between its parts."""
-    gaps = np.diff(np.asarray(times, float))
-    if not len(gaps):
-        return RATE
-    return float(1 / gaps[gaps <= max(TOGETHER, 1.5 * np.median(gaps))].mean())

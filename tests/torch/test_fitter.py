@@ -14,11 +14,11 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.repair import relabelled
-from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.tracks import Keypoints, rate_beside_pauses
 from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
-from bridge.lgd.resample import is_slow, rate_beside_pauses, to_rate, without_pauses
+from bridge.lgd.resample import is_slow, to_rate, without_pauses
 from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
