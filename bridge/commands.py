@@ -238,7 +238,8 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
             ready.append((part, target))
             try:
                 shutil.move(file, part)
-                part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
+                with contextlib.suppress(PermissionError):  # of file systems that have no modes (Windows' drives under WSL)
+                    part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
             except OSError as fault:
                 raise LgdError("disk", f"{target} cannot be written: {fault.strerror or fault}.", "Choose another folder, or free some space.") from fault
         for part, target in ready:

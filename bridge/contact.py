@@ -151,7 +151,7 @@ def stand_on_ground(
     lowest = np.einsum("fka,fa->fk", soles, up).min(-1)
     d = np.zeros(frames)
     independent, height_noise, depth_noise = 0.1, 0.03, 0.03
-    steps = 1 / (0.003 * np.diff(times) * 30) ** 2
+    steps = 1 / (0.003 * np.maximum(np.diff(times), 1e-4) * 30) ** 2  # times that hardly rise would leave nothing else any say
     for _ in range(10):
         height = lowest + lever * (1 + d)
         level = np.median(height[seen]) if ground is None else ground

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import importlib.util
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from .places import BRIDGE, user_folder, write_traceback
 PACKAGES = {"numpy": "numpy", "scipy": "scipy", "torch": "torch", "cv2": "opencv-python", "mediapipe": MEDIAPIPE}
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+_NO_MEMORY = re.compile(r"(allocate|not enough|out of|insufficient) memory", re.IGNORECASE)  # torch's RuntimeError, OpenCV's error, the system's
 _NO_PATH = {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR}
 
 
@@ -59,7 +61,7 @@ def _package(name: str, absent: bool) -> LgdError:
 
 def translate(error: Exception) -> LgdError:
     """The LgdError that says what an unexpected exception means to the user; a defect's traceback goes to a file."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or _NO_MEMORY.search(str(error)):
         return LgdError("out_of_memory")
     if isinstance(error, ImportError):
         name = (error.name or "").split(".")[0]

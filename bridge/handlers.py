@@ -117,6 +117,7 @@ def fit(request: dict, task: Task) -> dict:
         task.progress("load", 0, 1)
         from . import remarks
         from .arrays import save_arrays
+        from .keypoints.tracks import rate_beside_pauses
         from .lgd import fitter
         from .lgd.resample import is_slow
 
@@ -128,7 +129,7 @@ def fit(request: dict, task: Task) -> dict:
         with clock("camera"):
             options = travelling(request, keypoints, options, task)
     if is_slow(keypoints.times()):
-        text = f"The footage has {keypoints.rate():.3g} frames a second, fewer than 15"
+        text = f"The footage has {rate_beside_pauses(keypoints.times()):.3g} frames a second, fewer than 15"
         task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
     motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all

@@ -151,6 +151,8 @@ def read_camera(path: str) -> GivenCamera:
         found = {name: np.asarray(data[name], np.float64) for name in names}
     except (Unreadable, ValueError, TypeError) as fault:
         raise LgdError("bad_input", f"The camera's file {path} cannot be read.", CAMERA_HINT) from fault
+    if found.get("distortion", np.zeros(0)).shape in ((1, 5), (5, 1), (1, 8), (8, 1)):  # as OpenCV's calibrateCamera gives it; its fisheye model's is (4, 1)
+        found["distortion"] = found["distortion"].ravel()
     if not {"T_world_cam", "cam_K"} & set(found):
         raise LgdError("bad_input", f"The camera's file {path} holds neither T_world_cam nor cam_K.", CAMERA_HINT)
     for name, array in found.items():

@@ -19,7 +19,7 @@ from ..errors import LgdError
 from .apart import Apart, check_installed
 from .background import free_of_people
 from .colmap import check_space, lens, looked_at, write
-from .tracks import Keypoints
+from .tracks import Keypoints, rate_beside_pauses
 from .video import open_footage
 
 RATE, LEAST, MOST = 15, 6, 600  # pictures a second, those between lie between; fewer for clips of more than MOST, since the search takes minutes then
@@ -151,7 +151,7 @@ def _write_pictures(source: dict, keypoints: Keypoints, progress: Progress, apar
     width, height = keypoints.image_size
     if (footage.width, footage.height) != (width, height):
         raise LgdError("bad_input", f"The keypoints are of pictures of {width} x {height} px, the footage's have {footage.width} x {footage.height}.", "Detect again.")
-    rate = keypoints.rate()
+    rate = rate_beside_pauses(keypoints.times())  # an hour's pause is nothing to look through
     if keypoints.frames / rate > MOST / LEAST:
         raise Untold(f"it is looked for in ranges of at most {MOST // LEAST} s, and this one has {keypoints.frames / rate:.0f}")
     every = max(round(rate / RATE), math.ceil(keypoints.frames / MOST), 1)

@@ -308,9 +308,11 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
                 f"{name} holds no pixels (nearly all coordinates are below 2) and no size of the picture.",
                 "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read.",
             )
+        # OpenPose, which sees nobody outside the picture, writes -1 to 1 where it is told so (keypoint_scale 4).
+        centred = count == 25 and any((p[p[:, 2] > 0, :2] < -0.01).any() for rows in frames for _, p in rows)
         for rows in frames:
             for _, p in rows:
-                p[:, :2] = p[:, :2] * size - 0.5
+                p[:, :2] = ((p[:, :2] + 1) / 2 if centred else p[:, :2]) * size - 0.5
     if table.size is None and size is not None and (np.quantile(flat, 0.99, axis=0) > size).any():
         size = None  # told of another picture, or of one that lies on its side
     if size is None:

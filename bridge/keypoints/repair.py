@@ -15,9 +15,12 @@ from itertools import product
 
 import numpy as np
 
+from bridge.body.landmarks import FAMILY
 from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS, get_layout, to_internal
 from bridge.keypoints.tracks import Keypoints
 
+GUESS = 0.1  # confidence of what a detector guesses of an arm that it does not see
+FEW, COUNTS = 4, 0.05  # points, and their confidence: a frame with fewer that are surer shows no person
 TRUNK, ARMS, LEGS = 1, 2, 4
 """Bits of a label state: 0 = as detected, 7 = the whole body mirrored."""
 
@@ -69,7 +72,20 @@ def repair_swaps(keypoints: np.ndarray, confidence: np.ndarray) -> tuple[np.ndar
 
 def label_states(keypoints: Keypoints) -> np.ndarray:
     """The label states (F,) that `repair_swaps` finds for one person's keypoints."""
-    return repair_swaps(*to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout))[2]
+    return repair_swaps(*to_fit(keypoints))[2]
+
+
+def to_fit(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
+    """One person's internal points (F, 30, 2) px and confidence (F, 30) as video mode takes them.
+
+    BlazePose's guesses of arms that it does not see count a little, where it sees a person: hidden by the body or cut off by the
+    picture's edge, they are mostly where it has them. Its guesses of legs are not (LOG, 2026-11-30).
+    """
+    points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
+    if FAMILY[keypoints.layout] == "blaze":
+        there = ((confidence > COUNTS).sum(-1, keepdims=True) >= FEW) & (confidence > 0) & (_GROUP == ARMS)
+        confidence = np.where(there, np.maximum(confidence, GUESS), confidence)
+    return points, confidence
 
 
 def relabelled(keypoints: Keypoints, states: np.ndarray) -> Keypoints:

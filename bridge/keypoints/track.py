@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -129,11 +130,12 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     spread = spread_of(lay)
     take = np.searchsorted(np.sort(np.asarray(cuts, dtype=int)), np.arange(len(times)), side="right")
     tracks: list[_Track] = []
+    live: list[_Track] = []
     for frame, (points, conf) in enumerate(detections):
         kept = suppress_duplicates(points, conf, [c.mean() for c in conf], spread, options.duplicate, options.least)
         boxes = [box_of(points[i], conf[i], options.least) for i in kept]
         found = [(points[i], conf[i], box) for i, box in zip(kept, boxes, strict=True) if box is not None]
-        live = [t for t in tracks if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
+        live = [t for t in live if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
         cost = np.full((len(live), len(found)), np.inf)
         for r, track in enumerate(live):
             for c, (p, q, box) in enumerate(found):
@@ -146,6 +148,7 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
             if c not in taken:
                 tracks.append(_Track(len(tracks)))
                 tracks[-1].add(frame, *one)
+                live.append(tracks[-1])
     tracks = _join(tracks, times, take, options)
     tracks = _drop_short(tracks, times, options)
     keypoints = np.zeros((len(tracks), len(times), lay.count, 2), np.float32)
@@ -181,33 +184,55 @@ def _link_cost(track: _Track, frame, points, conf, box, times, spread, options: 
 
 def _join(tracks: list[_Track], times: np.ndarray, take: np.ndarray, options: TrackOptions) -> list[_Track]:
     """Joins fragments end to start, the cheapest pair first, where place and size agree with a steady motion."""
-    while True:
-        best, pair = np.inf, None
-        for a in tracks:
-            for b in tracks:
-                gap = times[b.frames[0]] - times[a.frames[-1]]
-                if a is b or not 0 < gap <= options.join or take[a.frames[-1]] != take[b.frames[0]]:
-                    continue
-                end, start = a.boxes[-1], b.boxes[0]
-                size = (np.hypot(*end[2:]) + np.hypot(*start[2:])) / 2
-                ratio = max(np.hypot(*end[2:]), np.hypot(*start[2:])) / min(
-                    np.hypot(*end[2:]), np.hypot(*start[2:])
-                )
-                if ratio > options.size:
-                    continue
-                step = start[:2] + start[2:] / 2 - end[:2] - end[2:] / 2
-                speed = (a.velocity(times, True) + b.velocity(times, False)) / 2
-                away = min(np.hypot(*(step - speed * gap)), np.hypot(*step)) / size
-                cost = away + 0.2 * gap + 0.3 * (ratio - 1)
-                if away <= options.gate * (1 + min(gap, 1.0)) and cost < best:
-                    best, pair = cost, (a, b)
-        if pair is None:
-            return tracks
-        a, b = pair
-        a.frames += b.frames
-        a.rows += b.rows
-        a.boxes += b.boxes
-        tracks = [t for t in tracks if t is not b]
+    # A crowd, or a detector that sees people for a moment, makes thousands of fragments: each pair is looked at once, and again only
+    # where one of the two has changed.
+    begins, ends = (times[[t.frames[k] for t in tracks]] if tracks else np.zeros(0) for k in (0, -1))
+    changed = [0] * len(tracks)
+    pairs: list[tuple[float, int, int, int, int]] = []
+
+    def add(a: int, b: int) -> None:
+        cost = _join_cost(tracks[a], tracks[b], times, take, options)
+        if a != b and cost < np.inf:
+            heapq.heappush(pairs, (cost, a, b, changed[a], changed[b]))
+
+    def after(a: int) -> None:
+        for b in np.flatnonzero((begins > ends[a]) & (begins - ends[a] <= options.join)).tolist():
+            add(a, b)
+
+    for a in range(len(tracks)):
+        after(a)
+    gone = set()
+    while pairs:
+        _, a, b, *when = heapq.heappop(pairs)
+        if when != [changed[a], changed[b]]:
+            continue
+        one, other = tracks[a], tracks[b]
+        one.frames += other.frames
+        one.rows += other.rows
+        one.boxes += other.boxes
+        gone.add(b)
+        ends[a], begins[b], ends[b] = ends[b], np.inf, -np.inf
+        changed[a], changed[b] = changed[a] + 1, changed[b] + 1
+        after(a)
+        for before in np.flatnonzero((ends < begins[a]) & (begins[a] - ends <= options.join)).tolist():
+            add(before, a)
+    return [track for number, track in enumerate(tracks) if number not in gone]
+
+
+def _join_cost(a: _Track, b: _Track, times: np.ndarray, take: np.ndarray, options: TrackOptions) -> float:
+    """What it costs to go on from the end of one track to the begin of another; inf where they do not go together."""
+    gap = times[b.frames[0]] - times[a.frames[-1]]
+    if not 0 < gap <= options.join or take[a.frames[-1]] != take[b.frames[0]]:
+        return np.inf
+    end, start = a.boxes[-1], b.boxes[0]
+    sizes = np.hypot(*end[2:]), np.hypot(*start[2:])
+    size, ratio = sum(sizes) / 2, max(sizes) / min(sizes)
+    if ratio > options.size:
+        return np.inf
+    step = start[:2] + start[2:] / 2 - end[:2] - end[2:] / 2
+    speed = (a.velocity(times, True) + b.velocity(times, False)) / 2
+    away = min(np.hypot(*(step - speed * gap)), np.hypot(*step)) / size
+    return away + 0.2 * gap + 0.3 * (ratio - 1) if away <= options.gate * (1 + min(gap, 1.0)) else np.inf
 
 
 def _drop_short(tracks: list[_Track], times: np.ndarray, options: TrackOptions) -> list[_Track]:

@@ -23,6 +23,9 @@ LARGEST = 1e6
 STILL_SHIFT, STILL_ROLL, STILL_SIZE = 0.005, np.radians(0.5), 1.1
 """Of the longer side; rad; times: a camera that moves its picture by less stands on a tripod."""
 
+TOGETHER = 1 / 3
+"""s: frames farther apart than that, and than those of the footage mostly are, are no neighbours."""
+
 _FILE_HINT = "Export the keypoints again; what the file must hold is in docs/files.md, beside the README."
 
 
@@ -35,6 +38,14 @@ def stands_still(turns: np.ndarray, size: tuple[int, int]) -> bool:
     extent = np.ptp(turns, axis=0)
     still = max(extent[:2]) < STILL_SHIFT * max(size) and extent[2] < STILL_ROLL
     return bool(still and turns[:, 3].max() < STILL_SIZE * turns[:, 3].min())
+
+
+def rate_beside_pauses(times: np.ndarray) -> float:
+    """Frames a second where frames follow each other: of footage that a motion started, or a phone held, without what lies between its parts."""
+    gaps = np.diff(np.asarray(times, float))
+    if not len(gaps):
+        return DEFAULT_FPS
+    return float(1 / gaps[gaps <= max(TOGETHER, 1.5 * np.median(gaps))].mean())
 
 
 @dataclass

@@ -41,7 +41,7 @@ def _cv2():
 
 def _natural(path: Path) -> list:
     return [
-        (0, int(part), "") if part.isdigit() else (1, 0, part.lower())
+        (0, int(part), "") if part.isdecimal() else (1, 0, part.lower())
         for part in re.split(r"(\d+)", path.name)
     ]
 

@@ -11,13 +11,13 @@ from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, to_internal
 from ..keypoints.repair import relabelled
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, rate_beside_pauses
 from ..motion import Motion
 from ..places import version
 from ..planting import plant_feet
 from ..rotations import exp_so3, log_so3
 from .manhattan import told_up
-from .resample import RATE, mean_rate
+from .resample import RATE
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
 LEANING, UNTOLD = np.radians(15), 0.5
@@ -145,7 +145,7 @@ def assemble(
             contacts = contact.contacts_by_height(in_world(world, soles + pelvis[:, None]), times)
     held = read if slow and read is not None and world.ndim == 2 else contacts
     if found.anchored and held.any() and len(pelvis) > 2:
-        pelvis = _anchored(pelvis, soles, held, world, min(mean_rate(times) / RATE, 4))
+        pelvis = _anchored(pelvis, soles, held, world, min(rate_beside_pauses(times) / RATE, 4))
         if T_world_cam is None:
             world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
     rest = model.rest_joints(betas).cpu().numpy()[0]

@@ -19,8 +19,8 @@ from ..body.files import load_body
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..errors import LgdError
-from ..keypoints.formats import POINTS, to_internal
-from ..keypoints.repair import reject_outliers, repair_swaps
+from ..keypoints.formats import to_internal
+from ..keypoints.repair import reject_outliers, repair_swaps, to_fit
 from ..keypoints.tracks import Keypoints
 from ..keypoints.turned_rays import lens_of_turns, turns_of
 from ..motion import Motion
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 
 FEW_FRAMES, MOST_THREADS = 16, 4
-GUESS = 0.1  # confidence of what a detector guesses of an arm that it does not see
-_ARMS = np.array([name.rpartition("_")[-1] in ("elbow", "wrist", "index", "pinky") for name in POINTS])
 BY_GROUND = 0.95  # the world's confidence where the ground's own plane told what is up, and how far a camera travelled
 BY_STEPS = 0.4  # of the world's confidence where steps alone told how far
 
@@ -281,11 +279,8 @@ def _solve_video(
 ) -> Found:  # fmt: skip
     """Repair the keypoints, bring them to 30 fps, solve, and bring the result back to the source's frames."""
     device = model.device
-    points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
-    if FAMILY[keypoints.layout] == "blaze":
-        confidence = with_guesses(confidence)
     progress("repair", 0, 1)
-    points, confidence, labels = repair_swaps(points, confidence)
+    points, confidence, labels = repair_swaps(*to_fit(keypoints))
     times = np.asarray(keypoints.times(), float)
     confidence = reject_outliers(points, confidence, times)
     solver = VideoSolver(_network("video", str(device), options.weights, FAMILY[keypoints.layout]), model, keypoints.layout)
@@ -343,13 +338,6 @@ def _solve_video(
         joint_confidence=_confidence_of(doubt, confidence), focal_source=source, cam_K=cam_K, lens_told=not guessed,
         contacts=at(solved.contact)[:, :4].clamp(0, 1).numpy(), labels=labels,
     )  # fmt: skip
-
-
-def with_guesses(confidence: np.ndarray) -> np.ndarray:
-    """Confidence (F, 30) by which BlazePose's guesses of arms that it does not see count a little, where it sees a person: hidden by
-    the body or cut off by the picture's edge, they are mostly where it has them. Its guesses of legs are not (LOG, 2026-11-30)."""
-    there = ((confidence > SEEN).sum(-1, keepdims=True) >= FEW) & (confidence > 0) & _ARMS
-    return np.where(there, np.maximum(confidence, GUESS), confidence)
 
 
 def _balance(model: BodyModel, layout: str, solved, confidence: np.ndarray) -> np.ndarray:

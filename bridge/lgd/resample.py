@@ -3,6 +3,8 @@
 
 import numpy as np
 
+from ..keypoints.tracks import TOGETHER, rate_beside_pauses
+
 RATE = 30.0  # frames a second that video mode works at
 SLOW = 14.9  # below (15 / 1.001 is not): in-betweens are guesses, contacts are not claimed
 LONGEST = 1.0  # s: a gap between two frames that is solved as what it is
@@ -26,7 +28,7 @@ def to_rate(
         return None, rays, confidence
     # From the first frame to the last, at a rate as near as that allows: an end beyond it would be held, as a key that repeats.
     grid = np.linspace(times[0], times[-1], 1 + max(round((times[-1] - times[0]) * RATE), 1))
-    longest = max(1 / 3, 1.5 * float(np.median(gaps)))
+    longest = max(TOGETHER, 1.5 * float(np.median(gaps)))
     out = np.zeros((len(grid), *rays.shape[1:]))
     seen = np.zeros((len(grid), rays.shape[1]))
     if np.median(gaps) < 0.75 / RATE:  # faster than the grid: the frames round each grid time are averaged
@@ -69,9 +71,5 @@ def _box_filter(rays: np.ndarray, confidence: np.ndarray, times: np.ndarray, hal
 
 
 def is_slow(times: np.ndarray) -> bool:
-    """Whether footage has too few frames a second to tell what lies between them; a pause in it says nothing of that."""
-    return len(times) > 1 and mean_rate(without_pauses(np.asarray(times, float))) < SLOW
-
-
-def mean_rate(times: np.ndarray) -> float:
-    return RATE if len(times) < 2 else (len(times) - 1) / max(times[-1] - times[0], 1e-9)
+    """Whether footage has too few frames a second to tell what lies between them; pauses in it say nothing of that."""
+    return len(times) > 1 and rate_beside_pauses(times) < SLOW

@@ -52,7 +52,7 @@ def solve_paper(
     one = (shapes_found[-1] * weight[:, None]).sum(0) if betas is None else torch.as_tensor(betas).float()
     to_camera = _from_papers_camera(rays.cpu(), confidence)
     rotations = _in_camera(theta[-1], to_camera)
-    rotations = rotations[torch.as_tensor(_held(seen > 0))]  # frames in which nobody is seen hold the last pose that was
+    rotations = rotations[torch.as_tensor(_held(_tells(confidence)))]  # frames that show hardly anybody hold the last pose that was seen
     placed = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
     trunk = rotations[:, 0].numpy() @ np.array([0.0, 1.0, 0.0])
     upright = np.arccos(np.clip(-trunk[:, 1], -1, 1)) < math.radians(60)
@@ -96,7 +96,13 @@ def _pelvis_by_reprojection(rotations, betas, layout, model, points, confidence,
     posed = shaped.posed(rotations.to(model.device))
     relative = posed.points.cpu().numpy().astype(float)
     placed = camera.place_by_reprojection(relative, camera.to_rays(points, cam_K), confidence, refined=True)
+    placed[~_tells(confidence)] = np.nan  # two or three points put a body anywhere along their ray
     return camera.fill_gaps(placed)
+
+
+def _tells(confidence: np.ndarray) -> np.ndarray:
+    """(F) bool: which frames show enough points (F, K) to tell where the body is and how it stands."""
+    return (confidence > paper.SEEN).sum(-1) >= camera.FEW
 
 
 def _carried(confidence: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ LONG = 5  # frames: a shorter gap leaves its neighbours as they are
 # Of how limbs cross a long gap: 0 evenly, 1 from rest to rest. A foot that stands at an end jumps less the more of it, a hand that
 # has far to go more; of 0, 0.2, 0.4, 0.5 and 1 this moved the worst joint least on the 13 clips that `bridge evaluate` hides frames of.
 EASED = 0.4
+NOBODY = 60  # frames of a gap in which nobody is seen that are solved, at most
+FRAMEWISE = "rotations", "pelvis", "up", "contact", "doubt", "path"  # of what is solved
 FEW = 4  # points: a frame with fewer says nothing of the pose
 
 
@@ -71,6 +73,9 @@ class VideoSolver:
         rays: (T, 30, 2); confidence: (T, 30); betas: (10) to keep, or None; hypotheses: try exchanged labels, a turned
         root and flipped depth beside the network's own start; start: change the first estimate (tests of robustness).
         """
+        good = (confidence > SEEN).sum(-1) >= FEW
+        shown = worth_solving(good)
+        rays, confidence = rays[shown], confidence[shown]
         frames = len(rays)
         pieces = chunks(frames)
         options = {"focal_known": focal_known, "static": static, "steps": steps, "hypotheses": hypotheses, "start": start}
@@ -94,7 +99,7 @@ class VideoSolver:
             parts.append((a, b, self._piece(rays[a:b], confidence[a:b], betas, **options)))
             if on_progress:
                 on_progress(len(pieces) + number + 1 if len(pieces) > 1 else 1, 2 * len(pieces) - (len(pieces) == 1))
-        return carry_over(_join(parts, frames), away_from_gaps((confidence > SEEN).sum(-1) >= FEW))
+        return carry_over(_for_all(_join(parts, frames), shown, len(good)), away_from_gaps(good))
 
     def _piece(
         self, rays: Tensor, confidence: Tensor, betas: Tensor | None, *, focal_known: bool, static: bool,
@@ -199,6 +204,27 @@ def away_from_gaps(good: Tensor) -> Tensor:
     return sure if bool(sure.any()) else good
 
 
+def worth_solving(good: Tensor) -> Tensor:
+    """The frames (N) of all (T) that are solved: from the first good one to the last, and NOBODY of a longer gap between. What lies before, after
+    and between is held or carried across anyway, and solved with the rest it draws the estimated lens off: by 8 % where it is most of a clip."""
+    index, frames = good.nonzero().squeeze(-1), torch.arange(len(good), device=good.device)
+    if not len(index):
+        return frames
+    after = torch.searchsorted(index, frames).clamp_max(len(index) - 1)
+    before = (torch.searchsorted(index, frames, right=True) - 1).clamp_min(0)
+    near = torch.minimum((frames - index[before]).abs(), (index[after] - frames).abs()) <= NOBODY // 2
+    return frames[near & (frames >= index[0]) & (frames <= index[-1])]
+
+
+def _for_all(solved: Solved, shown: Tensor, frames: int) -> Solved:
+    """What was solved of some frames (N), told of all: of those between, what the last one before them has."""
+    if len(shown) < frames:
+        at = (torch.searchsorted(shown, torch.arange(frames, device=shown.device), right=True) - 1).clamp_min(0)
+        for name in FRAMEWISE:
+            setattr(solved, name, getattr(solved, name)[at])
+    return solved
+
+
 def chunks(frames: int) -> list[tuple[int, int]]:
     """Pieces of at most CHUNK frames that overlap by OVERLAP."""
     if frames <= CHUNK:
@@ -216,7 +242,7 @@ def _join(parts: list[tuple[int, int, Solved]], frames: int) -> Solved:
     cuts = [0, *((parts[i][1] + parts[i + 1][0]) // 2 for i in range(len(parts) - 1)), frames]
     rows: dict[str, list[Tensor]] = {}
     for (a, _, solved), low, high in zip(parts, cuts[:-1], cuts[1:], strict=True):
-        for name in ("rotations", "pelvis", "up", "contact", "doubt", "path"):
+        for name in FRAMEWISE:
             rows.setdefault(name, []).append(getattr(solved, name)[low - a : high - a])
     joined = {name: torch.cat(values) for name, values in rows.items()}
     first = parts[0][2]

@@ -14,7 +14,7 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, to_internal
 from bridge.keypoints.repair import relabelled
-from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.tracks import Keypoints, rate_beside_pauses
 from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
@@ -161,6 +161,8 @@ def test_footage_with_a_pause_is_not_slow():
     keypoints, _ = waving(40)
     times = np.arange(40) / 30 + np.where(np.arange(40) > 20, 3600.0, 0.0)
     assert fit(dataclasses.replace(keypoints, frame_times=times), FitOptions(focal=FOCAL))[0].contacts.max() > 0.5
+    bursts = np.arange(60) + 3600 * (np.arange(60) // 10)  # of a camera that motion starts
+    assert not is_slow(bursts / 30) and is_slow(bursts / 12) and rate_beside_pauses(bursts / 12) == pytest.approx(12)
     assert is_slow(np.arange(30) / 12) and not is_slow(np.arange(30) * 1.001 / 15) and not is_slow(np.zeros(1))
 
 
@@ -251,6 +253,15 @@ def test_frames_without_a_person_stay_finite_with_zero_confidence():
         assert not motion.joint_confidence[22:33].any() and np.isnan(motion.reprojection_px[25])
 
 
+def test_nobody_before_and_after_tells_nothing_of_the_lens_and_the_shape():
+    keypoints, _ = waving(40)
+    lone = fit(keypoints)[0]
+    points, confidence = (np.concatenate((0 * x, x, 0 * x, 0 * x), 1) for x in (keypoints.keypoints, keypoints.confidence))
+    within = fit(Keypoints(points, confidence, keypoints.layout, SIZE, fps=30))[0]
+    assert within.cam_K[0, 0] == pytest.approx(lone.cam_K[0, 0]) and np.allclose(within.betas, lone.betas, atol=1e-4)
+    assert np.allclose(within.joints[41:79], lone.joints[1:-1], atol=0.02) and np.allclose(within.poses[:40], within.poses[41])
+
+
 def test_an_unseen_stretch_is_crossed_evenly():
     keypoints, joints = waving(90)
     keypoints.confidence[0, 30:45] = 0
@@ -314,6 +325,17 @@ def test_a_pause_of_an_hour_takes_no_longer_than_one_of_a_second(monkeypatch):
     assert np.abs(fits[0].joints - fits[1].joints).max() < 0.03 and pa(fits[1], joints) < 30
     assert without_pauses(times) is times
     assert np.allclose(without_pauses(np.array([3.0, 4, 14, 14.5])), [3, 4, 5, 5.5])
+
+
+def test_feet_are_held_as_still_where_the_footage_pauses(monkeypatch):
+    """How far a foot at rest may slip in a frame hangs on how long a frame lasts, whatever lies between two takes."""
+    slips, anchor = [], contact.anchor_root
+    monkeypatch.setattr(contact, "anchor_root", lambda *args, **more: slips.append(args[4]) or anchor(*args, **more))
+    keypoints, _ = waving(60)
+    times = keypoints.times()
+    for pause in (0.0, 60.0):
+        fit(dataclasses.replace(keypoints, fps=None, frame_times=times + pause * (np.arange(60) >= 30)), FitOptions(focal=FOCAL))
+    assert slips == pytest.approx([0.004, 0.004])
 
 
 def test_one_frame_keeps_the_footages_rate():

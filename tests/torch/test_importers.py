@@ -207,3 +207,13 @@ def replaced(node, place, value):
     out = node.copy()
     out[place[0]] = replaced(node[place[0]], place[1:], value)
     return out
+
+
+@pytest.mark.parametrize("scaled", [lambda points: (points + 0.5) / (1280, 720), lambda points: 2 * (points + 0.5) / (1280, 720) - 1], ids=["0 to 1", "-1 to 1"])
+def test_openpose_scaled_to_the_picture(tmp_path, scaled):
+    for t in range(20):
+        points = person(t, count=25)
+        points[:, :2] = scaled(points[:, :2])
+        write(tmp_path / f"clip_{t:012d}_keypoints.json", {"people": [{"person_id": [-1], "pose_keypoints_2d": points.ravel().tolist()}]})
+    k = read_keypoints(tmp_path, image_size=(1280, 720))
+    assert np.allclose(k.keypoints[0], [person(t, count=25)[:, :2] for t in range(20)], atol=0.01)

@@ -8,6 +8,7 @@ import torch
 
 from bridge.lgd.hypotheses import BIAS, BIAS_WHOLE, EXCHANGED, FLIPPED, LASTING, ODDS, OWN, TURNED, choose
 from bridge.lgd.observation import smooth_weighted
+from bridge.lgd.solve_video import worth_solving
 
 
 def cost_of(path, joints, doubt, misfit, kinds, whole) -> float:
@@ -99,3 +100,11 @@ def test_averages_over_time_are_gaussian_and_weighted(frames):
     band = torch.exp(-0.5 * (away / 3.0) ** 2) * (away.abs() <= 9) * weights[:, None]
     expected = (band @ values) / band.sum(-1, keepdim=True)
     assert torch.allclose(smooth_weighted(values, weights, 3.0), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("good, solved", [
+    ([0] * 5 + [1] * 3 + [0] * 4, range(5, 8)), ([1] * 3, range(3)), ([0] * 4, range(4)),
+    ([1] + [0] * 60 + [1], range(62)), ([1] + [0] * 100 + [1, 1], [*range(31), *range(71, 103)]),
+])  # fmt: skip
+def test_frames_in_which_somebody_is_seen_are_solved(good, solved):
+    assert worth_solving(torch.tensor(good, dtype=torch.bool)).tolist() == list(solved)

@@ -60,3 +60,18 @@ def test_paper_mode_places_the_body_so():
 
     for step in 2e-3 * np.concatenate((np.eye(3), -np.eye(3))):
         assert (error(np.zeros(3)) < error(step)).all()
+
+
+@pytest.mark.parametrize("points", (2, 3))
+def test_paper_mode_holds_who_is_hardly_seen(points):
+    """Two or three points put a body metres away along their ray, and tell no pose."""
+    from test_fitter import FOCAL, waving
+
+    from bridge.lgd.fitter import FitOptions, fit
+
+    keypoints, _ = waving(30)
+    keypoints.keypoints += np.random.default_rng(0).normal(0, 2, keypoints.keypoints.shape)
+    keypoints.confidence[:, 10:20, points:] = 0
+    motion = fit(keypoints, FitOptions(mode="paper", focal=FOCAL))[0]
+    assert np.linalg.norm(np.diff(motion.joints[:, 0], axis=0), axis=-1).max() < 0.2 and np.ptp(motion.trans[:, 2]) < 0.4
+    assert np.array_equal(motion.poses[9:20], motion.poses[9:10].repeat(11, 0))

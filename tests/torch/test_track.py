@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from bridge.keypoints import track
 from bridge.keypoints.detect import _ONE_PERSON
 from bridge.keypoints.track import make_tracks
 
@@ -87,3 +88,13 @@ def test_one_person_who_is_hardly_believed_for_a_moment_stays_one():
             frames[t][1][0, 3 + t // 15 : 6 + t // 15] = 0.3
     _, conf, _ = make_tracks(frames, times, "coco17", _ONE_PERSON)
     assert len(conf) == 1 and (conf[0].max(-1) > 0).all()
+
+
+def test_people_seen_for_a_moment_do_not_take_the_time_of_all_pairs_again_and_again(monkeypatch):
+    """A detector of crowds sees somebody in most pictures who is not there: a fragment each, of which few can be joined."""
+    looked, cost = [], track._join_cost
+    monkeypatch.setattr(track, "_join_cost", lambda *args: looked.append(1) or cost(*args))
+    random = np.random.default_rng(0)
+    frames = [frame(*[person(100 + t)] * (t % 50 < 40), person(*random.uniform(0, 2000, 2), random.uniform(0.3, 2))) for t in range(300)]
+    points, conf, _ = make_tracks(frames, np.arange(300) / 30, "coco17")
+    assert (conf.mean(-1) > 0).sum(1).max() >= 240 and len(looked) < 300 * 3 * 30 * 2  # all that follow one within 3 s, and some again

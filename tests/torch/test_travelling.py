@@ -135,9 +135,12 @@ def test_long_clips_are_looked_at_less_often_and_none_for_hours(beside, monkeypa
         _write_pictures(beside, long(6000, 30.0), lambda *_: None, apart)
     monkeypatch.setattr(camera_path, "MOST", 20)
     monkeypatch.setattr(camera_path, "LEAST", 5)
-    with Apart(None) as apart:
-        _, looked = _write_pictures(beside, crowd(BESIDE), lambda *_: None, apart)
-    assert looked == [*range(0, 45, 3), 44]
+    paused = crowd(BESIDE)
+    paused.frame_times = paused.times() + 3600.0 * (np.arange(paused.frames) >= 20)
+    for told in (crowd(BESIDE), paused):
+        with Apart(None) as apart:
+            _, looked = _write_pictures(beside, told, lambda *_: None, apart)
+        assert looked == [*range(0, 45, 3), 44]
 
 
 def test_what_ends_colmap_ends_the_search_alone(beside, monkeypatch):

@@ -49,6 +49,12 @@ def test_video(tmp_path):
     )
 
 
+def test_pictures_whose_names_hold_digits_that_are_no_numbers(tmp_path):
+    for name in ("²1.png", "²10.png", "²2.png"):
+        cv2.imencode(".png", np.full((48, 64, 3), int(name[1:-4]), np.uint8))[1].tofile(tmp_path / name)
+    assert [image[0, 0, 0] for _, image in open_footage(tmp_path, fps=25)] == [1, 2, 10]
+
+
 def test_range_keeps_the_files_time(tmp_path):
     path = write_video(tmp_path / "v.mp4")
     footage = open_footage(path, frames=(4, 9))

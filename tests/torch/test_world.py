@@ -125,3 +125,11 @@ def test_depth_is_corrected_until_the_feet_stand():
     height = lambda path: np.std((path + soles[:, 0]) @ up)  # noqa: E731
     assert height(out) < 0.8 * height(seen)
     assert np.abs(np.cross(out, seen)).max() < 1e-9  # along the ray only
+
+
+def test_times_that_hardly_rise_are_no_fault():
+    path, soles = np.tile([0.0, 0.4, 4.0], (60, 1)), np.tile([0.0, 0.9, 0.0], (60, 4, 1))
+    times = np.arange(60) / 30
+    usual = contact.stand_on_ground(path, soles, np.array([0.0, -1, 0]), None, times, np.ones(60, bool))
+    times[30] = np.nextafter(times[29], 1)
+    assert np.allclose(contact.stand_on_ground(path, soles, np.array([0.0, -1, 0]), None, times, np.ones(60, bool)), usual)

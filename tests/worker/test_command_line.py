@@ -280,3 +280,16 @@ def test_what_a_keypoint_file_says_otherwise_is_told(bridge, tmp_path):
     assert code == 0 and "for true" not in err
     code, out, err = bridge("fit", tmp_path / "told.npz", "-o", "again.npz")
     assert code == 0 and "for true" not in err
+
+
+def test_a_file_system_without_modes_takes_results_too(tmp_path, monkeypatch):
+    """As of Windows' drives under WSL: a result of hours is not lost to a mode that cannot be set."""
+    from bridge.commands import _publish
+
+    def refuses(path, mode):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("pathlib.Path.chmod", refuses)
+    (tmp_path / "made").write_text("result")
+    _publish([(tmp_path / "made", tmp_path / "motion.npz")])
+    assert (tmp_path / "motion.npz").read_text() == "result" and len(list(tmp_path.iterdir())) == 1

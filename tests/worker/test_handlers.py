@@ -234,6 +234,10 @@ def test_streamed_points_are_plain_and_finite():
     ("error", "code", "words"),
     [
         (MemoryError(), "out_of_memory", "memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes."), "out_of_memory", "memory"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 40 bytes."), "out_of_memory", "memory"),  # on Windows
+        (Exception("OpenCV(4.11.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 40 bytes"), "out_of_memory", "memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_memory", "memory"),
         (ModuleNotFoundError("No module named 'torch'", name="torch"), "setup_incomplete", "torch"),
         (ImportError("DLL load failed", name="cv2._core"), "setup_incomplete", "opencv-python cannot be loaded"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/motion.npz"), "disk", "/x/motion.npz"),

@@ -171,6 +171,18 @@ def test_a_lens_that_distorts_is_straightened(calls, tmp_path, place):
     assert len([text for text in task.warnings if text.startswith("1 of the keypoints")]) == 1
 
 
+@pytest.mark.parametrize("shape, taken", [((1, 5), True), ((5, 1), True), ((1, 8), True), ((4, 1), False), ((2, 4), False)])
+def test_a_distortion_is_taken_in_the_shape_that_a_calibration_gives_it(tmp_path, shape, taken):
+    """OpenCV's calibrateCamera's; four values in a column are its fisheye model's."""
+    bent = np.linspace(0, 0.1, np.prod(shape))
+    np.savez(tmp_path / "camera.npz", cam_K=np.diag([900.0, 900.0, 1.0]), distortion=bent.reshape(shape))
+    if taken:
+        assert np.array_equal(inputs.read_camera(str(tmp_path / "camera.npz")).distortion, bent)
+    else:
+        with pytest.raises(LgdError, match="distortion"):
+            inputs.read_camera(str(tmp_path / "camera.npz"))
+
+
 def test_a_camera_of_no_lens_is_refused(calls, tmp_path):
     with pytest.raises(LgdError, match="No lens"):
         run(tmp_path, tracks(cam_K=np.diag([1.4, 1.4, 1.0])))
