@@ -33,6 +33,16 @@ class Take:
 
     def _new_bag(self, block):
         data = block.animation_data_create()
+        data.use_tweak_mode = False  # of the NLA, in which a block takes no other action
+        # Of the action that was there: a take that is added to one in the NLA, as a layer of the user's own is, would move the body twice.
+        data.action_blend_type, data.action_influence, data.action_extrapolation = "REPLACE", 1.0, "HOLD"
+        before = data.action
+        bag = self._assign(block, data)
+        if before is not None and not before.users and before.library is None:
+            before.use_fake_user = True  # the user's own work, which saving would throw away
+        return bag
+
+    def _assign(self, block, data):
         if SLOTS:
             if self._shared is None:
                 self._shared = bpy.data.actions.new(self.name)

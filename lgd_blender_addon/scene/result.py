@@ -76,8 +76,6 @@ def build(
     rig = next((o for o in bpy.data.objects if o.session_uid == options.rig), None) if options.rig else None
     gone = bool(options.rig) and (rig is None or rig.type != "ARMATURE")
     rig = None if gone else rig
-    if rig is not None and rig.animation_data is not None:
-        rig.animation_data.use_tweak_mode = False  # of the NLA, in which a rig takes no other action
     with AllOrNothing([] if rig is None else [(rig, skin_of(rig))]):
         built = _build(scene, motion, body, footage, options, rig)
     if gone:

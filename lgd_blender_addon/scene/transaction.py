@@ -5,6 +5,8 @@ import bpy
 
 from . import correctives
 
+LAYERING = ("action_blend_type", "action_influence", "action_extrapolation")
+
 
 class AllOrNothing:
     """Where the block inside fails, every data-block that appeared since goes, and rigs are put back to how they were.
@@ -43,7 +45,11 @@ class _Held:
         for block in (rig, skin.data.shape_keys if skin else None):
             data = block.animation_data if block else None
             if data is not None:
-                self.actions.append((data, data.action, getattr(data, "action_slot", None)))
+                data.use_tweak_mode = False  # of the NLA, in which a block takes no other action
+                kept = [(data, name, getattr(data, name)) for name in LAYERING]
+                if data.action is not None:
+                    kept.append((data.action, "use_fake_user", data.action.use_fake_user))
+                self.actions.append((data, data.action, getattr(data, "action_slot", None), kept))
         self.modes = {bone.name: bone.rotation_mode for bone in rig.pose.bones}
         self.numbers = {name: rig[name] for name in rig.keys() if isinstance(rig[name], float)}
         note = getattr(rig, "lgd", None)  # where the add-on is registered
@@ -51,8 +57,10 @@ class _Held:
         self.correctives = correctives.get_mode(skin) if skin else "OFF"
 
     def put_back(self) -> None:
-        for data, action, slot in self.actions:
+        for data, action, slot, kept in self.actions:
             data.action = action
+            for block, name, value in kept:
+                setattr(block, name, value)
             if slot is not None and action is not None:
                 data.action_slot = slot
         for name, mode in self.modes.items():

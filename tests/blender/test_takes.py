@@ -193,6 +193,42 @@ def test_strips_show_what_they_show(tmp_path, default_body, how):
         assert len(found["trans"]) == len(seen) and np.abs(found["trans"] - motion.trans[seen]).max() < 2e-3
 
 
+def test_a_take_is_not_added_to_the_one_below_where_a_layer_of_the_users_was(solved, default_body):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    pushed_down(built)
+    data, own = built.rig.animation_data, bpy.data.actions.new("my layer")
+    data.action, data.action_blend_type, data.action_influence = own, "ADD", 0.5
+    T = axes.camera_frame(np.array(built.camera.matrix_world))
+    with pytest.raises(IndexError):  # after the keys are written
+        again(built, replace(motion, joint_confidence=motion.joint_confidence[:3]), default_body, T)
+    assert data.action == own and (data.action_blend_type, data.action_influence) == ("ADD", 0.5) and not own.use_fake_user
+    again(built, motion, default_body, T)
+    assert np.abs(pelvis_in_camera(built) - wanted).max() < 1e-4
+    assert data.action != own and own.use_fake_user  # saving would throw it away
+
+
+def open_all(built) -> None:
+    """The NLA's tweak mode, as Tab enters it for all that is shown there."""
+    for data in (built.rig.animation_data, built.mesh.data.shape_keys.animation_data):
+        action, data.action = data.action, None
+        track = data.nla_tracks.new()
+        strip = track.strips.new("take", 11, action)
+        track.select = strip.select = True
+        data.nla_tracks.active, data.use_tweak_mode = track, True
+        assert data.use_tweak_mode
+
+
+def test_tweak_mode_is_left_by_the_shape_and_by_the_descent_too(solved, default_body):
+    motion, built = solved
+    open_all(built)
+    again(built, motion, default_body, axes.camera_frame(np.array(built.camera.matrix_world)))
+    assert takes.playing(built.rig)[1] == []
+    open_all(built)
+    baked = descent.bake(built.rig, np.tile([1.0, 0, 0, 0], (3, 24, 1)), np.zeros((3, 3)), 20)
+    assert built.rig.animation_data.action == baked
+
+
 @pytest.mark.parametrize("newer", ("action", "strip"))
 def test_of_two_takes_the_starred_one_counts(solved, tmp_path, default_body, newer):
     motion, built = solved
