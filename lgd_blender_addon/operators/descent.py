@@ -11,7 +11,7 @@ from mathutils import Quaternion
 
 from .._bridge import LgdError, arrays
 from ..scene import result as scene_result
-from ..scene.armature import bone_names
+from ..scene.armature import bone_names, lost_bones, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
@@ -22,7 +22,9 @@ from .run import complain, forget_complaint, present_rig
 def steps_at(rig, frame: float, path: str = ""):
     """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
     file = path or rig.lgd.trace
-    motion = stored_motion(rig)
+    motion, names = stored_motion(rig), bone_names(rig.data)
+    if names is None:
+        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
     if not file or not Path(file).exists() or motion is None:
         raise LgdError(
             "bad_input",
@@ -37,15 +39,13 @@ def steps_at(rig, frame: float, path: str = ""):
     keys = motion.extra.get("key_frames", key_frames(rig))
     row = int(np.abs(keys - frame).argmin())
     index = int(np.clip(motion.extra.get("key_order", np.arange(len(keys)))[row], 0, poses.shape[1] - 1))
-    # The rest pelvis back in the rig's own Y-up frame.
-    head = rig.data.bones[(bone_names(rig.data) or ["pelvis"])[0]].head_local
     T = (
         motion.T_world_cam
         if motion.T_world_cam.ndim == 2
         else motion.T_world_cam[min(index, len(motion.T_world_cam) - 1)]
     )
     T = scene_result.seen_from(np.asarray(motion.extra.get("carriage", np.eye(4)), float), True, T)  # as the take was keyed
-    quats, location = camera_to_rig(poses[:, index], trans[:, index], np.array([head.x, head.z, -head.y]), T)
+    quats, location = camera_to_rig(poses[:, index], trans[:, index], rest_pelvis(rig, names), T)
     return quats, location, errors[:, index]
 
 
