@@ -19,7 +19,7 @@ from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
 from . import bodies, pump
 from .detected import scene_of
-from .run import complain, present_rig
+from .run import complain, forget_complaint, present_rig
 
 
 class LGD_OT_apply_result(bpy.types.Operator):
@@ -209,7 +209,14 @@ class LGD_OT_correctives(_OnRig, bpy.types.Operator):
         if skin is None or not correctives.has_correctives(skin):
             self.report({"INFO"}, "This body has no pose correctives: it needs none")
             return {"CANCELLED"}
-        correctives.set_mode(skin, rig, self.mode)
+        if skin.data.library is not None:
+            self.report({"WARNING"}, f"The body of {rig.name} belongs to another file: switch its correctives there")
+            return {"CANCELLED"}
+        try:
+            correctives.set_mode(skin, rig, self.mode, context.scene)
+        except LgdError as error:
+            return complain(self, error)
+        forget_complaint()
         return {"FINISHED"}
 
 

@@ -39,7 +39,7 @@ def animation(scene, rig, names, frames):
     if not moves and _keyed_alone(rig, names):
         return (*read_pose(rig, names, frames), now(rig, names)[None])
     seen_to_move(rig)
-    found = _at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
+    found = at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
     quats, location = (np.array(part) for part in zip(*(pose for pose, _ in found), strict=True))
     carried = np.array([carried for _, carried in found])
     return quats, location, carried if moves else carried[:1]
@@ -50,13 +50,13 @@ def _moves(rig, names) -> bool:
     root, data = rig.pose.bones[names[0]].parent, rig.animation_data
     own = tuple(_path(name) for name in names) + ("[",)
     held = rig.parent is not None or len(rig.constraints) or (root is not None and len(root.constraints))
-    return bool(held or _layered(rig) or (data is not None and len(data.drivers)) or any(not c.data_path.startswith(own) for c in curves(rig)))
+    return bool(held or layered(rig) or (data is not None and len(data.drivers)) or any(not c.data_path.startswith(own) for c in curves(rig)))
 
 
 def _keyed_alone(rig, names) -> bool:
     """Whether the quaternion keys of the present action, and nothing else, pose the bones."""
     data = rig.animation_data
-    if data is None or _layered(rig) or data.use_tweak_mode or len(data.drivers) or any(c.mute or (c.group is not None and c.group.mute) for c in curves(rig)):
+    if data is None or layered(rig) or data.use_tweak_mode or len(data.drivers) or any(c.mute or (c.group is not None and c.group.mute) for c in curves(rig)):
         return False
     bones = [rig.pose.bones[name] for name in names]
     return all(b.rotation_mode == "QUATERNION" and all(c.mute or not c.influence for c in b.constraints) for b in bones)
@@ -75,7 +75,13 @@ def _pose(rig, names) -> tuple[list, tuple]:
     return [tuple(m.to_quaternion()) for m in out], tuple(out[0].translation)
 
 
-def _at_each(scene, frames, look) -> list:
+def turns(rig, names) -> list:
+    """The bones' own quaternions (24), as the present frame's animation sets them."""
+    held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
+    return [tuple(held[name].rotation_quaternion) for name in names]
+
+
+def at_each(scene, frames, look) -> list:
     """What `look()` gives at each of frames (F,); the scene is then where it was."""
     before, sub, found = scene.frame_current, scene.frame_subframe, []
     try:
@@ -87,7 +93,8 @@ def _at_each(scene, frames, look) -> list:
     return found
 
 
-def _layered(rig) -> bool:
+def layered(rig) -> bool:
+    """Whether the NLA makes of the rig's animation something else than its present action is."""
     data = rig.animation_data
     if data is None:
         return False

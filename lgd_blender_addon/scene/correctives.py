@@ -3,9 +3,11 @@
 
 import numpy as np
 
-from .armature import bone_names
-from .body import JOINTS, corrective_features
-from .keyframes import bag_of, curves, keys_of, read_pose, write_curve
+from .._bridge import LgdError
+from . import carriage, takes
+from .armature import bone_names, lost_bones
+from .body import corrective_features
+from .keyframes import Take, bag_of, curves, read_pose, write_curve
 from .mesh import has_correctives
 
 MODES = ("OFF", "LIVE", "BAKED")
@@ -39,15 +41,20 @@ def get_mode(mesh) -> str:
     return "BAKED" if any(c.data_path == _path(0) for c in curves(keys)) else "OFF"
 
 
-def set_mode(mesh, rig, mode: str) -> None:
-    """Change the correctives of a mesh skinned to `rig`. Nothing happens on a body that has none."""
+def set_mode(mesh, rig, mode: str, scene=None) -> None:
+    """Change the correctives of a mesh skinned to `rig`. Nothing happens on a body that has none. scene: baked is what is seen there, with
+    all layers of the NLA; None: the rig's present action. Raises LgdError; then nothing has changed."""
     if not has_correctives(mesh):
         return
+    names = bone_names(rig.data)
+    if names is None and mode != "OFF":
+        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
+    found = _features(rig, names, scene) if mode == "BAKED" else None
     _clear(mesh)
     if mode == "LIVE":
-        _drive(mesh, rig)
+        _drive(mesh, rig, names)
     elif mode == "BAKED":
-        _bake(mesh, rig)
+        _bake(mesh, rig, *found)
 
 
 def _clear(mesh) -> None:
@@ -63,9 +70,8 @@ def _clear(mesh) -> None:
         keys.key_blocks[key_name(index)].value = 0.0
 
 
-def _drive(mesh, rig) -> None:
+def _drive(mesh, rig, names) -> None:
     keys = mesh.data.shape_keys
-    names = bone_names(rig.data) or JOINTS
     for joint in range(1, 24):
         for entry, expression in enumerate(ENTRIES):
             driver = keys.driver_add(_path((joint - 1) * 9 + entry)).driver
@@ -81,22 +87,27 @@ def _drive(mesh, rig) -> None:
             driver.expression = expression
 
 
-def _bake(mesh, rig) -> None:
-    names = bone_names(rig.data) or JOINTS
-    frames = sorted({f for c in curves(rig) if "rotation_quaternion" in c.data_path for f in keys_of(c)[0]})
+def _features(rig, names, scene):
+    """The frames (F,) at which the rig has keys, and the correctives (F, 207) there; without keys those of the present pose, and no frames."""
+    frames = takes.keyed(rig) if scene is not None else np.array(sorted(takes.keys_of_bones(curves(rig))))
+    data = rig.animation_data
+    direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode))
+    if direct or not len(frames):
+        return frames, corrective_features(read_pose(rig, names, frames if len(frames) else [0.0])[0])
+    carriage.seen_to_move(rig)
+    return frames, corrective_features(carriage.at_each(scene, frames, lambda: carriage.turns(rig, names)))
+
+
+def _bake(mesh, rig, frames, features) -> None:
     keys = mesh.data.shape_keys
-    if not frames:
-        quats, _ = read_pose(rig, names, [0.0])
-        for index, value in enumerate(corrective_features(quats)[0]):
+    if not len(frames):
+        for index, value in enumerate(features[0]):
             keys.key_blocks[key_name(index)].value = float(value)
         return
-    features = corrective_features(read_pose(rig, names, frames)[0])
     bag = bag_of(keys)
     if bag is None:
-        from .keyframes import Take
-
-        take = Take(f"{rig.animation_data.action.name} correctives")
+        take = Take(f"{(takes.playing(rig)[0] or rig.animation_data.action or rig).name} correctives")
         bag = take.bag(keys)
         take.finish(frames[0], frames[-1])
     for index in range(207):
-        write_curve(bag, _path(index), 0, np.array(frames), features[:, index], "Correctives")
+        write_curve(bag, _path(index), 0, frames, features[:, index], "Correctives")

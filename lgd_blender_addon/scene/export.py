@@ -11,38 +11,16 @@ from . import carriage, mesh, result, takes
 from .armature import bone_names, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
-from .keyframes import curves, keys_of, shown_tracks
 
 MOTION, AMASS, SMPL = "MOTION", "AMASS", "SMPL"
 
 
 def key_frames(rig) -> np.ndarray:
-    """The Blender frames (F,) at which the rig's pelvis or any bone has keys, in all strips of the NLA that are seen: takes that follow one
-    another, and layers of the user's own. A take covers those below it; as the present action, all."""
-    action, strips = takes.playing(rig)
-    tracks, acts = shown_tracks(rig.animation_data) if rig.animation_data else ([], False)
-    frames = set(takes.shown(rig, [], sorted(_keys_of_bones(curves(rig))))[0].tolist()) if acts else set()
-    if action is None or strips:
-        covered: list[tuple[float, float]] = []
-        for track in reversed(tracks):
-            strips = [s for s in track.strips if not s.mute and s.action is not None]
-            for strip in strips:
-                keys = _keys_of_bones(curves(rig, strip.action, getattr(strip, "action_slot", None)))
-                frames |= {f for f in takes.shown(rig, [strip], sorted(keys))[0].tolist() if not any(a < f < b for a, b in covered)}
-            covered += [_covers(strip) for strip in strips if takes.STORED_PROPERTY in strip.action]
-    if not frames:
+    """The Blender frames (F,) at which the rig has keys, as `takes.keyed` finds them. Raises LgdError where there is none."""
+    frames = takes.keyed(rig)
+    if not len(frames):
         raise LgdError("bad_input", f"{rig.name} has no keys.", "Select a rig with an action.")
-    return np.array(sorted(frames))
-
-
-def _covers(strip) -> tuple[float, float]:
-    """Between which frames a take's strip hides what lies below it, with what it holds before and after."""
-    before = -np.inf if strip.extrapolation == "HOLD" else strip.frame_start - 1e-3
-    return before, np.inf if strip.extrapolation != "NOTHING" else strip.frame_end + 1e-3
-
-
-def _keys_of_bones(found) -> set[float]:
-    return {f for c in found if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+    return frames
 
 
 def world_motion(scene, rig, frames, unit: float = 1.0):

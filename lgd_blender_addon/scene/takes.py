@@ -48,6 +48,34 @@ def shown(rig, strips, frames) -> tuple[np.ndarray, np.ndarray]:
     return at[rising], index[rising]
 
 
+def keyed(rig) -> np.ndarray:
+    """The Blender frames (F,) at which the rig's pelvis or any bone has keys, in all strips of the NLA that are seen: takes that follow one
+    another, and layers of the user's own. A take covers those below it; as the present action, all."""
+    action, strips = playing(rig)
+    tracks, acts = shown_tracks(rig.animation_data) if rig.animation_data else ([], False)
+    frames = set(shown(rig, [], sorted(keys_of_bones(curves(rig))))[0].tolist()) if acts else set()
+    if action is None or strips:
+        covered: list[tuple[float, float]] = []
+        for track in reversed(tracks):
+            strips = [s for s in track.strips if not s.mute and s.action is not None]
+            for strip in strips:
+                keys = keys_of_bones(curves(rig, strip.action, getattr(strip, "action_slot", None)))
+                frames |= {f for f in shown(rig, [strip], sorted(keys))[0].tolist() if not any(a < f < b for a, b in covered)}
+            covered += [_covers(strip) for strip in strips if STORED_PROPERTY in strip.action]
+    return np.array(sorted(frames))
+
+
+def _covers(strip) -> tuple[float, float]:
+    """Between which frames a take's strip hides what lies below it, with what it holds before and after."""
+    before = -np.inf if strip.extrapolation == "HOLD" else strip.frame_start - 1e-3
+    return before, np.inf if strip.extrapolation != "NOTHING" else strip.frame_end + 1e-3
+
+
+def keys_of_bones(found) -> set[float]:
+    """The frames of all keys that f-curves of bones have."""
+    return {f for c in found if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
+
+
 def take_keys(rig, path: str) -> tuple[np.ndarray, np.ndarray] | None:
     """The keys of a property in the rig's take: the scene's frames (M,) and values (M,); None where it has none."""
     action, strips = playing(rig)

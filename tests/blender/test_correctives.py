@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Correctives of a body that has them, after its rig was solved again, layered in the NLA, renamed or linked."""
+
+import bpy
+import numpy as np
+import pytest
+from models import write_motion
+from test_result import plain_footage
+from test_takes import pushed_down
+
+from lgd_blender_addon.scene import correctives, result
+from lgd_blender_addon.scene.motion import load_motion
+
+
+def solve(tmp_path, body, mode: str, **options) -> result.Built:
+    motion = load_motion(write_motion(tmp_path / "m.npz", body))
+    found = result.Options(show_footage=False, correctives=mode, **options)
+    built = result.build(bpy.context.scene, motion, body, plain_footage(), found)
+    bpy.context.view_layer.objects.active = built.rig
+    return built
+
+
+def values(built, frame: int) -> np.ndarray:
+    """(207,) as they are seen."""
+    bpy.context.scene.frame_set(frame)
+    blocks = built.mesh.data.shape_keys.key_blocks
+    return np.array([blocks[correctives.key_name(index)].value for index in range(207)])
+
+
+def test_baked_ones_go_where_the_next_solve_has_none(tmp_path, addon, official_body):
+    built = solve(tmp_path, official_body, "BAKED")
+    assert np.abs(values(built, 31)).max() > 0.01
+    again = solve(tmp_path, official_body, "OFF", rig=built.rig.session_uid, camera=built.camera.name)
+    assert again.rig == built.rig and not values(again, 31).any() and not values(again, 40).any()
+
+
+@pytest.mark.parametrize("both", (False, True))
+@pytest.mark.parametrize("layer", (False, True))
+def test_what_the_nla_shows_is_baked(tmp_path, addon, official_body, both, layer):
+    built = solve(tmp_path, official_body, "LIVE")
+    pushed_down(built, 111)
+    if both:
+        data = built.mesh.data.shape_keys.animation_data
+        action, data.action = data.action, None
+        data.nla_tracks.new().strips.new("shape", 111, action)
+    if layer:
+        data = built.rig.animation_data
+        data.action, data.action_blend_type = bpy.data.actions.new("mine"), "COMBINE"
+        for frame, turn in ((111, 0.0), (131, 0.7)):
+            built.rig.pose.bones["left_knee"].rotation_quaternion = np.cos(turn), np.sin(turn), 0, 0
+            built.rig.pose.bones["left_knee"].keyframe_insert("rotation_quaternion", frame=frame)
+    live = [values(built, frame) for frame in (111, 131, 145)]
+    assert np.abs(live[0] - live[1]).max() > 0.01
+    shape = built.mesh.data.shape_keys.key_blocks["Shape000"].value
+    assert bpy.ops.lgd.correctives(mode="BAKED") == {"FINISHED"} and correctives.get_mode(built.mesh) == "BAKED"
+    assert np.abs([values(built, frame) for frame in (111, 131, 145)] - np.array(live)).max() < 1e-4
+    assert shape and built.mesh.data.shape_keys.key_blocks["Shape000"].value == shape
+    bpy.ops.lgd.correctives(mode="OFF")
+    assert not values(built, 131).any()
+
+
+def test_renamed_bones_are_told_and_change_nothing(tmp_path, addon, official_body):
+    built = solve(tmp_path, official_body, "LIVE")
+    built.rig.data.bones["left_knee"].name = "Knie"
+    for mode in ("LIVE", "BAKED"):
+        with pytest.raises(RuntimeError, match="left_knee"):
+            bpy.ops.lgd.correctives(mode=mode)
+        assert correctives.get_mode(built.mesh) == "LIVE"
+    assert bpy.ops.lgd.correctives(mode="OFF") == {"FINISHED"}
+
+
+def test_a_body_of_another_file_is_not_changed_in_vain(tmp_path, addon, official_body):
+    collection = solve(tmp_path, official_body, "LIVE").rig.users_collection[0].name
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, wanted):
+        wanted.collections = [collection]
+    bpy.context.scene.collection.children.link(bpy.data.collections[collection])
+    (rig,) = [o for o in bpy.context.scene.objects if o.type == "ARMATURE"]
+    assert bpy.ops.lgd.correctives(mode="OFF") == {"CANCELLED"} and correctives.get_mode(result.skin_of(rig)) == "LIVE"
