@@ -2,7 +2,6 @@
 """The solved camera and the footage behind it; and a camera of the scene as the solver wants it."""
 
 import os
-import re
 from pathlib import Path
 
 import bpy
@@ -12,7 +11,7 @@ from mathutils import Matrix
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .carriage import seen_to_move
-from .footage import Footage, folder_files, offset_path
+from .footage import Footage, folder_files, numbered, offset_path
 from .keyframes import Take, bag_of, find_curve, keys_of, sample, write_curve, write_curves
 
 SENSOR = 36.0
@@ -149,12 +148,14 @@ def follow_footage(camera, footage: Footage, frames, sources, take: Take) -> Non
 
 def _window(user, image, numbers, footage: Footage, frames, sources):
     """Set which pictures an image's user shows; returns the offset of each frame, of which it has the first."""
-    # A window from frame 1 on that is long enough for every frame; the offset alone then chooses the picture.
-    user.frame_start = 1
-    user.frame_duration = int(max(frames[-1], numbers[-1], image.frame_duration, 1)) + 1
-    user.use_cyclic = False
     wanted = numbers[np.clip(sources, 0, len(numbers) - 1)] if footage.is_folder else np.asarray(sources) + 1
     offsets = wanted - np.asarray(frames)
+    if np.ptp(offsets):
+        _showable(Path(footage.path), int(wanted.max()), 2**24)  # keys hold single precision
+    # A window from frame 1 on that is long enough for every frame; the offset alone then chooses the picture.
+    user.frame_start = 1
+    user.frame_duration = int(max(frames[-1], len(numbers), image.frame_duration, 1)) + 1
+    user.use_cyclic = False
     user.frame_offset = int(offsets[0])
     if frames[0] < 1:
         # Before its first frame Blender shows the first picture: start the window where the take starts.
@@ -178,10 +179,21 @@ def _image(footage: Footage):
         return _loaded(path, "MOVIE"), np.arange(1, max(len(footage.table), 1) + 1)
     names = folder_files(path) if path.is_dir() else [path.name]
     folder = path if path.is_dir() else path.parent
-    matches = [re.match(r"^(.*?)(\d+)(\D*)$", name) for name in names]
-    if len(names) == 1 or not all(matches):
+    parts = [numbered(name) for name in names]
+    if len(names) == 1 or not all(parts):
         return _loaded(folder / names[0], "FILE"), np.ones(len(names), dtype=int)
-    return _loaded(folder / names[0], "SEQUENCE"), np.array([int(match.group(2)) for match in matches if match])
+    numbers = [int(part[1]) for part in parts if part]
+    _showable(folder, max(numbers))
+    return _loaded(folder / names[0], "SEQUENCE"), np.array(numbers)
+
+
+def _showable(folder: Path, number: int, most: int = 2**31 - 2**20) -> None:
+    """Raises LgdError for numbers, in the names of pictures, that Blender cannot count up to."""
+    if number > most:
+        raise LgdError(
+            "bad_input", f"The pictures of {folder.name} do not show behind the camera: the numbers in their names are larger than Blender counts. "
+            "Number them from 1 to see them there.",
+        )  # fmt: skip
 
 
 def _loaded(path: Path, source: str):

@@ -83,6 +83,12 @@ def _natural(name: str) -> list:
     return [(0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", name)]
 
 
+def numbered(name: str):
+    """A picture's name in three: before its number, the number's digits, behind it; None where it has none. The digits of .jp2 are no number."""
+    match = re.match(r"^(.*?)(\d+)(\D*?(?:\.[^.]+)?)$", name)
+    return match.groups() if match else None
+
+
 def folder_files(folder: Path) -> list[str]:
     """The images of a folder in the order in which the worker counts them."""
     try:
@@ -192,10 +198,10 @@ def from_clip(clip) -> Footage:
 
 def _sequence(first: Path, index):
     """A numbered sequence's folder, and the place there of each frame counted from the sequence's first number."""
-    match = re.match(r"^(.*?)(\d+)(\D*)$", first.name)
-    if match is None:
+    parts = numbered(first.name)
+    if parts is None:
         return first, np.where(index == 0, 0, -1)
-    head, digits, tail = match.groups()
+    head, digits, tail = parts
     order = {name: place for place, name in enumerate(folder_files(first.parent))}
     names = [f"{head}{int(digits) + int(i):0{len(digits)}d}{tail}" for i in index]
     return first.parent, np.array([order.get(name, -1) for name in names], dtype=int)
@@ -218,8 +224,8 @@ def from_image(image, user, offset=None) -> Footage:
         length, fps = _movie(path)
         index = np.where((shown >= 1) & (shown <= length), shown - 1, -1)
         return Footage("CAMERA", name, str(path), fps, size, int(user.frame_start), index, image.name)
-    match = re.match(r"^(.*?)(\d+)(\D*)$", path.name)
-    number = int(match.group(2)) if match else 1
+    parts = numbered(path.name)
+    number = int(parts[1]) if parts else 1
     folder, index = _sequence(path, shown - number)
     return Footage("CAMERA", folder.name, str(folder), 0.0, size, int(user.frame_start), index, image.name)
 

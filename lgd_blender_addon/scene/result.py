@@ -301,6 +301,8 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
                 return given, [f"{given.name} belongs to another file: the pictures behind it stay where they are."]
             try:
                 follow_footage(given, footage, frames, sources, take)
+            except LgdError as error:
+                return given, [error.text]
             except (RuntimeError, OSError):
                 return given, lost
             take.finish(times[0], times[-1])
@@ -319,6 +321,9 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
         sized = footage if footage.size[0] else _sized(footage, motion.image_size)
         try:
             show_footage(scene, camera, sized, frames, sources, take, options.straight)
+        except LgdError as error:
+            camera.data.background_images.clear()
+            notes = [error.text]
         except (RuntimeError, OSError):  # the drive may have gone while it was solved
             camera.data.background_images.clear()
             notes = lost
