@@ -3,9 +3,9 @@
 
 import bpy
 import numpy as np
-from mathutils import Vector
+from mathutils import Matrix, Vector
 
-from .axes import stand_up
+from .axes import RIG_TO_WORLD, stand_up
 from .body import JOINTS, PARENTS, Body
 
 ROOT = "root"
@@ -104,8 +104,17 @@ def rename_bones(rig) -> None:
 
 def rest_pelvis(rig, bones) -> np.ndarray:
     """J_0 (3,) m in the body's own Y-up frame; bones: of `bone_names`. The bone rests at S J_0."""
-    head = rig.data.bones[bones[0]].head_local
+    head = applied(rig, bones).inverted() @ rig.data.bones[bones[0]].head_local
     return np.array([head.x, head.z, -head.y])
+
+
+def applied(rig, bones) -> Matrix:
+    """The turn and shift of the object that were applied to the rest pose (Ctrl+A): by them all bones rest elsewhere than they were built."""
+    pelvis = rig.data.bones[bones[0]]
+    root = pelvis.parent
+    if root is None or any(abs(a - b) > 1e-4 for row, other in zip(root.matrix_local, pelvis.matrix_local) for a, b in zip(row[:3], other[:3])):
+        return Matrix.Identity(4)
+    return root.matrix_local @ Matrix(RIG_TO_WORLD.tolist()).to_4x4().inverted()
 
 
 def _place(data, joints) -> None:

@@ -5,6 +5,7 @@ import bpy
 import numpy as np
 
 from .._bridge import LgdError
+from .armature import applied
 from .keyframes import curves, read_pose, shown_tracks
 
 
@@ -14,7 +15,7 @@ def now(rig, names) -> np.ndarray:
     root = rig.pose.bones[names[0]].parent
     if root is None:
         return np.array(held.matrix_world)
-    return np.array(held.matrix_world @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted())
+    return np.array(held.matrix_world @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted() @ applied(rig, names))
 
 
 def unscaled(moved) -> tuple[np.ndarray, float]:

@@ -179,11 +179,15 @@ def _stands(rig, camera, motion: Motion, first: int):
         old = stored_motion(rig)
     except LgdError:
         old = None
-    if names is None or old is None:
+    if names is None:
         return np.eye(4), False, []
-    here, before = carriage.now(rig, names), np.asarray(old.extra.get("carriage", np.eye(4)), float)
+    here = carriage.now(rig, names)
     size = carriage.unscaled(here)[1]
     alike = abs(unit_of(rig, camera) / size - 1) < 1e-3
+    scaled = [] if alike or abs(size - 1) < 1e-3 else [f"{rig.name} is scaled by {size:g}, and its body with it."]
+    if old is None:  # baked, or without an action: nothing tells that it was given a place of its own
+        return here, alike, scaled
+    before = np.asarray(old.extra.get("carriage", np.eye(4)), float)
     if np.allclose(here, before, atol=1e-4):
         return before, alike, []
     # The camera at a frame that both solved, seen from the rig.
@@ -195,7 +199,7 @@ def _stands(rig, camera, motion: Motion, first: int):
     if not np.allclose(seen_from(here, alike, T), seen_from(before, alike, T_before), atol=2e-3):
         told = f"{rig.name} was moved without its camera: the body goes with it. Clear its transform to have it over the person."
         return before, alike, [told]
-    return here, alike, [] if alike or abs(size - 1) < 1e-3 else [f"{rig.name} is scaled by {size:g}, and its body with it."]
+    return here, alike, scaled
 
 
 def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start: int = 1):
@@ -243,8 +247,8 @@ def _editable(block) -> bool:
 
 
 def camera_of(scene, rig):
-    """The camera of a scene that a rig was solved for, also where it was renamed since, as in a full copy of a scene; None where there is
-    none."""
+    """The camera of a scene that a rig was solved for, also where it was renamed since, as in a full copy of a scene: it still has its first
+    name noted. None where there is none."""
     note = getattr(rig, "lgd", None)  # where the add-on is registered
     if note is None:
         return None
@@ -252,6 +256,7 @@ def camera_of(scene, rig):
     if named is not None and named.type == "CAMERA":
         return named
     solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
+    solved = [o for o in solved if o.lgd.camera == note.camera] or solved
     return solved[0] if len(solved) == 1 else None
 
 

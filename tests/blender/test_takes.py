@@ -80,6 +80,48 @@ def test_a_scaled_rig_has_its_hips_over_the_persons_and_is_told(solved, default_
     assert "scaled by 2" in found.notes[0] and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
 
 
+@pytest.mark.parametrize("how", ("an action of the user's own", "baked", "no action"))
+def test_a_moved_rig_whose_take_is_gone_has_the_body_over_the_person(solved, default_body, how):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    for item in (built.rig, built.camera):
+        item.matrix_world = TURN @ item.matrix_world
+    bpy.context.view_layer.update()
+    if how == "baked":
+        bpy.context.view_layer.objects.active = built.rig
+        built.rig.select_set(True)
+        bpy.ops.nla.bake(frame_start=11, frame_end=50, only_selected=False, use_current_action=False, bake_types={"POSE"})
+        assert takes.STORED_PROPERTY not in built.rig.animation_data.action
+    else:
+        built.rig.animation_data.action = bpy.data.actions.new("mine") if how.startswith("an") else None
+    found = again(built, motion, default_body, axes.camera_frame(np.array(built.camera.matrix_world)))
+    assert not found.notes and np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+
+
+def test_a_turn_that_was_applied_counts(solved, default_body, tmp_path):
+    motion, built = solved
+    wanted = pelvis_in_camera(built)
+    for item in (built.rig, built.camera):
+        item.matrix_world = TURN @ item.matrix_world
+    bpy.context.view_layer.objects.active = built.rig
+    built.rig.select_set(True)
+    bpy.context.view_layer.update()
+    assert bpy.ops.object.transform_apply() == {"FINISHED"} and built.rig.matrix_world.is_identity
+    assert np.abs(pelvis_in_camera(built) - wanted).max() < 1e-4
+    for _ in range(2):
+        found = exported(built, tmp_path / "out.npz")
+        assert np.abs(found["trans"] - motion.trans).max() < 1e-4 and np.abs(found["poses"] - motion.poses).max() < 2e-3
+        assert not again(built, motion, default_body, axes.camera_frame(np.array(built.camera.matrix_world))).notes
+        assert np.abs(pelvis_in_camera(built) - wanted).max() < 1e-3
+
+
+def test_each_rig_has_its_own_camera_whatever_that_is_called_by_now(solved, default_body):
+    motion, built = solved
+    other = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    built.camera.name = "Shot camera"
+    assert [result.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
+
+
 def pushed_down(built, start: int = 11):
     data = built.rig.animation_data
     action, data.action = data.action, None
