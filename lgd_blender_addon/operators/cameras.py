@@ -29,13 +29,15 @@ def solved_cameras(context, found: places.Footage, rig=None) -> list:
 @dataclass
 class CameraRequest:
     """The camera whose world the result lies in (name, empty: a new one), the file that tells the worker of it or of the lens
-    alone, whether that straightens the lens, what the user is told, and whether it is one that an earlier solve found."""
+    alone, whether that straightens the lens, what the user is told, whether it is one that an earlier solve found, and whether it is told as it
+    was when the rig was keyed, with which it is carried about."""
 
     name: str = ""
     file: str | None = None
     straight: bool = False
     notes: tuple[str, ...] = ()
     kept: bool = False
+    along: bool = False
 
 
 def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
@@ -69,7 +71,10 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
             told += unused
         elif goes and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
-        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told, camera in solved_cameras(context, found, rig))
+        T = None if rig is None else result.seen_along(context.scene, rig, camera, data["T_world_cam"], timing.first_shown(found)[0], found.frames[0])
+        data = data if T is None else data | {"T_world_cam": T}
+        kept = camera in solved_cameras(context, found, rig)
+        return CameraRequest(camera.name, _camera_file(data | bent), bool(bent), notes + told, kept, T is not None)
     if elsewhere:
         why = "and is not taken again for keys in real time" if settings.timing == "REAL" else "with other frames than are solved now"
         told = "a new camera is made, through which Match Scene to Footage looks"

@@ -243,6 +243,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         name=Path(settings.keypoints).stem if found is None else "",
         start=settings.start,
         camera=camera.name,
+        along=camera.along,
         focal_told=bool(settings.focal) and not camera.name,
         straight=camera.straight,
     )

@@ -234,7 +234,7 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
             "Make it perspective, or set Camera to New.",
         )  # fmt: skip
     moving = _may_move(camera)
-    if _carried(camera) or any(find_curve(camera.data, path) for path in ("lens", "shift_x", "shift_y")):
+    if carried(camera) or any(find_curve(camera.data, path) for path in ("lens", "shift_x", "shift_y")):
         seen_to_move(camera)
     before, sub = scene.frame_current, scene.frame_subframe
     places, lenses = [], []
@@ -256,10 +256,10 @@ def camera_for_solver(scene, camera, size, frames, background=None, aspect=1.0) 
 
 
 def _may_move(item) -> bool:
-    return _carried(item) or any(o.data and o.data.animation_data for o in _and_parents(item))
+    return carried(item) or any(o.data and o.data.animation_data for o in _and_parents(item))
 
 
-def _carried(item) -> bool:
+def carried(item) -> bool:
     """Whether anything may move an object, not only change its lens or the pictures behind it."""
     return any(o.animation_data or len(o.constraints) for o in _and_parents(item))
 

@@ -11,7 +11,7 @@ from .._bridge import LgdError, counting
 from . import armature, carriage, correctives, mesh, timing
 from .axes import camera_to_rig, inverse
 from .body import Body
-from .camera import build_camera, follow_footage, remember_pictures, show_footage
+from .camera import build_camera, carried, follow_footage, remember_pictures, show_footage
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
@@ -26,7 +26,8 @@ CONFIDENCE_PROPERTY = "lgd_confidence"
 class Options:
     """How to build. timing: SHOWN (keys where the footage is shown) or REAL (time x scene rate); correctives: OFF, LIVE,
     BAKED; rig: the session_uid of an armature to animate anew, 0 for a new one; camera: the name of a camera whose world the motion is in;
-    focal_told: its focal length was told; straight: the motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
+    along: that is told as it was when the rig was keyed, with which it is carried about; focal_told: its focal length was told; straight: the
+    motion is in pictures without the lens's distortion; name: what the take is called where there is no footage;
     start: the frame of the first picture, where there is no footage; names: SMPL (left_hip) or MPI (L_Hip) bones; number: which person of
     the footage, from 0; of how many."""
 
@@ -34,6 +35,7 @@ class Options:
     correctives: str = "LIVE"
     rig: int = 0
     camera: str = ""
+    along: bool = False
     focal_told: bool = False
     straight: bool = False
     name: str = ""
@@ -124,7 +126,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         # The pelvis stays where it was solved, whatever the rig's own shape makes of the offset.
         trans = trans + body.joints(motion.betas)[0] - body.joints(betas)[0]
         notes += _back_to_quaternions(rig)
-        stands, alike, told = _stands(rig, given, motion, first)
+        stands, alike, told = _stands(rig, given, motion, first, options.along)
         notes += told
     bones = armature.bone_names(rig.data)
     if bones is None:
@@ -167,18 +169,47 @@ def unit_of(rig, camera) -> float:
     return size if camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] / size - 1) < 1e-3 else 1.0
 
 
-def _stands(rig, camera, motion: Motion, first: int):
+def _stored(rig) -> Motion | None:
+    try:
+        return stored_motion(rig)
+    except LgdError:  # damaged
+        return None
+
+
+def seen_along(scene, rig, camera, T, frames, first: int):
+    """T_world_cam (F, 4, 4) at Blender's frames (F,) of a camera that is carried about together with a rig, both by an animated empty for one,
+    as it was when the rig was keyed: else the body would be carried twice. None where they are not carried alike, or not at all.
+
+    first: the footage's frame of the first one.
+    """
+    names = armature.bone_names(rig.data)
+    if T.ndim == 2 or names is None or not (len(rig.constraints) or (rig.parent is not None and carried(rig.parent))):
+        return None
+    old, here = _stored(rig), np.array(carriage.at_each(scene, frames, lambda: carriage.now(rig, names)))
+    rows = np.arange(len(T)) + first - int(old.extra.get("first", 0)) if old is not None else np.zeros(0)
+    common = np.flatnonzero((rows >= 0) & (rows < old.frames)) if old is not None else rows
+    if not len(common) or np.abs(here - here[:1]).max() < 1e-5:
+        return None
+    before = np.asarray(old.extra.get("carriage", np.eye(4)), float)
+    rigid, size = carriage.unscaled(before)
+    alike = abs(unit_of(rig, camera) / carriage.unscaled(here[0])[1] - 1) < 1e-3
+    seen = np.array([seen_from(stands, alike, one) for stands, one in zip(here, T, strict=True)])
+    T_before = old.T_world_cam if old.T_world_cam.ndim == 2 else old.T_world_cam[rows[common]]
+    if not np.allclose(seen[common], seen_from(before, alike, T_before), atol=2e-3):
+        return None
+    seen[:, :3, 3] *= size if alike else 1.0
+    seen = rigid @ seen
+    return seen[0] if np.abs(seen - seen[:1]).max() < 1e-5 else seen
+
+
+def _stands(rig, camera, motion: Motion, first: int, along: bool):
     """Where a rig stands that is solved onto again, (4, 4), whether its camera is scaled as it is, and what is to be told. One that was
     moved along with its camera keeps the body over the person; one that was moved by itself was given another place, and takes the
     body there.
 
     first: the footage's frame of the motion's first one.
     """
-    names = armature.bone_names(rig.data)
-    try:
-        old = stored_motion(rig)
-    except LgdError:
-        old = None
+    names, old = armature.bone_names(rig.data), _stored(rig)
     if names is None:
         return np.eye(4), False, []
     here = carriage.now(rig, names)
@@ -188,7 +219,7 @@ def _stands(rig, camera, motion: Motion, first: int):
     if old is None:  # baked, or without an action: nothing tells that it was given a place of its own
         return here, alike, scaled
     before = np.asarray(old.extra.get("carriage", np.eye(4)), float)
-    if np.allclose(here, before, atol=1e-4):
+    if along or np.allclose(here, before, atol=1e-4):
         return before, alike, []
     # The camera at a frame that both solved, seen from the rig.
     common = max(first, int(old.extra.get("first", 0)))

@@ -122,6 +122,31 @@ def test_a_renamed_camera_is_still_matched(script):
     assert bpy.context.scene.camera == camera and bpy.context.scene.render.pixel_aspect_x == 1.0
 
 
+@pytest.mark.parametrize("scale", (1.0, 100.0))
+def test_a_rig_that_rides_on_something_with_its_camera_is_not_carried_twice(script, scale):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    (rig,), camera = rigs(), bpy.context.scene.camera
+    stage = bpy.data.objects.new("train", None)
+    scene.collection.objects.link(stage)
+    rig.parent = camera.parent = stage
+    stage.scale = (scale,) * 3
+    for frame, x in ((1, 2.0), (24, 9.0)):
+        stage.location.x = x
+        stage.keyframe_insert("location", frame=frame)
+    for _ in range(2):
+        assert bpy.ops.lgd.fit() == {"FINISHED"} and rigs() == [rig]
+        assert "without its camera" not in bpy.context.window_manager.lgd.warnings
+        solved = load_motion(script.folder / f"motion{len(script.asked)}_0.npz")
+        with np.load(script.asked[-1][1]["camera"]) as told:
+            assert np.abs(told["T_world_cam"] - solved.T_world_cam).max() < 1e-4  # as the first solve found it, that stands still
+        for frame in (1, 12, 24):
+            scene.frame_set(frame)
+            seen = camera.matrix_world.inverted() @ rig.matrix_world @ rig.pose.bones["pelvis"].head
+            wanted = solved.trans[frame - 1] + script.body.joints(mesh.get_shape(result.skin_of(rig)))[0]
+            assert np.abs(np.array(seen) - wanted * (1, -1, -1)).max() < 1e-3
+
+
 def test_a_unit_that_is_no_metre_is_told(script):
     bpy.context.scene.unit_settings.scale_length = 0.01
     bpy.ops.lgd.fit()
