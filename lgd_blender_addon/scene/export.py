@@ -2,6 +2,7 @@
 """The rig's animation, edits included, back to arrays and files."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     except OSError as error:
         raise LgdError("disk", f"The file {target.name} cannot be written: {error.strerror}.", "Choose another folder, or free some space.") from None
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # a name that is too long cannot even be asked for
+            part.unlink(missing_ok=True)
     return len(frames)
 
 

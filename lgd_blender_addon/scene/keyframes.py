@@ -126,7 +126,10 @@ def curves(block, action=None, slot=None):
 
 
 def shown_tracks(data) -> tuple[list, bool]:
-    """The NLA's tracks that are seen, and whether the present action is: a track that is starred hides all else, a mute one itself."""
+    """The NLA's tracks that are seen, and whether the present action is: a track that is starred hides all else, a mute one itself. None
+    where the NLA of the block is off."""
+    if not data.use_nla:
+        return [], True
     starred = [track for track in data.nla_tracks if track.is_solo]
     return starred or [track for track in data.nla_tracks if not track.mute], data.use_tweak_mode or not starred
 

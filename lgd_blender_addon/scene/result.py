@@ -264,7 +264,8 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start:
 
 
 def _collection(scene, name: str):
-    label = f"LGD {name}"
+    most = bpy.types.ID.bl_rna.properties["name"].length_max - 1  # bytes that Blender keeps of it
+    label = f"LGD {name}".encode()[:most].decode(errors="ignore")
     found = next((c for c in scene.collection.children if c.name == label and _editable(c)), None)
     if found is None:
         found = bpy.data.collections.new(label)

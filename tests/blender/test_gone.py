@@ -138,3 +138,5 @@ def test_motions_are_written_and_read_beside_the_file(script, tmp_path):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     assert bpy.ops.lgd.export_motion(filepath="//out.npz") == {"FINISHED"} and (tmp_path / "out.npz").is_file()
     assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
+    with pytest.raises(RuntimeError, match="Choose another folder"):
+        bpy.ops.lgd.export_motion(filepath=f"//{'x' * 260}.npz")

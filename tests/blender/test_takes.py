@@ -10,6 +10,7 @@ from mathutils import Matrix
 from models import write_motion
 from test_result import plain_footage
 
+from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators import descent
 from lgd_blender_addon.scene import axes, carriage, export, keyframes, result, takes, trust
 from lgd_blender_addon.scene.body import JOINTS
@@ -253,6 +254,23 @@ def test_a_take_is_not_added_to_the_one_below_where_a_layer_of_the_users_was(sol
     again(built, motion, default_body, T)
     assert np.abs(pelvis_in_camera(built) - wanted).max() < 1e-4
     assert data.action != own and own.use_fake_user  # saving would throw it away
+
+
+def test_what_the_nla_that_is_off_holds_plays_not(solved, tmp_path):
+    _, built = solved
+    pushed_down(built, 111)
+    built.rig.animation_data.nla_tracks[0].is_solo = True
+    built.rig.animation_data.use_nla = False
+    assert takes.playing(built.rig) == (None, [])
+    with pytest.raises(LgdError, match="no keys"):
+        exported(built, tmp_path / "out.npz")
+
+
+def test_footage_of_a_long_name_has_one_collection(solved, default_body):
+    motion, _ = solved
+    footage = plain_footage(name="Großaufnahme " + "ä" * 60)
+    built = [result.build(bpy.context.scene, motion, default_body, footage, result.Options(show_footage=False)) for _ in range(2)]
+    assert built[0].rig != built[1].rig and built[0].rig.users_collection == built[1].rig.users_collection
 
 
 def open_all(built) -> None:
