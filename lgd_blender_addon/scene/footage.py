@@ -236,11 +236,11 @@ def offset_path(background: int) -> str:
 
 
 def from_camera(scene) -> Footage:
-    """The first clip, movie or image sequence behind the scene's camera."""
+    """The first clip, movie or image sequence that the scene's camera shows behind it; of hidden ones alone, the first of these."""
     camera = scene.camera
     if camera is None or camera.type != "CAMERA":
         raise _bad("The scene has no camera.", "Add a camera with the footage as its background image.")
-    for number, background in enumerate(camera.data.background_images):
+    for number, background in sorted(enumerate(camera.data.background_images), key=lambda entry: not entry[1].show_background_image):
         if background.source == "MOVIE_CLIP":
             clip = scene.active_clip if background.use_camera_clip else background.clip
             if clip is not None:

@@ -85,6 +85,13 @@ def test_clips_and_camera_backgrounds(films):
     background.source = "MOVIE_CLIP"
     background.clip = clip
     assert footage.from_camera(scene).start == 11
+    second = scene.camera.data.background_images.new()
+    second.image, second.image_user.frame_start = background.image, 21
+    assert footage.from_camera(scene).start == 11
+    background.show_background_image = False
+    assert footage.from_camera(scene).start == 21
+    second.show_background_image = False
+    assert footage.from_camera(scene).start == 11
 
 
 def test_files_and_ranges(films):
