@@ -57,13 +57,13 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
     solved = solved_cameras(context, found, rig) if settings.camera == "AUTO" else []
     for camera in [*solved, *([own] if wanted and own not in solved else [])]:
         told = solver_notes(context, camera, found)
+        if camera in solved and moves_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
+            elsewhere, moves = elsewhere or camera.name, True
+            continue  # unseen: it may be hidden by now
         data = _seen_by(context, camera, found)
         focal, goes = float(np.asarray(data["cam_K"]).reshape(-1, 3, 3)[0, 0, 0]), max(data["T_world_cam"].ndim, data["cam_K"].ndim) == 3
         if camera in solved and (abs(focal / settings.focal - 1) > SAME_LENS if settings.focal else camera.lgd.focal_told):
             moves = moves or goes
-            continue
-        if camera in solved and moves_elsewhere(camera, *timing.first_shown(found), settings.timing == "REAL"):
-            elsewhere, moves = elsewhere or camera.name, True
             continue
         if camera in solved and moves and not goes:
             continue  # it stands still, and was given up for one that moves or zooms

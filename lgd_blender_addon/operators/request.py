@@ -28,6 +28,7 @@ class Plan:
     people: tuple[int, ...] = (0,)
     build: bool = True
     rigs: dict[int, int] = field(default_factory=dict)  # session_uid of the rig that each person is solved onto again
+    camera: int = 0  # session_uid of the camera before which they are, which may be renamed meanwhile
     notes: tuple[str, ...] = ()  # what the user is told beside the worker's remarks
 
 
@@ -250,7 +251,9 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     title = "Solve again" if rig is not None else "Solve"
     requests = [("describe_body", {"body": body}), ("fit", request)]
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
-    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, notes=camera.notes)
+    before = context.scene.objects.get(camera.name) if camera.name else None
+    uid = 0 if before is None else before.session_uid
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, camera=uid, notes=camera.notes)
 
 
 def keypoints_request(context, found: places.Footage | None) -> dict:

@@ -92,7 +92,8 @@ def apply(scene, run) -> list:
 
 def _apply(scene, run) -> list:
     body = bodies.load(run.body)
-    camera = run.plan.options.camera
+    held = next((o for o in bpy.data.objects if run.plan.camera and o.session_uid == run.plan.camera), None)
+    camera = run.plan.options.camera if held is None else held.name  # by now
     onto = [o for o in bpy.data.objects if o.session_uid in run.plan.rigs.values() and o.type == "ARMATURE"]
     with AllOrNothing([(rig, scene_result.skin_of(rig)) for rig in onto]):
         found = [(load_motion(file), trace, options) for file, trace, options in pump.results(run)]
@@ -245,11 +246,12 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
         if action is None:  # one of the user's own
             action = rig.animation_data.action if rig.animation_data else None
         render = scene.render
-        if self.use_range and action is not None:
+        # Where the keys are by now, not where the action was told to lie when it was made.
+        ends = [end for curve in curves(rig, action) for end in curve.range()] if action is not None else []
+        if self.use_range and ends:
             if strips:
                 first, last = min(s.frame_start for s in strips), max(s.frame_end for s in strips)
-            else:  # where the keys are by now, not where the action was told to lie when it was made
-                ends = [end for curve in curves(rig, action) for end in curve.range()] or list(action.curve_frame_range)
+            else:
                 first, last = takes.shown(rig, [], [min(ends), max(ends)])[0]
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:

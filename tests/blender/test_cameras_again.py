@@ -70,6 +70,17 @@ def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(scri
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
 
 
+def test_a_hidden_camera_of_other_frames_is_no_obstacle(script, monkeypatch):
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    settings, show, asked = solved_twice(script, monkeypatch, T_world_cam=T)
+    (collection,) = rigs()[0].users_collection
+    bpy.context.scene.camera = None
+    bpy.context.view_layer.layer_collection.children[collection.name].exclude = True
+    settings.first, settings.last = 15, 24
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+
+
 def test_a_camera_that_zooms_is_taken_again_for_its_own_frames_alone(script, monkeypatch):
     """Past its lens's keys it would keep the last one; and Blender moves no key of a camera that is hidden."""
     lenses = np.stack([np.array([[focal, 0, 639.5], [0, focal, 359.5], [0, 0, 1]]) for focal in np.linspace(900, 1300, 24)])

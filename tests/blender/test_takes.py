@@ -327,3 +327,11 @@ def test_the_scenes_range_is_where_the_keys_are(solved, how):
         data.use_tweak_mode = True
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
     assert (bpy.context.scene.frame_start, bpy.context.scene.frame_end) == (111, 150)
+
+
+def test_an_action_without_keys_leaves_the_scenes_range(solved):
+    _, built = solved
+    scene, built.rig.animation_data.action = bpy.context.scene, bpy.data.actions.new("mine")
+    bpy.context.view_layer.objects.active = built.rig
+    scene.frame_start, scene.frame_end = 5, 77
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and (scene.frame_start, scene.frame_end) == (5, 77)
