@@ -15,13 +15,19 @@ from ..scene.armature import bone_names, lost_bones, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
-from ..scene.takes import playing, stored_motion
+from ..scene.takes import STEPS_PROPERTY, playing, stored_motion
 from .run import complain, forget_complaint, present_rig
+
+
+def steps_file(rig) -> str:
+    """The file of the steps by which the take that plays was solved, which need not be the rig's last; empty where there is none."""
+    action = playing(rig)[0]
+    return rig.lgd.trace if action is None else str(action.get(STEPS_PROPERTY, rig.lgd.trace))  # of an older version: the last one's
 
 
 def steps_at(rig, frame: float, path: str = ""):
     """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
-    file = path or rig.lgd.trace
+    file = path or steps_file(rig)
     motion, names = stored_motion(rig), bone_names(rig.data)
     if names is None:
         raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
@@ -87,7 +93,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
         if rig is None:
             cls.poll_message_set("Select a rig that was solved")
             return False
-        if not rig.lgd.trace:
+        if not steps_file(rig):
             cls.poll_message_set("Solve in the mode Paper with Keep the Steps first")
             return False
         return True
@@ -156,13 +162,14 @@ class LGD_OT_play_descent(bpy.types.Operator):
 def bake(rig, quats, location, frame: int, apart: int = 12):
     """Key the steps in a new action of the rig, `apart` frames from one another; returns the action."""
     old = playing(rig)[0] or rig.animation_data.action
-    data = old.get(scene_result.STORED_PROPERTY)
+    data, steps = old.get(scene_result.STORED_PROPERTY), steps_file(rig)
     take = Take(f"{old.name} descent {frame}")
     times = frame + apart * np.arange(len(quats), dtype=float)
     write_pose(take, rig, bone_names(rig.data), times, quats, location)
     take.finish(times[0], times[-1])
     if data is not None:
         take.actions[0][scene_result.STORED_PROPERTY] = bytes(data)
+        take.actions[0][STEPS_PROPERTY] = steps
     return take.actions[0]
 
 

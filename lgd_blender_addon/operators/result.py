@@ -102,7 +102,7 @@ def _apply(scene, run) -> list:
             # Pictures behind a camera that was there before are moved with the last person, after whom nothing fails.
             options.show_footage = not left or options.camera not in bpy.data.objects
             built = scene_result.build(scene, motion, body, run.plan.footage, options)
-            built.rig.lgd.trace = trace
+            built.rig.lgd.trace = built.action[takes.STEPS_PROPERTY] = trace
             camera = built.camera.name if built.camera else camera
             run.built.append(built)
             run.warnings += [note for note in built.notes if note not in run.warnings]
@@ -254,6 +254,8 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
             else:
                 first, last = takes.shown(rig, [], [min(ends), max(ends)])[0]
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
+            if first < -1e-3:
+                self.report({"WARNING"}, f"The take begins on frame {first:g}, but Blender's range at 0 at the earliest: move the keys and the footage to see all of it")
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:
                 scene.frame_set(scene.frame_start)
         if self.use_rate and motion is not None:

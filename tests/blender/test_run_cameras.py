@@ -6,7 +6,7 @@ import bpy
 import numpy as np
 import pytest
 
-from lgd_blender_addon.scene import axes, keyframes, result, trust
+from lgd_blender_addon.scene import axes, keyframes, result, takes, trust
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -116,3 +116,27 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
     bpy.context.view_layer.objects.active = rig
     assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"}
     assert "descent" in rig.animation_data.action.name
+
+
+def test_the_descent_of_an_earlier_take_is_its_own(script):
+    """Its action is in the Action Editor after another solve of the rig, whose steps are others, or were not kept."""
+    from lgd_blender_addon.operators import descent
+
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    first, steps = rig.animation_data.action, descent.steps_file(rig)
+    wanted = descent.steps_at(rig, 5)[0]
+    bpy.ops.lgd.fit()
+    assert descent.steps_file(rig) != steps and np.abs(descent.steps_at(rig, 5)[0] - wanted).max() > 0.01
+    rig.lgd.trace = rig.animation_data.action[takes.STEPS_PROPERTY] = ""  # as of a solve in video mode
+    assert not bpy.ops.lgd.play_descent.poll()
+    rig.animation_data.action = first
+    assert bpy.ops.lgd.play_descent.poll() and np.array_equal(descent.steps_at(rig, 5)[0], wanted)
+    assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"} and descent.steps_file(rig) == steps
+
+
+def test_a_range_before_frame_0_is_told(script, capfd):
+    bpy.context.scene.lgd.start = -10
+    bpy.ops.lgd.fit()
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    assert bpy.context.scene.frame_end == 13 and "begins on frame -10" in capfd.readouterr().out
