@@ -22,7 +22,7 @@ def solved_cameras(context, found: places.Footage, rig=None) -> list:
     objects = context.scene.objects
     ours = [o for o in objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and places.same_footage(o.lgd.footage, found.path)]
     rigs = (o for o in objects if o.type == "ARMATURE" and o.lgd.role == "RIG" and o != rig)
-    last = [result.camera_of(context.scene, o) for o in (rig, *rigs) if o is not None]
+    last = [result.camera_of(context.scene, o, last=True) for o in (rig, *rigs) if o is not None]
     return sorted(ours, key=lambda camera: last.index(camera) if camera in last else len(last))
 
 

@@ -15,7 +15,7 @@ from .camera import build_camera, carried, follow_footage, remember_pictures, sh
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
-from .takes import STORED_PROPERTY, stored_motion
+from .takes import CAMERA_PROPERTY, STORED_PROPERTY, playing, stored_motion
 from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
@@ -145,6 +145,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         correctives.set_mode(skin, rig, options.correctives)
     camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
     notes += told
+    action[CAMERA_PROPERTY] = camera.name
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
         notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
     if not shown_tracks(rig.animation_data)[1]:
@@ -278,17 +279,19 @@ def _editable(block) -> bool:
     return block.library is None and block.override_library is None
 
 
-def camera_of(scene, rig):
-    """The camera of a scene that a rig was solved for, also where it was renamed since, as in a full copy of a scene: it still has its first
-    name noted. None where there is none."""
+def camera_of(scene, rig, last: bool = False):
+    """The camera of a scene that a rig's take was solved for, or its last one, also where it was renamed since, as in a full copy of a scene:
+    it still has its first name noted. None where there is none."""
     note = getattr(rig, "lgd", None)  # where the add-on is registered
     if note is None:
         return None
-    named = scene.objects.get(note.camera) if note.camera else None
+    action = None if last else playing(rig)[0]
+    name = note.camera if action is None else action.get(CAMERA_PROPERTY, note.camera)
+    named = scene.objects.get(name) if name else None
     if named is not None and named.type == "CAMERA":
         return named
     solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
-    solved = [o for o in solved if o.lgd.camera == note.camera] or solved
+    solved = [o for o in solved if o.lgd.camera == name] or solved
     return solved[0] if len(solved) == 1 else None
 
 

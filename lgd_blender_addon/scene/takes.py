@@ -8,6 +8,7 @@ from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
 STEPS_PROPERTY = "lgd_steps"  # of an action: the file of the paper mode's steps by which it was solved; empty where none were kept
+CAMERA_PROPERTY = "lgd_camera"  # of an action: the name that the camera had before which it was solved
 MOST = 0.9  # of the keys that a solve put, or of those that are there: one of them must lie on the others
 
 

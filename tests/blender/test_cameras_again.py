@@ -8,6 +8,8 @@ from mathutils import Matrix
 from models import write_motion
 
 from lgd_blender_addon._bridge import LgdError
+from lgd_blender_addon.scene import keyframes
+from lgd_blender_addon.scene.motion import load_motion
 
 
 def rigs():
@@ -68,6 +70,26 @@ def test_a_camera_that_turns_is_taken_again_for_pictures_of_a_variable_rate(scri
     assert "new camera" not in bpy.context.window_manager.lgd.warnings
     settings.last = 15
     assert bpy.ops.lgd.fit() == {"FINISHED"} and not script.asked[-1][1].get("camera")
+
+
+def test_each_take_is_matched_and_exported_with_its_own_camera(script, monkeypatch, tmp_path):
+    """Two parts of one shot, whose camera turns, on one rig."""
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    settings, _, _ = solved_twice(script, monkeypatch, T_world_cam=T)
+    (rig,), scene = rigs(), bpy.context.scene
+    first, camera = rig.animation_data.action, scene.camera
+    settings.last = 20
+    bpy.ops.lgd.fit()
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.lgd.set_scene_rate_and_range()
+    assert scene.camera != camera and scene.frame_end == 20
+    rig.animation_data.action, camera.name = first, "Shot camera"
+    bpy.ops.lgd.set_scene_rate_and_range()
+    assert scene.camera == camera and (scene.frame_start, scene.frame_end) == (3, 14)
+    key = keyframes.find_curve(rig, 'pose.bones["pelvis"].location').keyframe_points.insert(5.5, 0.0)  # by which the camera is read anew
+    assert key is not None and bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz")) == {"FINISHED"}
+    assert np.abs(load_motion(tmp_path / "out.npz").T_world_cam[[0, -1]] - T[[0, 11]]).max() < 1e-4
 
 
 def test_a_hidden_camera_of_other_frames_is_no_obstacle(script, monkeypatch):
