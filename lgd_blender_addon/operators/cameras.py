@@ -71,6 +71,9 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
             told += unused
         elif goes and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
+        behind = _behind(context, camera, found)
+        if behind is not None and (behind.scale != 1 or behind.rotation or any(behind.offset) or behind.use_flip_x or behind.use_flip_y):
+            told += (f"The footage behind {camera.name} is scaled, shifted, turned or flipped there, which is not read: the body lies as if it were not.",)
         T = None if rig is None else result.seen_along(context.scene, rig, camera, data["T_world_cam"], timing.first_shown(found)[0], found.frames[0])
         data = data if T is None else data | {"T_world_cam": T}
         kept = camera in solved_cameras(context, found, rig)
@@ -124,6 +127,14 @@ def _camera_file(data: dict) -> str:
     return str(file)
 
 
+def _behind(context, camera, found: places.Footage):
+    """The background by which the scene's camera shows the footage that is read from there, or None."""
+    if found.place != "CAMERA" or camera != context.scene.camera:
+        return None
+    shown = sorted(camera.data.background_images, key=lambda b: not b.show_background_image)
+    return next((b for b in shown if found.block in (getattr(b.image, "name", ""), getattr(b.clip, "name", ""))), None)
+
+
 def _seen_by(context, camera, found: places.Footage) -> dict:
     """A camera's place and lens for each picture of the footage."""
     size = found.size
@@ -131,9 +142,7 @@ def _seen_by(context, camera, found: places.Footage) -> dict:
         size = (camera.lgd.width, camera.lgd.height)
     if not size[0]:
         size = (context.scene.render.resolution_x, context.scene.render.resolution_y)
-    behind = None
-    if found.place == "CAMERA" and camera == context.scene.camera:
-        behind = next((b for b in camera.data.background_images if found.block in (getattr(b.image, "name", ""), getattr(b.clip, "name", ""))), None)
+    behind = _behind(context, camera, found)
     if behind is not None and behind.frame_method == "STRETCH" and behind.source == "MOVIE_CLIP":
         behind = None  # Blender's default, and no lens's: the solve's pixels are the clip's
     clip = lens.clip_of(found)

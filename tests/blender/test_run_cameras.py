@@ -140,3 +140,16 @@ def test_a_range_before_frame_0_is_told(script, capfd):
     bpy.ops.lgd.fit()
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
     assert bpy.context.scene.frame_end == 13 and "begins on frame -10" in capfd.readouterr().out
+
+
+def test_footage_that_is_scaled_behind_the_camera_is_told(script):
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    scene.camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
+    scene.collection.objects.link(scene.camera)
+    background = scene.camera.data.background_images.new()
+    background.image, settings.place = bpy.data.images.load(settings.path), "CAMERA"
+    background.image_user.frame_start, background.image_user.frame_duration = 1, 24
+    for scale in (1.0, 1.5):
+        background.scale = scale
+        bpy.ops.lgd.fit()
+        assert ("scaled, shifted" in bpy.context.window_manager.lgd.warnings) == (scale != 1)
