@@ -12,7 +12,8 @@ from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .carriage import seen_to_move
 from .footage import Footage, folder_files, numbered, offset_path
-from .keyframes import Take, bag_of, find_curve, keys_of, sample, write_curve, write_curves
+from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
+from .takes import played_keys
 
 SENSOR = 36.0
 PICTURES_PROPERTY = "lgd_pictures"  # of a camera that moves or zooms with the footage: its first and last key's frames, then frames and the pictures first shown on them, in turn
@@ -72,9 +73,8 @@ def moves_elsewhere(camera, frames, pictures, real: bool) -> bool:
     """Whether a camera that turns or zooms by keys of its own, as a solve leaves them, does not show one of these pictures (N,) on its frame
     (N,): past its keys it stands still, and a strip that was reversed or slipped since shows others. Keys in real time lie between frames, and are
     never taken again."""
-    held = [find_curve(camera, "rotation_quaternion", k) for k in range(4)] + [find_curve(camera.data, "lens")]
-    curves = [curve for curve in held if curve is not None]
-    keys = [(times, values) for times, values in map(keys_of, curves) if len(times)]
+    held = [played_keys(camera, "rotation_quaternion", k) for k in range(4)] + [played_keys(camera.data, "lens")]
+    keys = [(times, values) for times, values in held if len(times)]
     if not any(np.ptp(values) > 1e-6 for _, values in keys):
         return False
     ends, *noted = np.reshape(camera.get(PICTURES_PROPERTY, (0, 0)), (-1, 2)).tolist()

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .keyframes import curves, keys_of, shown_tracks
+from .keyframes import curves, find_curve, keys_of, shown_tracks
 from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
@@ -88,6 +88,22 @@ def take_keys(rig, path: str) -> tuple[np.ndarray, np.ndarray] | None:
     frames, values = keys_of(curve)
     at, index = shown(rig, strips, frames)
     return at, values[index]
+
+
+def played_keys(block, path: str, index: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """The keys of a property of any block: the scene's frames (M,) and values (M,), of its present action or else of the uppermost strip of the
+    NLA that has some; none where none has."""
+    curve, data = find_curve(block, path, index), block.animation_data
+    if curve is not None or data is None:
+        return keys_of(curve) if curve is not None else (np.zeros(0), np.zeros(0))
+    for strip in (s for track in reversed(shown_tracks(data)[0]) for s in reversed(track.strips) if not s.mute and s.action is not None):
+        found = curves(block, strip.action, getattr(strip, "action_slot", None))
+        curve = next((c for c in found if c.data_path == path and c.array_index == index), None)
+        if curve is not None:
+            frames, values = keys_of(curve)
+            at, which = shown(block, [strip], frames)
+            return at, values[which]
+    return np.zeros(0), np.zeros(0)
 
 
 def stored_motion(rig) -> Motion | None:

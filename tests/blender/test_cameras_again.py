@@ -92,6 +92,20 @@ def test_each_take_is_matched_and_exported_with_its_own_camera(script, monkeypat
     assert np.abs(load_motion(tmp_path / "out.npz").T_world_cam[[0, -1]] - T[[0, 11]]).max() < 1e-4
 
 
+@pytest.mark.parametrize("start", (3, 103))
+def test_a_camera_in_the_nla_is_taken_again_where_it_moves_alone(script, monkeypatch, start):
+    T = np.tile(np.eye(4), (24, 1, 1))
+    T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
+    settings, show, asked = solved_twice(script, monkeypatch, T_world_cam=T)
+    data = bpy.context.scene.camera.animation_data
+    action, data.action = data.action, None
+    data.nla_tracks.new().strips.new("camera", start, action)
+    bpy.context.view_layer.update()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and bool(asked()) == (start == 3)
+    settings.last = 20
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and not asked() and "a new camera is made" in show.warnings
+
+
 def test_a_hidden_camera_of_other_frames_is_no_obstacle(script, monkeypatch):
     T = np.tile(np.eye(4), (24, 1, 1))
     T[:, :3, :3] = [Matrix.Rotation(0.01 * k, 3, "Y") @ Matrix.Rotation(-1.5, 3, "X") for k in range(24)]
