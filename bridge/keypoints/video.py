@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from bridge.counting import STEADY, counts, shown
 from bridge.errors import LgdError
+from bridge.keypoints.pictures import is_turned, opencv, read_image
 from bridge.keypoints.tracks import DEFAULT_FPS
 
 IMAGE_SUFFIXES = frozenset(
@@ -20,23 +20,8 @@ IMAGE_SUFFIXES = frozenset(
 )
 HELD_BYTES = 400_000_000  # of pictures while a footage is read backwards
 FASTEST = 300.0  # frames a second: where a header tells more (recordings of browsers: 1000) it is the clock's rate, and the frames are counted in its ticks
+TURNED = "The pictures are turned upright by their EXIF tag, which Blender does not follow: behind the camera they lie as they are stored. Save them turned."
 _READ_HINT = "Check that the file plays in another program, or convert it to an .mp4 (H.264)."
-
-
-def _cv2():
-    # FFmpeg and OpenCV write their own remarks to stderr, where our sentences belong.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
-    try:
-        import cv2
-    except ImportError as error:
-        raise LgdError(
-            "setup_incomplete",
-            f"OpenCV (opencv-python) cannot be imported: {error}.",
-            "Repair the set-up.",
-            "lgd.setup_repair",
-        ) from None
-    return cv2
 
 
 def _natural(path: Path) -> list:
@@ -114,7 +99,7 @@ class VideoFootage(Footage):
     def __init__(self, path: Path, frames: tuple[int, int] | None, counted: float | None = None):
         capture = _open_capture(path)
         try:
-            cv2 = _cv2()
+            cv2 = opencv()
             header = int(max(capture.get(cv2.CAP_PROP_FRAME_COUNT), 0))
             rate = float(capture.get(cv2.CAP_PROP_FPS))
             pixel = [capture.get(key) for key in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN)]
@@ -165,7 +150,7 @@ class VideoFootage(Footage):
         return self._rate
 
     def _decode(self, pictures: bool) -> Iterator[tuple[int, np.ndarray | None]]:
-        cv2 = _cv2()
+        cv2 = opencv()
         capture = _open_capture(self.path)
         stamps: list[float] = []
         numbers: list[int] = []
@@ -242,11 +227,13 @@ class ImageFootage(Footage):
     ):
         a, b = _range(frames, len(files))
         self._files = files[a:b]
-        first = _read_image(self._files[0])
+        first = read_image(self._files[0])
         super().__init__(path, kind, first.shape[1], first.shape[0], a, len(self._files))
         self._rate = fps or DEFAULT_FPS
         if kind == "images" and not fps:
             self.notes.append("The folder of images has no frame rate: 30 frames a second are assumed.")
+        if is_turned(self._files[0], first):
+            self.notes.append(TURNED)
         self._times = np.arange(a, a + len(self._files)) / self._rate
 
     def nominal(self) -> float:
@@ -257,7 +244,7 @@ class ImageFootage(Footage):
 
     def _part(self, start: int, stop: int):
         for index, file in enumerate(self._files[start:stop], start):
-            image = _read_image(file)
+            image = read_image(file)
             if image.shape[:2] != (self.height, self.width):
                 raise LgdError(
                     "bad_input",
@@ -346,7 +333,7 @@ def _range(frames, total: int | None) -> tuple[int, int | None]:
 
 
 def _open_capture(path: Path):
-    cv2 = _cv2()
+    cv2 = opencv()
     # FFmpeg first: the image-sequence backend would take a % in the name for a pattern.
     for backend in (cv2.CAP_FFMPEG, cv2.CAP_ANY):
         try:
@@ -365,7 +352,7 @@ def _stamps(path: Path) -> Iterator[float]:
     capture = _open_capture(path)
     try:
         while capture.grab():
-            yield capture.get(_cv2().CAP_PROP_POS_MSEC) / 1000.0
+            yield capture.get(opencv().CAP_PROP_POS_MSEC) / 1000.0
     finally:
         capture.release()
 
@@ -374,19 +361,6 @@ def _rate_of(path: Path) -> float | None:
     """Frames a second, by a video's first pictures."""
     steps = np.diff(list(itertools.islice(_stamps(path), STEADY)))
     return float(1 / np.median(steps[steps > 0])) if (steps > 0).any() else None
-
-
-def _read_image(path: Path) -> np.ndarray:
-    cv2 = _cv2()
-    try:
-        # Not imread: it does not open every path on Windows. The colour flag also applies the EXIF orientation.
-        data = np.fromfile(path, dtype=np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    except (OSError, cv2.error):
-        image = None
-    if image is None:
-        raise LgdError("bad_input", f"The image {path.name} cannot be read.", "Remove it or save it again.")
-    return image
 
 
 def _rising(stamps: np.ndarray, step: float) -> np.ndarray:

@@ -80,7 +80,7 @@ def _bad(text: str, hint: str = "") -> LgdError:
 
 
 def _natural(name: str) -> list:
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p.lower()) for p in re.split(r"(\d+)", name)]
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", name)]
 
 
 def numbered(name: str):

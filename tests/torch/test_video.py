@@ -10,7 +10,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge.errors import LgdError
 from bridge.keypoints import video
-from bridge.keypoints.video import _rising, open_footage
+from bridge.keypoints.video import TURNED, _rising, open_footage
 
 
 def write_video(path, count=12, fps=25.0, size=(64, 48)):
@@ -94,6 +94,18 @@ def test_folder_of_images(tmp_path):
     footage = open_footage(folder, frames=(1, 3), fps=10)
     assert np.allclose(footage.frame_times, [0.1, 0.2]) and not footage.notes
     assert [int(im[0, 0, 0]) for _, im in footage] == [10, 30]
+
+
+def test_pictures_that_their_exif_tag_turns_are_told(tmp_path):
+    folder = write_images(tmp_path / "frames", ["f1.jpg", "f2.jpg"])
+    upright = open_footage(folder)
+    assert TURNED not in upright.notes
+    tag = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # orientation 6: a quarter turn
+    for file in folder.iterdir():
+        data = file.read_bytes()
+        file.write_bytes(data[:2] + b"\xff\xe1" + struct.pack(">H", len(tag) + 8) + b"Exif\0\0" + tag + data[2:])
+    turned = open_footage(folder)
+    assert TURNED in turned.notes and (turned.width, turned.height) == (upright.height, upright.width)
 
 
 def test_single_image(tmp_path):
