@@ -271,6 +271,8 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
                     fit_background(scene, background, (rig.lgd.width, rig.lgd.height))
         if self.use_camera and camera is not None:
             scene.camera = camera
+            if any(m.camera not in (None, camera) for m in scene.timeline_markers):
+                self.report({"WARNING"}, f"Markers on the timeline switch to other cameras: unbind them to look through {camera.name}")
         return {"FINISHED"}
 
 
