@@ -296,6 +296,20 @@ def test_footage_beside_the_projects_folder_is_one_with_what_its_full_path_names
     assert len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 1 and len(bpy.data.images) == 1
 
 
+def test_markers_that_switch_cameras_are_told_when_the_scene_is_matched(script, capfd):
+    bpy.ops.lgd.fit()
+    scene = bpy.context.scene
+    solved = next(o for o in scene.objects if o.lgd.role == "CAMERA")
+    other = bpy.data.objects.new("Other", bpy.data.cameras.new("Other"))
+    scene.collection.objects.link(other)
+    marker = scene.timeline_markers.new("shot", frame=1)
+    for bound, told in ((None, False), (solved, False), (other, True)):
+        marker.camera = bound
+        capfd.readouterr()
+        assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.camera == solved
+        assert ("switch to other cameras" in capfd.readouterr().out) == told
+
+
 def test_a_full_copy_of_a_scene_has_its_own_camera(script, tmp_path):
     from lgd_blender_addon.scene import export, takes
     from lgd_blender_addon.scene.motion import load_motion
