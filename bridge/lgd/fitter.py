@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from .. import camera, contact
 from ..body.files import load_body
@@ -150,10 +149,7 @@ def _fit_moving(
     if source == "assumed" and options.mode == "video":  # how a turning camera moves the points depends on its lens
         guess = _fit(dataclasses.replace(keypoints, lines=None), options, device, on_progress, should_stop)[0]
         cam_K, source = guess.cam_K, guess.focal_source
-        told = None
-        if world is None:  # before a camera that stands still, which is one in the middle of the turns
-            middle = Rotation.from_matrix(turns_of(turns, cam_K)).mean().as_matrix()
-            told = told_focal(keypoints, middle @ guess.T_world_cam[2, :3])
+        told = told_focal(keypoints, guess.T_world_cam[2, :3]) if world is None else None
         if told:
             cam_K = camera.camera_matrix(told, *keypoints.image_size)
         else:

@@ -8,6 +8,7 @@ A line and the camera's place span a plane, whose normal is at right angles to t
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..camera import FOCAL_RANGE, camera_matrix
 from ..keypoints.tracks import Keypoints
@@ -28,11 +29,13 @@ OTHERS, ALIKE = (0.85, 1.2), np.radians(2.5)
 
 
 def told_focal(keypoints: Keypoints, up: np.ndarray) -> float | None:
-    """The focal length px of a camera that does not zoom; None where the lines do not tell. up: (3) about, in the first frame's axes."""
+    """The focal length px of a camera that does not zoom; None where the lines do not tell. up: (3) about, in the axes of a camera that stands still,
+    or as if it stood in the middle of its turns, which hangs on the lens."""
     if keypoints.lines is None or len(keypoints.lines) < ENOUGH:
         return None
     tried = np.geomspace(SHORT, LONG_LENS, LENSES) * max(keypoints.image_size)
-    found = np.array([_best(*_planes(keypoints, camera_matrix(focal, *keypoints.image_size)), up)[0] for focal in tried])
+    lenses = [camera_matrix(focal, *keypoints.image_size) for focal in tried]
+    found = np.array([_best(*_planes(keypoints, K), _middle(keypoints, K) @ up)[0] for K in lenses])
     best = int(found.argmax())
     quarter = int(np.ceil(np.log(1.25) / np.log(tried[1] / tried[0])))
     if found[best] < SHARE or not quarter <= best < LENSES - quarter:
@@ -42,6 +45,12 @@ def told_focal(keypoints: Keypoints, up: np.ndarray) -> float | None:
     before, here, after = found[best - 1 : best + 2]
     bend = before - 2 * here + after
     return float(np.clip(tried[best] * (tried[1] / tried[0]) ** ((before - after) / (2 * bend) if bend < 0 else 0.0), *np.multiply(FOCAL_RANGE, max(keypoints.image_size))))
+
+
+def _middle(keypoints: Keypoints, K: np.ndarray) -> np.ndarray:
+    """(3, 3) from the axes of a camera in the middle of the turns to the first frame's."""
+    turns = keypoints.camera_turns
+    return np.eye(3) if turns is None else Rotation.from_matrix(turns_of(turns, K)).mean().as_matrix()
 
 
 def told_up(keypoints: Keypoints, cam_K: np.ndarray, up: np.ndarray, sure: bool) -> np.ndarray | None:

@@ -201,10 +201,11 @@ def test_bones_of_other_names_are_not_told_apart(addon, solved):
     built.rig.data.bones["left_knee"].name = "Knie"
     assert bpy.ops.lgd.select_doubtful(below=1.0) == {"CANCELLED"} and built.rig.mode == "OBJECT"
     action, built.rig.lgd.trace = built.rig.animation_data.action, "steps.npz"
+    actions = len(bpy.data.actions)  # 4.2 has one of the shape keys, too
     for bake in (False, True):
         with pytest.raises(RuntimeError, match="left_knee"):
             bpy.ops.lgd.play_descent(bake=bake)
-    assert built.rig.animation_data.action == action and len(bpy.data.actions) == 1
+    assert built.rig.animation_data.action == action and len(bpy.data.actions) == actions
 
 
 @pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "opened"))
