@@ -11,7 +11,7 @@ from mathutils import Quaternion
 
 from .._bridge import LgdError, arrays
 from ..scene import result as scene_result
-from ..scene.armature import bone_names, lost_bones, rest_pelvis
+from ..scene.armature import bone_names, known_bones, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
@@ -28,9 +28,7 @@ def steps_file(rig) -> str:
 def steps_at(rig, frame: float, path: str = ""):
     """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
     file = path or steps_file(rig)
-    motion, names = stored_motion(rig), bone_names(rig.data)
-    if names is None:
-        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
+    motion, names = stored_motion(rig), known_bones(rig)
     if not file or not Path(file).exists() or motion is None:
         raise LgdError(
             "bad_input",

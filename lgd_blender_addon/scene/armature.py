@@ -5,6 +5,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
+from .._bridge import LgdError
 from .axes import RIG_TO_WORLD, stand_up
 from .body import JOINTS, PARENTS, Body
 
@@ -64,6 +65,14 @@ def lost_bones(armature) -> list[str]:
         for family in (lambda n: n, mpi_name) for prefix in ("", "m_avg_", "f_avg_")
     ]  # fmt: skip
     return min(lacking, key=len)
+
+
+def known_bones(rig) -> list[str]:
+    """`bone_names` of a rig's armature. Raises LgdError where some were renamed or removed."""
+    names = bone_names(rig.data)
+    if names is None:
+        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
+    return names
 
 
 def build_armature(body: Body, betas, name: str, collection):

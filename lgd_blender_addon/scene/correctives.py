@@ -3,9 +3,8 @@
 
 import numpy as np
 
-from .._bridge import LgdError
 from . import carriage, takes
-from .armature import bone_names, lost_bones
+from .armature import known_bones
 from .body import corrective_features
 from .keyframes import Take, bag_of, curves, read_pose, write_curve
 from .mesh import has_correctives
@@ -46,9 +45,7 @@ def set_mode(mesh, rig, mode: str, scene=None) -> None:
     all layers of the NLA; None: the rig's present action. Raises LgdError; then nothing has changed."""
     if not has_correctives(mesh):
         return
-    names = bone_names(rig.data)
-    if names is None and mode != "OFF":
-        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
+    names = None if mode == "OFF" else known_bones(rig)
     found = _features(rig, names, scene) if mode == "BAKED" else None
     _clear(mesh)
     if mode == "LIVE":
