@@ -210,7 +210,7 @@ def test_who_goes_all_round_a_camera_that_turns_after_them_is_upright(standing, 
     motion, _ = fit(Keypoints(pixels[None], np.full((1, *pixels.shape[:2]), 0.9), "coco17", SIZE, **told))
     world = in_world(motion)
     assert motion.T_world_cam.shape == (FRAMES, 4, 4) and np.ptp(motion.T_world_cam[:, :3, 3], axis=0).max() < 1e-6
-    assert motion.T_world_cam[:, 2, :3] == pytest.approx(path[:, 2, :3], abs=0.08)  # up
+    assert motion.T_world_cam[:, 2, :3] == pytest.approx(path[:, 2, :3], abs=0.08)  # up, as the body tells it: its own lean is 4 degrees
     assert motion.T_world_cam[0, 2, 3] == pytest.approx(1.6, abs=0.2) and motion.world_confidence < 1
     assert np.abs(world[0, 0, :2]).max() < 0.05 and abs(motion.T_world_cam[0, 0, 2]) < 1e-6 < motion.T_world_cam[0, 1, 2]
     moved = np.linalg.norm(world - (truth - truth[0, 0] * (1, 1, 0)), axis=-1).mean()

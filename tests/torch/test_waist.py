@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_fitter import FOCAL, waving
 
+from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.rotations import exp_so3
@@ -81,3 +82,13 @@ def test_signers_who_turn_their_back_are_counted(tmp_path, body, monkeypatch):
     monkeypatch.setitem(sys.modules, "pose_format", types.SimpleNamespace(Pose=Pose))
     found = waist.evaluate_waist(tmp_path, Networks(None, None, None, None))["signers"]
     assert found["clips"] == 2 and found["frames"] == 2 * len(body) and found["away"] == pytest.approx(50)
+
+
+def test_what_reads_the_signers_is_asked_for_before_anything_is_measured(tmp_path, monkeypatch):
+    waist.ready(tmp_path)  # no data, nothing to read
+    (tmp_path / "waist" / "signers").mkdir(parents=True)
+    monkeypatch.setattr(waist, "find_spec", lambda name: None)
+    with pytest.raises(LgdError, match="pose-format"):
+        waist.ready(tmp_path)
+    monkeypatch.setattr(waist, "find_spec", lambda name: name == "pose_format")
+    waist.ready(tmp_path)
