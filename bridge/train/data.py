@@ -26,6 +26,7 @@ RARE_SUBJECTS = ("88", "90")
 UPPER = (3, 6, 9, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 LEFT_ARM, RIGHT_ARM = (13, 16, 18, 20, 22), (14, 17, 19, 21, 23)
 LEFT_LEG, RIGHT_LEG = (1, 4, 7, 10), (2, 5, 8, 11)
+THIGHS, SHINS, UPPER_ARMS, FOREARMS = (1, 2), (4, 5, 7, 8, 10, 11), (13, 14, 16, 17), (18, 19, 20, 21, 22, 23)
 SPARSE_JOINTS = (1, 2, 4, 5, 7, 8, 9, 12, 15, 16, 17, 18, 19, 20, 21)
 # 0 draws poses as often as they were captured; trunks more than 45 degrees off upright then are 16 % of the draw, 36 % at 1, 60 % at 2.
 SPARSE_POWER = 0.7
@@ -217,7 +218,7 @@ class Sampler:
         return Windows(rotations, trans, lower_true)
 
     def _recombine(self, quats: Tensor, gen: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Upper bodies, single arms or single legs from other windows; and which windows kept both legs (B)."""
+        """Upper bodies, arms, legs or parts of them from other windows; and which windows kept both legs (B)."""
         count = len(quats)
         other = quats[torch.randperm(count, generator=gen)]
         third = quats[torch.randperm(count, generator=gen)]
@@ -225,12 +226,13 @@ class Sampler:
         out, kept = quats.clone(), torch.ones(count, dtype=torch.bool)
         for joints, source, low, high in (
             (UPPER, other, 0.0, 0.3), (LEFT_ARM, third, 0.2, 0.4), (RIGHT_ARM, third, 0.35, 0.5),
-            (LEFT_LEG, other, 0.45, 0.53), (RIGHT_LEG, other, 0.53, 0.61),
+            (LEFT_LEG, other, 0.45, 0.53), (RIGHT_LEG, other, 0.53, 0.61), (THIGHS, other, 0.61, 0.67), (SHINS, third, 0.64, 0.7),
+            (UPPER_ARMS, other, 0.7, 0.74), (FOREARMS, third, 0.72, 0.76),
         ):  # fmt: skip
             take = ((draw >= low) & (draw < high)).nonzero().squeeze(-1)
             index = torch.tensor(joints)
             out[take[:, None], :, index[None]] = source[take[:, None], :, index[None]]
-            if joints in (LEFT_LEG, RIGHT_LEG):
+            if joints in (LEFT_LEG, RIGHT_LEG, THIGHS, SHINS):
                 kept[take] = False
         return out, kept
 

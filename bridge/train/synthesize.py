@@ -11,6 +11,7 @@ from ..body.landmarks import available_points
 from ..body.smpl import BodyModel, Shaped
 from ..keypoints.formats import POINTS
 from ..rotations import exp_so3, quaternion_to_matrix
+from . import legs
 from .data import Windows, chance, smooth_noise, uniform
 from .recipe import Recipe
 from .synthetic_detector import NOISE, detect
@@ -73,8 +74,10 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     layout = torch.tensor([sets.layouts.index(n) for n in names])[layout]
     betas = torch.randn(count, 10, generator=gen).clamp(-2.5, 2.5)
     waist = torch.zeros(count, dtype=torch.bool)
+    if recipe.seated:
+        windows = legs.seated(windows, chance(count, recipe.seated, gen), gen)
     if recipe.waist:
-        windows, waist = _standing(windows, chance(count, recipe.waist, gen), gen)
+        windows, waist = legs.standing(windows, chance(count, recipe.waist, gen), gen)
     kinds = NOISE[:, 1] / 0.025
     shift = torch.randn(count, len(POINTS), 3, generator=gen) * recipe.person_offset * kinds[:, None].clamp(0.7, 1.5)
     shaped = sets.shaped(betas, layout, shift)
@@ -144,32 +147,6 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
         rays / factor[:, None, None, None], confidence, rotations, pelvis, betas, up, -factor.log(),
         known, (~moving).float(), windows.lower_true & ~moving, layout, joints, points,
     )  # fmt: skip
-
-
-def _standing(windows: Windows, chosen: Tensor, gen: torch.Generator) -> tuple[Windows, Tensor]:
-    """The chosen (B) clips of upright people with legs that stand, held as in some frame of the batch; and which those are (B).
-
-    Mean legs of motion capture are bent, and so are those that a network invents for people whom it sees to the waist; but who is
-    filmed so stands, mostly.
-    """
-    turns = windows.rotations
-    root = turns[:, :, 0]
-    hips = root[:, :, None] @ turns[:, :, [1, 2]]
-    shins = hips @ turns[:, :, [4, 5]]
-    stands = (torch.cat((hips, shins), 2)[..., 1, 1] > math.cos(math.radians(15))).all(-1).flatten().nonzero().squeeze(-1)
-    chosen = chosen & (root[..., 1, 1] > math.cos(math.radians(40))).all(1)
-    if not (len(stands) and chosen.any()):
-        return windows, torch.zeros_like(chosen)
-    taken = stands[torch.randint(len(stands), (len(chosen),), generator=gen)]
-    yaw = torch.atan2(root[..., 0, 2], root[..., 2, 2])
-    zero = torch.zeros_like(yaw)
-    heading = exp_so3(torch.stack((zero, yaw, zero), -1))
-    below = turns[:, :, [4, 5, 7, 8, 10, 11]].flatten(0, 1)[taken][:, None].expand(-1, turns.shape[1], -1, -1, -1)
-    upright = (heading.transpose(-1, -2)[:, :, None] @ hips).flatten(0, 1)[taken][:, None]
-    legs = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ upright, below), 2)
-    turns = turns.clone()
-    turns[:, :, [1, 2, 4, 5, 7, 8, 10, 11]] = torch.where(chosen[:, None, None, None, None], legs, turns[:, :, [1, 2, 4, 5, 7, 8, 10, 11]])
-    return Windows(turns, windows.trans, windows.lower_true & ~chosen), chosen
 
 
 def told_focal(focal: Tensor, recipe: Recipe, gen: torch.Generator) -> tuple[Tensor, Tensor]:
