@@ -17,7 +17,7 @@ class Recipe:
     down_the_tree: float = 0.03
     limb_spans: float = 0.5
     crop_lower: float = 0.1
-    seated: float = 0.07  # share of clips, of upright people, who sit or kneel
+    seated: float = 0.1  # share of clips, of upright people, who sit or kneel
     waist: float = 0.2  # share of clips, of upright people, who stand and are seen to the waist: nobody knows their legs
     nobody: float = 0.05
     limb_swap: float = 0.1
