@@ -49,14 +49,14 @@ def _about(axis: int, angle: Tensor) -> Tensor:
     return exp_so3(vector)
 
 
-def _upright(windows: Windows) -> Tensor:
+def upright(windows: Windows) -> Tensor:
     """(B) whose trunk is upright throughout."""
     return (windows.rotations[:, :, 0, 1, 1] > math.cos(math.radians(UPRIGHT))).all(1)
 
 
 def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | None = None) -> Windows:
     """The chosen (B) clips of upright people sitting or kneeling (as `kind` of SEATS says, or as drawn), where they were in the middle."""
-    chosen = chosen & _upright(windows)
+    chosen = chosen & upright(windows)
     if not chosen.any():
         return windows
     count, frames = windows.rotations.shape[:2]
@@ -105,14 +105,14 @@ def standing(windows: Windows, chosen: Tensor, gen: torch.Generator) -> tuple[Wi
     hips = root[:, :, None] @ turns[:, :, [1, 2]]
     shins = hips @ turns[:, :, [4, 5]]
     stands = (torch.cat((hips, shins), 2)[..., 1, 1] > math.cos(math.radians(15))).all(-1).flatten().nonzero().squeeze(-1)
-    chosen = chosen & _upright(windows)
+    chosen = chosen & upright(windows)
     if not (len(stands) and chosen.any()):
         return windows, torch.zeros_like(chosen)
     taken = stands[torch.randint(len(stands), (len(chosen),), generator=gen)]
     heading = _heading(root)
     below = turns[:, :, [4, 5, 7, 8, 10, 11]].flatten(0, 1)[taken][:, None].expand(-1, turns.shape[1], -1, -1, -1)
-    upright = (heading.transpose(-1, -2)[:, :, None] @ hips).flatten(0, 1)[taken][:, None]
-    legs = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ upright, below), 2)
+    level = (heading.transpose(-1, -2)[:, :, None] @ hips).flatten(0, 1)[taken][:, None]
+    legs = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ level, below), 2)
     changed = turns.clone()
     rows = [1, 2, 4, 5, 7, 8, 10, 11]
     changed[:, :, rows] = torch.where(chosen[:, None, None, None, None], legs, turns[:, :, rows])

@@ -20,8 +20,10 @@ from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
+from bridge.train.evaluate.seats import evaluate_seats
 from bridge.train.evaluate.stress import start_turned
 from bridge.train.evaluate.targets import verdicts
+from bridge.train.legs import SEATS
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +146,16 @@ def test_rendered_people_are_fitted_from_what_blazepose_says_of_them(val, soles)
     found = rendered(val, soles, Networks(None, None, None, None), [row], 2)
     assert found[LAST].keys() == {"plain", "hard"}
     assert 10 < found[LAST]["plain"]["pa"] < 100 and found[LAST]["plain"]["acc"] > 0
+
+
+def test_people_who_sit_are_fitted_and_told_of(val, soles):
+    row = next(r for r in our_rows() if r.key == LAST)
+    found = evaluate_seats(val, soles, Networks(None, None, None, None), [row], True)
+    assert found[LAST].keys() == {"as captured", *SEATS}
+    figures = [v[condition] for v in found[LAST].values() for condition in ("clean", "noise 20%")]
+    assert 10 < min(figures) and max(figures) < 90
+    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {LAST: "video"}, "seats": found}
+    assert "video: people who sit and kneel" in text(result) and "cross-legged" in text(result)
 
 
 def test_unknown_rows_are_refused():

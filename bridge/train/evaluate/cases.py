@@ -139,6 +139,18 @@ def make_cases(
     return out
 
 
+def cases_of(batch: Batch, soles: Soles, group: str, layouts: list[str]) -> list[Case]:
+    """A case of every clip of a batch, contacts left aside. layouts: those that `batch.layout` counts."""
+    ok = torch.ones(batch.rays.shape[1], dtype=torch.bool)
+    return [
+        Case(
+            b, 0, group, layouts[int(batch.layout[b])], batch.rays[b], batch.confidence[b], batch.rotations[b], batch.joints[b],
+            batch.betas[b], batch.up[b, 0], soles(batch.rotations[b], batch.betas[b], batch.pelvis[b]), ok, False,
+        )
+        for b in range(len(batch.rays))
+    ]  # fmt: skip
+
+
 def _with_spans(confidence: Tensor, clip: int) -> Tensor:
     gen = torch.Generator().manual_seed(9000 + clip)
     confidence = confidence.clone()

@@ -25,11 +25,12 @@ from .noise import noise_alone
 from .rendered import CLIPS, QUICK_CLIPS, rendered
 from .report import text
 from .rows import BATCH, Networks, our_rows
+from .seats import evaluate_seats
 from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried", "waist")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried", "waist", "seats")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -133,6 +134,9 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     if "rendered" in sections:
         note("rendered ...")
         result["rendered"] = rendered(val, soles, networks, rows, QUICK_CLIPS if options.quick else CLIPS)
+    if "seats" in sections:
+        note("seats ...")
+        result["seats"] = evaluate_seats(val, soles, networks, rows, options.quick)
     if "handheld" in sections:
         note("handheld ...")
         from .handheld import evaluate_handheld  # OpenCV

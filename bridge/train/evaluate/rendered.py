@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What our own detector makes of people: subjects that no network has seen, rendered, and found by BlazePose."""
 
-import torch
-
 from ..data import Mocap, Sampler, generator
 from ..detected import LAYOUT, Detections, record
 from ..synthesize import LandmarkSets
-from .cases import GROUPS, Case, Soles
+from .cases import GROUPS, Case, Soles, cases_of
 from .figures import Sums, score
 from .rows import Networks, Row, predict
 
@@ -27,12 +25,5 @@ def rendered(mocap: Mocap, soles: Soles, networks: Networks, rows: list[Row], cl
 
 def _cases(mocap: Mocap, soles: Soles, group: str, clips: int) -> list[Case]:
     sampler = Sampler(mocap.of_subjects(GROUPS[group]), soles.body, widen=False)
-    batch = Detections(record(sampler, clips, SEED), LandmarkSets(soles.body, [LAYOUT])).whole(generator(0))
-    ok = torch.ones(batch.rays.shape[1], dtype=torch.bool)
-    return [
-        Case(
-            b, 0, group, LAYOUT, batch.rays[b], batch.confidence[b], batch.rotations[b], batch.joints[b], batch.betas[b],
-            batch.up[b, 0], soles(batch.rotations[b], batch.betas[b], batch.pelvis[b]), ok, False,
-        )
-        for b in range(len(batch.rays))
-    ]  # fmt: skip
+    sets = LandmarkSets(soles.body, [LAYOUT])
+    return cases_of(Detections(record(sampler, clips, SEED), sets).whole(generator(0)), soles, group, sets.layouts)

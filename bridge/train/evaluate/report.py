@@ -42,6 +42,8 @@ def text(result: dict) -> str:
         parts += [_line(f"val-{k}", [v["points"], v["second"], v["lasting"]]) for k, v in result["noise"].items()] + [""]
     if result.get("rendered"):
         parts += _rendered(result)
+    if result.get("seats"):
+        parts += _seats(result)
     if result.get("handheld"):
         parts += ["Beam clip, one camera turned, our detector: limb points in the world, the clip laid on the truth, mm, camera untold; followed; its error, degrees; clips seen to travel; no lens told: how far it is off by the background, %; by the person alone; up, degrees; by the person alone"]
         keys = ("untold", "followed", "turns", "travels", "lens", "lens_person", "up", "up_person")
@@ -133,6 +135,15 @@ def _rendered(result: dict) -> list[str]:
     head = "Rendered people, found by BlazePose: PA mm, MPJPE mm, acceleration error m/s^2 on val-plain; on val-hard"
     rows = result["rendered"].items()
     return [head, *(_line(result["titles"][k], [v.get(g, {}).get(n) for g, n in keys]) for k, v in rows), ""]
+
+
+def _seats(result: dict) -> list[str]:
+    lines = []
+    for row, kinds in result["seats"].items():
+        conditions = list(next(iter(kinds.values())))
+        lines.append(f"{result['titles'][row]}: people who sit and kneel, PA-MPJPE mm: {'; '.join(conditions)}")
+        lines += [_line(f"    {kind}", list(found.values())) for kind, found in kinds.items()] + [""]
+    return lines
 
 
 def _multiview(views: dict) -> list[str]:
