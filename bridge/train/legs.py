@@ -14,13 +14,14 @@ from torch import Tensor
 from ..rotations import exp_so3
 from .data import Windows, chance, smooth_noise
 
-_CHAIR, _OVER, _ON_KNEE = (85, 10, 5, 85), (95, -8, 5, 85), (88, 38, 60, 95)
+_CHAIR, _STOOL, _OVER, _ON_KNEE = (85, 10, 5, 85), (52, 10, 5, 62), (95, -8, 5, 85), (88, 38, 60, 95)
 _LONG, _TAILOR, _HEELS, _KNEE = (88, 10, 8, 8), (80, 42, 40, 115), (70, 8, 0, 140), (4, 5, 4, 90)
 # How people sit and kneel: of a hundred; the left and the right leg (flexed, spread, turned out, bent), in degrees; how far the
 # pelvis leans back, and the deviation of it.
 SEATS = {
-    "on a chair": (44, _CHAIR, _CHAIR, 8, 13),
-    "one leg over the other": (12, _OVER, (82, 2, 2, 82), 10, 12),
+    "on a chair": (36, _CHAIR, _CHAIR, 8, 13),
+    "on a high stool": (10, _STOOL, _STOOL, 4, 10),
+    "one leg over the other": (10, _OVER, (82, 2, 2, 82), 10, 12),
     "ankle on knee": (6, _ON_KNEE, _CHAIR, 12, 12),
     "legs stretched": (7, _LONG, _LONG, 8, 15),
     "cross-legged": (11, _TAILOR, _TAILOR, 8, 12),
