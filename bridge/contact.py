@@ -75,15 +75,35 @@ def average_direction(directions: np.ndarray, weights: np.ndarray) -> tuple[np.n
     return mean / max(np.linalg.norm(mean), 1e-9), float(np.clip(np.linalg.norm(mean), 0, 1))
 
 
-def ground_height(soles: np.ndarray, seen: np.ndarray, contacts: np.ndarray | None = None) -> float:
+def lowest_skin(skin: np.ndarray, pelvis: np.ndarray, up: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What of the body is lowest along `up` (3), (F, 3) m, and its speed (F) in m/s; of a single frame 0.
+
+    skin: (F, K, 3) m about the pelvis (F, 3), same axes.
+    """
+    frames = len(skin)
+    at = (skin @ up.astype(skin.dtype)).argmin(1)
+    around = (np.arange(frames)[:, None] + (-1, 0, 1)).clip(0, frames - 1)
+    track = pelvis[around] + skin[around, at[:, None]]
+    moved = np.linalg.norm(track[:, 2] - track[:, 0], axis=-1)
+    return track[:, 1], moved / np.maximum(times[around[:, 2]] - times[around[:, 0]], 1e-4)
+
+
+def ground_height(
+    soles: np.ndarray, seen: np.ndarray, contacts: np.ndarray | None = None, laid: np.ndarray | None = None
+) -> float:  # fmt: skip
     """Height (m) of the ground under sole points (F, 4, 3), z up: the 5th percentile of the lowest one over the frames
     seen (F).
 
     contacts: (F, 4) in [0, 1] as a network reads them; where at least ENOUGH frames have one, the ground is the level at which most
     feet rest, or a step below it one at which at least half as many do: some bad frames do not lift a person off the ground, and
-    of stairs it is the lowest.
+    of stairs it is the lowest. laid: (F) m what else of the body is at rest, inf where nothing is; below the soles it is what
+    somebody sits, kneels or lies on.
     """
     heights = soles[..., 2]
+    if laid is not None:
+        laid = np.where(laid < heights.min(-1), laid, np.inf)[:, None]
+        heights = np.concatenate((heights, laid), 1)
+        contacts = None if contacts is None else np.concatenate((contacts, np.isfinite(laid)), 1)
     lowest = heights[seen].min(-1) if seen.any() else heights.min(-1)
     if contacts is not None:
         touching = contacts[seen] > 0.5
@@ -133,11 +153,11 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def stand_on_ground(
-    pelvis: np.ndarray, soles: np.ndarray, up: np.ndarray, ground: float | np.ndarray | None, times: np.ndarray, seen: np.ndarray
+    pelvis: np.ndarray, lower: np.ndarray, up: np.ndarray, ground: float | np.ndarray | None, times: np.ndarray, seen: np.ndarray
 ) -> np.ndarray:
-    """The path's depth corrected so that the lower foot stands on the ground, where the camera's angle lets it tell.
+    """The path's depth corrected so that what of the body is lowest, mostly a foot, is on the ground, where the camera's angle lets it tell.
 
-    pelvis: (F, 3) m, camera frame; soles: (F, 4, 3) m about it; up: (3), or (F, 3) of a moving camera; ground: height along
+    pelvis: (F, 3) m, camera frame; lower: (F, K, 3) m about it, soles and skin; up: (3), or (F, 3) of a moving camera; ground: height along
     `up` from the camera, one or (F), or None to find it; seen: (F) bool. A body moved along its ray by a share d of its distance
     keeps its image and changes its height by d (up . pelvis): that is d's leverage. Least squares over d in time: depth is believed to 3 %, a
     standing foot to 3 cm (robust: a foot in the air drops out), d changes by 0.3 % a frame at 30 fps; a tenth of the
@@ -148,7 +168,7 @@ def stand_on_ground(
         return pelvis
     up = np.broadcast_to(up, pelvis.shape)
     lever = (pelvis * up).sum(-1)
-    lowest = np.einsum("fka,fa->fk", soles, up).min(-1)
+    lowest = np.einsum("fka,fa->fk", lower, up).min(-1)
     d = np.zeros(frames)
     independent, height_noise, depth_noise = 0.1, 0.03, 0.03
     steps = 1 / (0.003 * np.maximum(np.diff(times), 1e-4) * 30) ** 2  # times that hardly rise would leave nothing else any say

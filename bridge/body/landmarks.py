@@ -120,3 +120,27 @@ def sole_offsets(data: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         offsets[-1][1] = template[own, 1].min() - regressor[joint] @ template[:, 1]
         directions.append(shapes[lowest].mean(0) - np.einsum("v,vcs->cs", regressor[joint], shapes))
     return np.stack(offsets), np.stack(directions), joints
+
+
+# The joints whose skin may lie on the ground: neither feet, which have their soles, nor what lies between others.
+_LAID = (0, 1, 2, 4, 5, 6, 9, 15, 16, 17, 18, 19, 20, 21, 22, 23)
+
+
+def skin_points(data: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What of a body but its feet may lie on the ground: of every part's skin the points that are farthest out, in 14 directions.
+
+    Returns offsets (K, 3) m from their joint, directions (K, 3, 10) m per beta, joints (K); K is about 175.
+    """
+    template, shapes = np.asarray(data["v_template"], float), np.asarray(data["shapedirs"], float)[..., :10]
+    weights, regressor = np.asarray(data["weights"]), np.asarray(data["J_regressor"], float)
+    out = np.array([[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if abs(x) + abs(y) + abs(z) in (1, 3)], float)
+    points, joints = [], []
+    for joint in _LAID:
+        own = np.flatnonzero(weights[:, joint] > 0.5)
+        if len(own):
+            taken = np.unique(own[(template[own] @ out.T).argmax(0)])
+            points += taken.tolist()
+            joints += [joint] * len(taken)
+    offsets = template[points] - (regressor @ template)[joints]
+    directions = shapes[points] - np.einsum("jv,vcs->jcs", regressor, shapes)[joints]
+    return offsets, directions, np.array(joints)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ..rotations import SHORT, components_first, components_last, cross, times
 from . import joints as J
-from .landmarks import landmark_offsets, sole_offsets
+from .landmarks import landmark_offsets, skin_points, sole_offsets
 
 
 @dataclass(frozen=True)
@@ -192,6 +192,11 @@ class BodyModel:
     def soles(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """`sole_offsets` of this body."""
         return sole_offsets(self.data)
+
+    @cached_property
+    def skin(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`skin_points` of this body."""
+        return skin_points(self.data)
 
     def shaped(self, betas: Tensor, layout: str) -> Shaped:
         """The rest skeleton and landmark offsets for betas (..., 10) and a keypoint layout."""

@@ -63,8 +63,19 @@ def posed_in_camera(model: BodyModel, layout: str, rotations: torch.Tensor, beta
 
 def soles_of(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
     """Sole points (F, 4, 3) m, camera axes and origin of `posed_joints`."""
-    offsets, directions, parents = model.soles
-    local = offsets + directions @ betas
+    return _fixed_to(model.soles, posed_joints, world, betas)
+
+
+def skin_of(model: BodyModel, posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray) -> np.ndarray:
+    """What but the feet may lie on the ground, (F, K, 3) m float32, as `soles_of`."""
+    return _fixed_to(model.skin, posed_joints.astype(np.float32), world.astype(np.float32), betas)
+
+
+def _fixed_to(
+    points: tuple[np.ndarray, np.ndarray, np.ndarray], posed_joints: np.ndarray, world: np.ndarray, betas: np.ndarray
+) -> np.ndarray:  # fmt: skip
+    offsets, directions, parents = points
+    local = (offsets + directions @ betas).astype(posed_joints.dtype)
     return posed_joints[:, parents] + np.einsum("fjab,jb->fja", world[:, parents], local)
 
 
@@ -75,13 +86,19 @@ def in_world(world: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def ground_world(
-    up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None, levels: bool = True
-) -> np.ndarray:
-    """T_world_cam (4, 4) of a camera that stands still, in whose frame pelvis (F, 3) and soles (F, 4, 3) about it are: gravity along `up`, the ground under the soles, the first pelvis above 0.
-    levels: the ground that the soles tell is taken for level, a little."""
+    up: np.ndarray, pelvis: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray, contacts: np.ndarray | None,
+    skin: np.ndarray | None = None, levels: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """T_world_cam (4, 4) of a camera that stands still, in whose frame pelvis (F, 3), soles (F, 4, 3) and skin (F, K, 3) about it are:
+    gravity along `up`, the ground under the soles, or what somebody lies on, the first pelvis above 0.
+    levels: the ground that is told so is taken for level, a little."""
     turn = contact.world_from_up(up)
     placed = (soles + pelvis[:, None]) @ turn.T
     lowest = placed[np.arange(len(placed)), placed[..., 2].argmin(-1)]
+    laid = None
+    if skin is not None:
+        lies, moves = contact.lowest_skin(skin, pelvis, turn[2], times)
+        lowest = np.where((lies @ turn[2] < lowest[:, 2])[:, None], lies @ turn.T, lowest)
     speed = np.full(len(lowest), np.inf)
     if len(lowest) > 2:
         speed = np.linalg.norm(np.gradient(lowest[:, :2], times, axis=0), axis=-1)
@@ -89,7 +106,9 @@ def ground_world(
     world = np.eye(4)
     # Leveled first, then turned so that the camera looks along +Y again.
     world[:3, :3] = contact.world_from_up((level @ turn)[2])
-    ground = contact.ground_height((soles + pelvis[:, None]) @ world[:3, :3].T, seen, contacts)
+    if skin is not None:
+        laid = np.where(moves < contact.CONTACT_SPEED, lies @ world[2, :3], np.inf)
+    ground = contact.ground_height((soles + pelvis[:, None]) @ world[:3, :3].T, seen, contacts, laid)
     start = world[:3, :3] @ pelvis[int(np.argmax(seen))]
     world[:3, 3] = -np.array([start[0], start[1], ground])
     return world
@@ -121,6 +140,7 @@ def assemble(
     relative, frames_world, landmarks = posed_in_camera(model, keypoints.layout, found.rotations, betas)
     shape = found.betas.cpu().numpy().astype(float)
     soles = soles_of(model, relative, frames_world, shape)
+    skin = skin_of(model, relative, frames_world, shape) if mode == "video" else None  # the paper's ground is under the soles
     seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
     up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
@@ -131,12 +151,13 @@ def assemble(
     if straight is not None:
         up, sure = straight, max(sure, BY_LINES)
     levels = straight is None
-    world = ground_world(up, pelvis, soles, seen, times, read, levels) if T_world_cam is None else np.asarray(T_world_cam, float)
+    world = ground_world(up, pelvis, soles, seen, times, read, skin, levels) if T_world_cam is None else np.asarray(T_world_cam, float)
     if found.anchored:
         ground = None if T_world_cam is None else -world[..., 2, 3]
-        pelvis = contact.stand_on_ground(pelvis, soles, world[..., 2, :3], ground, times, seen)
+        lower = soles if skin is None else np.concatenate((soles, skin), 1, dtype=float)
+        pelvis = contact.stand_on_ground(pelvis, lower, world[..., 2, :3], ground, times, seen)
         if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, skin, levels)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
@@ -147,7 +168,7 @@ def assemble(
     if found.anchored and held.any() and len(pelvis) > 2:
         pelvis = _anchored(pelvis, soles, held, world, min(rate_beside_pauses(times) / RATE, 4))
         if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, levels)
+            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, skin, levels)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)

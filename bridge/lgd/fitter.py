@@ -24,7 +24,7 @@ from ..keypoints.tracks import Keypoints
 from ..keypoints.turned_rays import lens_of_turns, turns_of
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
-from .assemble import Found, assemble, posed_in_camera, soles_of, with_planted_feet
+from .assemble import Found, assemble, posed_in_camera, skin_of, soles_of, with_planted_feet
 from .checkpoint import load_network, weights_name
 from .manhattan import told_focal
 from .observation import SEEN
@@ -129,15 +129,16 @@ def _told_by_the_person(
     keypoints: Keypoints, options: FitOptions, world: np.ndarray, device: torch.device, on_progress: Progress | None, should_stop: Stop | None
 ) -> tuple[float, tuple[np.ndarray, ...]]:  # fmt: skip
     """What a first solve before a camera whose path (F, 4, 4) has no certain attitude tells of it: how certain its up is, and what `metric_path`
-    and `turning_path` take, up to times. keypoints: with cam_K."""
+    and `turning_path` take beside the path. keypoints: with cam_K."""
     model, _ = _body(options.body, str(device))
     before = dataclasses.replace(options, T_world_cam=world, weights=options.weights if options.mode == "video" else None, steps=None)
     progress = on_progress or (lambda stage, done, total: None)
     found = _solve_video(keypoints, before, model, np.asarray(keypoints.cam_K, float), "file", progress, _stopper(should_stop))
     joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
-    soles = soles_of(model, joints, axes, found.betas.cpu().numpy().astype(float))
+    betas = found.betas.cpu().numpy().astype(float)
+    soles, skin = soles_of(model, joints, axes, betas), skin_of(model, joints, axes, betas)
     seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
-    return found.world_confidence, (found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float))
+    return found.world_confidence, (found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float), skin)
 
 
 def _fit_moving(

@@ -32,12 +32,13 @@ BESIDE, BELOW, ABOVE, TALL, SOME, NEARER = 0.6, 0.4, 0.05, 1.7, 10, 0.8
 
 
 def metric_path(
-    path: CameraPath, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+    path: CameraPath, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray,
+    skin: np.ndarray | None = None,
 ) -> tuple[np.ndarray, bool]:  # fmt: skip
     """T_world_cam (F, 4, 4) in metres with Z up and the ground at zero, and whether the ground tells so, not only feet at rest.
 
-    up: (3) in the path's world; pelvis (F, 3), joints (F, 24, 3) and soles (F, 4, 3) about it, m along the camera's axes; seen: (F)
-    bool; times: (F) s.
+    up: (3) in the path's world; pelvis (F, 3), joints (F, 24, 3), soles (F, 4, 3) and skin (F, K, 3) about it, m along the camera's
+    axes; seen: (F) bool; times: (F) s.
     """
     begin = int(np.argmax(seen))
     up = path.world[begin, :3, :3].T @ up
@@ -51,7 +52,7 @@ def metric_path(
     metric = path.world.copy()
     metric[:, :3, 3] *= size if grounded else steps.size(least)
     if not grounded:
-        return _balanced(metric, up, pelvis, joints, soles, seen, times), False
+        return _balanced(metric, up, pelvis, joints, soles, seen, times, skin), False
     normal, level, _ = plane
     world = np.eye(4)
     world[:3, :3] = contact.world_from_up(normal)
@@ -61,24 +62,28 @@ def metric_path(
 
 
 def turning_path(
-    world: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+    world: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray,
+    skin: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """T_world_cam (F, 4, 4), with Z up and the ground at zero, of a camera that turns where it stands, world (F, 4, 4) in axes of its own;
     the rest as in `metric_path`."""
     begin = int(np.argmax(seen))
-    return _balanced(np.linalg.inv(world[begin]) @ world, world[begin, :3, :3].T @ up, pelvis, joints, soles, seen, times)
+    return _balanced(np.linalg.inv(world[begin]) @ world, world[begin, :3, :3].T @ up, pelvis, joints, soles, seen, times, skin)
 
 
 def _balanced(
-    metric: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray
+    metric: np.ndarray, up: np.ndarray, pelvis: np.ndarray, joints: np.ndarray, soles: np.ndarray, seen: np.ndarray, times: np.ndarray,
+    skin: np.ndarray | None,
 ) -> np.ndarray:  # fmt: skip
-    """A path (F, 4, 4), in metres, in the world in which the body is balanced over feet at rest, and those are on the ground."""
+    """A path (F, 4, 4), in metres, in the world in which the body is balanced over feet at rest, and those, or what it lies on, are on
+    the ground."""
     turn = metric[:, :3, :3]
     body = np.einsum("fab,fb->fa", turn, pelvis) + metric[:, :3, 3]
     about, lower = (np.einsum("fab,fkb->fka", turn, points) for points in (joints, soles))
     still = _still(lower + body[:, None], up, times)
     up, _ = contact.balanced_up(up, about, lower, still)
-    return ground_world(up, body, lower, seen, times, still) @ metric
+    skin = None if skin is None else np.einsum("fab,fkb->fka", turn.astype(skin.dtype), skin)
+    return ground_world(up, body, lower, seen, times, still, skin) @ metric
 
 
 def ground_plane(path: CameraPath, up: np.ndarray, beside: np.ndarray) -> tuple[np.ndarray, float, bool] | None:

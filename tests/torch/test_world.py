@@ -8,8 +8,12 @@ import torch
 from bridge import camera, contact
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
-from bridge.lgd.assemble import soles_of
-from bridge.rotations import exp_so3
+from bridge.keypoints.formats import from_internal
+from bridge.keypoints.tracks import Keypoints
+from bridge.lgd.assemble import skin_of, soles_of
+from bridge.lgd.fitter import FitOptions, fit
+from bridge.rotations import exp_so3, quaternion_to_matrix
+from bridge.train.data import load_mocap, shared_mocap
 
 
 def test_placement_finds_where_a_body_stands():
@@ -112,6 +116,74 @@ def test_the_ground_is_where_feet_rest_whatever_some_frames_say():
     assert contact.ground_height(soles, seen, np.zeros_like(rest)) == contact.ground_height(soles, seen)
     hour = np.tile(soles[20:21], (100_000, 1, 1)), np.ones(100_000, bool), np.tile(rest[20:21], (100_000, 1))
     assert abs(contact.ground_height(*hour) - soles[20, 0, 2]) < 1e-9  # no table of all frames against all
+
+
+def test_the_ground_is_what_somebody_lies_on():
+    frames = 60
+    soles = np.full((frames, 4, 3), 0.12)  # of somebody on their back the feet's points are above it
+    soles[:20, :, 2] = 0.02  # who stood before that
+    rest, seen = np.ones((frames, 4)), np.ones(frames, bool)
+    lies = np.where(np.arange(frames) < 20, np.inf, 0.0)
+    assert contact.ground_height(soles, seen, rest) == 0.12
+    assert contact.ground_height(soles, seen, rest, lies) < 0.021 and contact.ground_height(soles, seen, None, lies) == 0
+    on_toes = np.where(np.arange(frames) < 20, 0.1, 0.3)  # what rests above the soles is no ground
+    assert contact.ground_height(soles, seen, rest, on_toes) == contact.ground_height(soles, seen, rest)
+
+
+def test_the_lowest_skin_is_found_and_how_it_moves():
+    times = np.arange(20) / 30
+    pelvis = np.stack((0 * times, 0.5 * times, 1 + 0 * times), -1)
+    skin = np.zeros((20, 3, 3), np.float32)
+    skin[:, 1, 2], skin[:, 2, 2] = -0.3, -0.2
+    skin[:, 1, 1] = -0.5 * times  # rests, while the rest moves on
+    place, speed = contact.lowest_skin(skin, pelvis, np.array([0.0, 0, 1]), times)
+    assert np.allclose(place, [0, 0, 0.7], atol=1e-6) and speed.max() < 1e-4
+    place, speed = contact.lowest_skin(skin, pelvis, np.array([0.0, 0, -1]), times)
+    assert np.allclose(place, pelvis) and np.allclose(speed, 0.5)
+    place, speed = contact.lowest_skin(skin[:1], pelvis[:1], np.array([0.0, 0, 1]), times[:1])
+    assert abs(place[0, 2] - 0.7) < 1e-6 and speed[0] == 0
+
+
+def test_the_skin_that_may_lie_on_the_ground_is_the_lowest_of_the_body():
+    model = BodyModel(load_body())
+    turns = torch.zeros(4, 24, 3)
+    turns[1, 0] = torch.tensor([-1.5, 0.0, 0.0])  # on the back, on the belly, on hands and knees
+    turns[2, 0] = torch.tensor([1.5, 0.0, 0.0])
+    turns[3, 0] = torch.tensor([1.4, 0.0, 0.0])
+    turns[2:, [7, 8], 0] = 1.2  # feet stretched
+    turns[3, [1, 2], 0], turns[3, [4, 5], 0] = -1.4, 1.5
+    turns[3, 16], turns[3, 17] = torch.tensor([0.0, -1.4, 0.0]), torch.tensor([0.0, 1.4, 0.0])
+    rotations = exp_so3(turns)
+    posed = model.shaped(torch.zeros(10), "smpl").posed(rotations)
+    joints, axes = posed.joints.numpy().astype(float), posed.world.numpy().astype(float)
+    skin, soles = skin_of(model, joints, axes, np.zeros(10)), soles_of(model, joints, axes, np.zeros(10))
+    assert skin.dtype == np.float32 and 100 < skin.shape[1] < 250
+    lowest = (model.vertices(rotations, torch.zeros(10), torch.zeros(4, 3)) - model.rest_joints(torch.zeros(10))[:1])[..., 1].amin(1).numpy()
+    assert skin[0, :, 1].min() > soles[0, :, 1].max() + 0.05, "who stands stands on the soles"
+    assert (skin[1:, :, 1].min(1) - lowest[1:]).max() < 0.03 < 0.05 < (soles[1:, :, 1].min(1) - lowest[1:]).min()
+
+
+def test_who_crawls_and_who_sleeps_is_on_the_ground(lgd_data):
+    model = BodyModel(load_body())
+    mocap = load_mocap(model, lgd_data)
+    names = np.load(shared_mocap(lgd_data), allow_pickle=False)["clip"].tolist()
+    for name in ("m2m_Crawl", "m2m_Sleeping"):
+        clip = names.index(name)
+        rows = slice(int(mocap.start[clip]), int(mocap.start[clip] + mocap.length[clip]))
+        rotations = quaternion_to_matrix(mocap.quats[rows])
+        rotations[:, 0] = exp_so3(torch.tensor([0.0, 0.9, 0.0])) @ rotations[:, 0]
+        tilt = exp_so3(torch.tensor([0.2, 0.0, 0.0])) @ torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # looking down a little
+        rotations[:, 0] = tilt @ rotations[:, 0]
+        place = mocap.trans[rows] @ tilt.T + torch.tensor([0.0, 0.3, 4.0])
+        posed = model.shaped(torch.zeros(10), "body25b").posed(rotations, place)
+        points = (posed.points[..., :2] / posed.points[..., 2:] * 1500).numpy() + np.array([959.5, 539.5])
+        points, confidence = from_internal(points, np.ones(points.shape[:2]), "body25b")
+        keypoints = Keypoints(points[None], confidence[None], "body25b", (1920, 1080), fps=30.0)
+        motion = fit(keypoints, FitOptions(device="cpu", focal=1500.0))[0]
+        poses = exp_so3(torch.as_tensor(motion.poses).float().unflatten(-1, (24, 3)))
+        skin = model.vertices(poses, torch.as_tensor(motion.betas).float(), torch.as_tensor(motion.trans).float()).numpy()
+        heights = skin @ motion.T_world_cam[2, :3] + motion.T_world_cam[2, 3]
+        assert -0.045 < np.percentile(heights.min(1), 5) and np.median(heights.min(1)) < 0.05, name
 
 
 def test_depth_is_corrected_until_the_feet_stand():
