@@ -69,8 +69,8 @@ def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | N
     angles = torch.tensor([row[1:3] for row in rows], dtype=torch.float32)[which]  # (B, 2 legs, 4)
     other_way = chance(count, 0.5, gen)
     angles = torch.where(other_way[:, None, None], angles.flip(1), angles)
-    spread = torch.randn(count, 1, 4, generator=gen) + torch.randn(count, 2, 4, generator=gen)
-    angles = angles + spread / math.sqrt(2) * torch.tensor(EACH)
+    other = torch.randn(count, 1, 4, generator=gen) + torch.randn(count, 2, 4, generator=gen)
+    angles = angles + other / math.sqrt(2) * torch.tensor(EACH)
     fidget = FIDGET * torch.rand(count, 1, 1, 1, generator=gen)
     angles = angles[:, None] + smooth_noise(count, frames, 8, 12, gen).unflatten(-1, (2, 4)) * fidget
     angles[..., 3].clamp_(0, MOST_BENT)
