@@ -113,6 +113,7 @@ def fit(request: dict, task: Task) -> dict:
         rest = len(people) - request["look_for"]
         task.warning(f"{rest} more {'track was' if rest == 1 else 'tracks were'} found and left out: of others, or pieces of these people. Detect shows them, to tick.")
         people = people[: request["look_for"]]
+    listed, rows = keypoints.describe(), keypoints.prominence()  # as they were chosen: whom a lens bends grows when it is straightened
     with clock("load"):
         task.progress("load", 0, 1)
         from . import remarks
@@ -134,7 +135,7 @@ def fit(request: dict, task: Task) -> dict:
     motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     for n in rest:
-        alone, called = keypoints.person(n), f"Person {n + task.counts_from}"
+        alone, called = keypoints.row(int(rows[n])), f"Person {n + task.counts_from}"
         if not (alone.confidence > 0).any():
             raise LgdError("no_person", f"{called} is seen in no frame.", "Choose another person or range.")
         seen = int(alone.seen().sum())
@@ -187,7 +188,7 @@ def fit(request: dict, task: Task) -> dict:
         "motions": motions,
         "traces": traces,
         "keypoints": str(written) if written else None,
-        "people": keypoints.describe(),
+        "people": listed,
         "seconds": clock.seconds,
         "figures": figures,
     }
@@ -247,14 +248,13 @@ def describe_motion(motion: Motion) -> dict:
 
     error = np.asarray(motion.reprojection_px, float)
     error = error[np.isfinite(error)]
-    focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     return {
         "frames": len(motion.poses),
         "seen": int(error.size),
         "mode": str(motion.mode),
         "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
         "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,
-        "focal": round(focal, 2),
+        "focal": round(_focal(motion), 2),
         "focal_source": str(motion.focal_source),
         "world_confidence": round(float(motion.world_confidence), 3),
     }
