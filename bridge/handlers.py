@@ -175,7 +175,7 @@ def fit(request: dict, task: Task) -> dict:
             if text:
                 task.warning(text if len(people) == 1 else f"{called}: {text}")
         with clock("write"):
-            suffix = f"_{n}" if request.get("person") == "all" else ""
+            suffix = "" if isinstance(request.get("person", 0), int) else f"_{n}"
             file = out / f"motion{suffix}.npz"
             motion.save(file)
             motions.append(str(file))

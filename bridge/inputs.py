@@ -63,14 +63,18 @@ def chosen_mode(mode: str | None, weights: str | None) -> str:
     return mode
 
 
-def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[int]:
-    """The people to fit, by prominence; says how many others there are. Raises LgdError for one who is not there."""
+def chosen_people(person: int | str | list[int], keypoints: Keypoints, task: Task) -> list[int]:
+    """The people to fit, by prominence; where one is wanted, says how many others there are. Raises LgdError for one who is not there."""
     seen = [entry["person"] for entry in keypoints.describe() if entry["seen"]]
     if not seen:
         raise LgdError("no_person")
     if person == "all":
         return seen
+    if isinstance(person, list) and set(person) <= set(seen):
+        return [n for n in seen if n in person]
     first = task.counts_from
+    if isinstance(person, list):
+        person = next(n for n in person if n not in seen)
     if isinstance(person, str) or not 0 <= person < keypoints.people:
         have = "is one person" if keypoints.people == 1 else f"are {keypoints.people} people, {first} to {first + keypoints.people - 1}"
         whom = person if isinstance(person, str) else person + first

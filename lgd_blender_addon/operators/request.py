@@ -207,7 +207,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     camera = CameraRequest() if found is None else camera_request(context, found, again)
     body = body_path(context)
     request = {
-        "person": people[0] if len(people) == 1 else "all",
+        "person": people[0] if len(people) == 1 else list(people) if from_keypoints else "all",
         "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,

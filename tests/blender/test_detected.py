@@ -80,7 +80,7 @@ def test_several_people(script, tmp_path):
     assert np.allclose(drawn[0][0], COLOURS[0]) and np.allclose(drawn[1][0], (0.1, 0.2, 0.3))
     show.people[1].use = True
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
-    assert script.asked[-1][1]["person"] == "all" and script.asked[-1][1]["frames"] == [0, 24]
+    assert script.asked[-1][1]["person"] == [0, 1] and script.asked[-1][1]["frames"] == [0, 24], "not those who are not ticked"
     rigs = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     assert len(rigs) == 2 and len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
     assert {r.lgd.person for r in rigs} == {0, 1} and any("person 2" in r.name for r in rigs)
