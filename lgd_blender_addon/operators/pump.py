@@ -15,6 +15,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
 from .._bridge import LgdError, counting
+from ..scene.footage import on_its_side
 from . import bodies, busy
 from .detected import keep, remember
 from .request import Plan
@@ -40,6 +41,11 @@ class Run:
         self.over = False
         self.warnings: list[str] = list(plan.notes)
         self.built: list = []
+
+    def tell(self, text: str) -> None:
+        """Add a remark for the panel, once."""
+        if text and text not in self.warnings:
+            self.warnings.append(text)
 
 
 def current() -> Run | None:
@@ -116,6 +122,7 @@ def on_event(job, event: dict) -> None:
     kind = event["type"]
     if kind == "keypoints":
         overlay.add(event)
+        run.tell(on_its_side(run.plan.footage, event["image_size"]))
     elif kind == "warning":
         run.warnings.append(_told(event, run.plan.footage))
     elif kind == "result":

@@ -14,6 +14,7 @@ from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
 from ..scene.armature import bone_names
 from ..scene.camera import fit_background
+from ..scene.footage import on_its_side
 from ..scene.keyframes import curves
 from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
@@ -105,7 +106,8 @@ def _apply(scene, run) -> list:
             built.rig.lgd.trace = built.action[takes.STEPS_PROPERTY] = trace
             camera = built.camera.name if built.camera else camera
             run.built.append(built)
-            run.warnings += [note for note in built.notes if note not in run.warnings]
+            for note in (*built.notes, on_its_side(run.plan.footage, motion.image_size)):
+                run.tell(note)
     show = pump.status()
     if show is not None and run.built:
         seconds = run.fitted.get("seconds", {})

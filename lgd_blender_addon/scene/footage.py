@@ -75,6 +75,17 @@ def same_footage(noted: str, path: str) -> bool:
     return bool(noted) and (same or (Path(noted).name == Path(path).name and not Path(noted).exists()))
 
 
+def on_its_side(footage, size) -> str:
+    """What is to be told of a video whose pictures the worker, which turns them upright, finds to be of size (w, h) px, and Blender of (h, w);
+    "" of others."""
+    if footage is None or footage.is_folder or footage.size[0] == footage.size[1] or tuple(size) != footage.size[::-1]:
+        return ""
+    return (
+        f"{Path(footage.path).name} is turned upright by a mark in the file, as phones' videos are, which this Blender does not follow: it shows it lying "
+        "on its side, and so it lies behind the camera; boxes drawn over it miss. Use Blender 4.5 or newer, or save the video turned."
+    )
+
+
 def _bad(text: str, hint: str = "") -> LgdError:
     return LgdError("bad_input", text, hint)
 
