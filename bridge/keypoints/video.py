@@ -12,7 +12,7 @@ import numpy as np
 
 from bridge.counting import STEADY, counts, shown
 from bridge.errors import LgdError
-from bridge.keypoints.pictures import is_turned, opencv, read_image
+from bridge.keypoints.pictures import is_turned, left_out, opencv, read_image
 from bridge.keypoints.tracks import DEFAULT_FPS
 
 IMAGE_SUFFIXES = frozenset(
@@ -232,6 +232,8 @@ class ImageFootage(Footage):
         self._rate = fps or DEFAULT_FPS
         if kind == "images" and not fps:
             self.notes.append("The folder of images has no frame rate: 30 frames a second are assumed.")
+        if kind == "image":
+            self.notes += left_out(path, "pictures")
         if is_turned(self._files[0], first):
             self.notes.append(TURNED)
         self._times = np.arange(a, a + len(self._files)) / self._rate

@@ -118,6 +118,19 @@ def test_mediapipe(tmp_path):
     assert k.frames == 6 and (k.confidence == 1).all() and any("size" in n for n in k.notes)
 
 
+@pytest.mark.parametrize("count", [17, 33])
+def test_coordinates_in_space_are_no_part_of_the_picture(tmp_path, count):
+    """Metres about the hips, as MediaPipe's world landmarks and MMPose's points in 3D are: the footage's size does not make them pixels."""
+    rows = [[{"x": x, "y": y, "z": 0.1, "visibility": 0.9} for x, y in SHAPE[:count] / 200 + 0.01 * t] for t in range(20)]
+    with pytest.raises(LgdError, match="in space"):
+        read_keypoints(write(tmp_path / "world.json", rows), image_size=(1280, 720))
+
+
+def test_one_file_of_a_folder_tells_of_the_others(tmp_path):
+    k = read_keypoints(openpose(tmp_path / "o") / "clip_000000000003_keypoints.json")
+    assert k.frames == 1 and [n for n in k.notes if "the 19 files numbered like it" in n]
+
+
 def test_shared_squats(lgd_data):
     k = read_keypoints(lgd_data / "footage" / "squats_blazepose_2d.json", image_size=(720, 1280), fps=5)
     assert (k.people, k.frames, k.layout) == (1, 65, "blazepose33") and k.seen().all()
