@@ -73,8 +73,7 @@ def start(plan: Plan) -> Run:
     _run = run
     show = status()
     if show is not None:
-        for name in ("code", "error", "hint", "action", "warnings", "summary", "rig", "stage"):
-            setattr(show, name, "")
+        _wipe(show)
         show.running, show.title, show.done, show.total, show.remaining = True, plan.title, 0, 0, -1.0
     if plan.footage is not None and any(
         kind == "detect" or request.get("source") for kind, request in plan.requests
@@ -82,6 +81,11 @@ def start(plan: Plan) -> Run:
         overlay.begin(plan.footage)
     ensure_timer()
     return run
+
+
+def _wipe(show) -> None:
+    for name in ("code", "error", "hint", "action", "warnings", "summary", "rig", "stage"):
+        setattr(show, name, "")
 
 
 def _next(run: Run) -> None:
@@ -339,9 +343,14 @@ def ensure_timer() -> None:
 
 @bpy.app.handlers.persistent
 def on_load(*_):
-    """Another file is loaded: a run belongs to the file it was started in."""
+    """Another file is loaded: a run belongs to the file it was started in, and so does what was told of it and whom it found, which
+    Blender keeps where it loads a file without its interface."""
     cancel()
     overlay.clear()
+    show = status()
+    if show is not None:
+        _wipe(show)
+        show.people.clear()
 
 
 def attach() -> None:

@@ -134,6 +134,17 @@ def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
         lgd_blender_addon.register()
 
 
+def test_another_file_begins_without_what_was_told_of_the_last(script, tmp_path):
+    """Blender keeps it where Load UI is off, as in background mode."""
+    script.people = 2
+    bpy.ops.lgd.detect()
+    bpy.context.window_manager.lgd.error = "Something went wrong."
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"), load_ui=False)
+    show = bpy.context.window_manager.lgd
+    assert not len(show.people) and not show.error and not show.summary
+
+
 def test_preview_range_is_honoured(script):
     scene = bpy.context.scene
     scene.lgd.range = "SCENE"
