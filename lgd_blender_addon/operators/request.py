@@ -136,9 +136,7 @@ def _in_boxes(rig, boxes) -> bool:
     if motion is None or bones is None:
         return True
     first = int(motion.extra.get("first", 0))
-    hips = motion.trans + armature.rest_pelvis(rig, bones)
-    pixels = np.einsum("fab,fb->fa", np.broadcast_to(motion.cam_K, (len(hips), 3, 3)), hips)
-    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-3)
+    pixels, _ = takes.pelvis_seen(motion, armature.rest_pelvis(rig, bones))
     inside = []
     for x, y, w, h, a, b in boxes:
         part = pixels[max(a - first, 0) : max(b - first, 0)]

@@ -90,6 +90,26 @@ def test_a_box_round_another_person_makes_another_rig(script):
     assert len(rigs()) == 2
 
 
+@pytest.mark.parametrize("aside, told", [(0.0, False), (0.3, False), (1.2, True)])
+def test_another_person_on_a_rig_is_told_of(script, monkeypatch, aside, told):
+    """Of another range the detector may take another one, and people have other numbers."""
+    bpy.ops.lgd.fit()
+    fit = script.fit
+
+    def of_another(request):
+        found = fit(request)
+        with np.load(found["motions"][0]) as file:
+            np.savez(found["motions"][0], **{**file, "trans": file["trans"] + [aside, 0, 0]})
+        return found
+
+    monkeypatch.setattr(script, "fit", of_another)
+    scene = bpy.context.scene
+    scene.lgd.range, scene.lgd.first, scene.lgd.last = "CUSTOM", 5, 20
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 1
+    assert ("New Shape" in bpy.context.window_manager.lgd.warnings) == told
+
+
 def test_keypoints_of_other_footage_are_refused(script, tmp_path):
     settings = bpy.context.scene.lgd
     bpy.ops.lgd.detect()
