@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Boxes round the wanted person, drawn over the footage."""
 
+from pathlib import Path
+
 import bpy
 from bpy.props import FloatProperty, IntProperty
 
 from .. import overlay
 from .._bridge import LgdError
+from ..scene.footage import folder_files
 from .request import find_footage
 from .run import complain, forget_complaint, no_footage
 
@@ -36,6 +39,8 @@ class LGD_OT_pick_box(bpy.types.Operator):
             cls.poll_message_set(problem)
         return not problem
 
+    _latest = 0  # the number of the press that waits for a drag
+
     def execute(self, context):
         """Add the box."""
         scene = context.scene
@@ -65,7 +70,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
         if not overlay.tracks.size[0] or overlay.tracks.path != found.path:
             overlay.begin(found)
         if not overlay.tracks.size[0]:
-            overlay.tracks.size = _shown_size(context)
+            overlay.tracks.size = _picture_size(context, found)
         if overlay.picking(context) is None:
             self.report(
                 {"WARNING"},
@@ -74,6 +79,8 @@ class LGD_OT_pick_box(bpy.types.Operator):
             return {"CANCELLED"}
         self._corner = None
         self._pointer = None
+        LGD_OT_pick_box._latest += 1
+        self._number = LGD_OT_pick_box._latest
         self._area, self._space = context.area, type(context.space_data)
         self._handle = self._space.draw_handler_add(self._draw, (context.area,), "WINDOW", "POST_PIXEL")
         context.window_manager.modal_handler_add(self)
@@ -83,6 +90,9 @@ class LGD_OT_pick_box(bpy.types.Operator):
     def modal(self, context, event):
         """Follow the drag; everything else goes to Blender."""
         here = (event.mouse_region_x, event.mouse_region_y)
+        if self._number != LGD_OT_pick_box._latest:  # the button was pressed again: one drag, one box
+            self._space.draw_handler_remove(self._handle, "WINDOW")
+            return {"CANCELLED", "PASS_THROUGH"}
         if context.area != self._area or type(context.space_data) is not self._space:  # another workspace, another editor
             return self._end(context, {"CANCELLED"})
         context.area.tag_redraw()
@@ -123,10 +133,21 @@ class LGD_OT_pick_box(bpy.types.Operator):
         self._end(context, None)
 
 
-def _shown_size(context) -> tuple[int, int]:
+def _picture_size(context, found) -> tuple[int, int]:
+    """Width and height in px of footage that does not tell them: of what the editor shows, else of a folder's first picture."""
     space = context.space_data
     shown = getattr(space, "clip", None) or getattr(space, "image", None)
-    return tuple(shown.size) if shown is not None else (0, 0)
+    if shown is not None and shown.size[0]:
+        return tuple(shown.size)
+    path = Path(found.path)
+    names = folder_files(path) if path.is_dir() else [""]
+    try:
+        image = bpy.data.images.load(str(path / names[0]))
+    except (IndexError, RuntimeError):
+        return 0, 0
+    size = tuple(image.size)
+    bpy.data.images.remove(image)
+    return size
 
 
 class LGD_OT_clear_boxes(bpy.types.Operator):

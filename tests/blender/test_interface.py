@@ -9,6 +9,8 @@ import pytest
 from mathutils import Vector
 
 from lgd_blender_addon import overlay
+from lgd_blender_addon.operators.boxes import _picture_size
+from lgd_blender_addon.operators.request import find_footage
 
 HIDDEN = {"rna_type", "filepath", "check_existing", "filter_glob", "name", "directory", "files"}
 
@@ -92,6 +94,20 @@ def test_a_folder_of_images_has_a_rate_whatever_its_name(addon, tmp_path):
         assert panels._names_images(settings) == images
     settings.path = ""
     assert not panels._names_images(settings)
+
+
+def test_a_box_can_be_drawn_before_a_folder_of_pictures_was_looked_through(addon, tmp_path):
+    """In the camera's view, where no editor tells how large they are."""
+    image = bpy.data.images.new("picture", 24, 16)
+    image.filepath_raw, image.file_format = str(tmp_path / "p_0001.png"), "PNG"
+    image.save()
+    settings = bpy.context.scene.lgd
+    held = set(bpy.data.images)
+    for path, size in ((tmp_path, (24, 16)), (tmp_path / "p_0001.png", (24, 16))):
+        settings.path = str(path)
+        context = SimpleNamespace(space_data=SimpleNamespace(type="VIEW_3D"))
+        assert _picture_size(context, find_footage(bpy.context)) == size
+    assert set(bpy.data.images) == held
 
 
 def test_boxes_go_one_by_one(addon):
