@@ -251,7 +251,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
     before = context.scene.objects.get(camera.name) if camera.name else None
     uid = 0 if before is None else before.session_uid
-    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, camera=uid, notes=camera.notes)
+    notes = (() if found is None else found.notes) + camera.notes
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, camera=uid, notes=notes)
 
 
 def keypoints_request(context, found: places.Footage | None) -> dict:
@@ -294,4 +295,4 @@ def plan_detect(context) -> Plan:
         "look_for": wanted,
         "device": preferences.device(context),
     }
-    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], tuple(range(wanted)), build=False)
+    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], tuple(range(wanted)), build=False, notes=found.notes)

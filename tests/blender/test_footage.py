@@ -60,8 +60,16 @@ def test_image_strips(films):
         strip.elements.append(name)
     strip.frame_offset_start = 2
     found = footage.from_strip(bpy.context.scene, strip)
-    assert found.is_folder and found.frames == (6, 16) and found.start == 12
+    assert found.is_folder and found.frames == (6, 16) and found.start == 12 and not found.notes
     check(found)
+    strip.use_flip_x = True
+    assert "is flipped" in footage.from_strip(bpy.context.scene, strip).cut(14, 16).notes[0]
+
+
+def test_footage_is_known_again_on_another_system():
+    for noted, path in (("D:\\shots\\walk.mp4", "/mnt/shots/walk.mp4"), ("D:\\shots\\7\\", "/mnt/shots/7/"), ("/mnt/walk.mp4", "D:\\walk.mp4")):
+        assert footage.same_footage(noted, path)
+    assert not footage.same_footage("D:\\shots\\run.mp4", "/mnt/shots/walk.mp4") and not footage.same_footage("", "/mnt/walk.mp4")
 
 
 def test_clips_and_camera_backgrounds(films):
