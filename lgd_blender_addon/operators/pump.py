@@ -160,6 +160,9 @@ def tick() -> float | None:
     try:
         session.get().pump()
         if _run is not None:
+            failed = _run.job is not None and _run.job.error
+            if failed and _run.error is None:  # a defect of ours in taking a message in, which the session has caught
+                _run.error, _run.over = failed, True
             _show(_run)
             if _run.over and not _waits(_run):
                 _end(_run)

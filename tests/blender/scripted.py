@@ -59,7 +59,7 @@ class Script:
                     "image_size": [1280, 720],
                 },
             )
-        if self.hold:
+        if self.hold or not self.jobs:
             return []
         self.jobs.pop(0)
         if self.fail and job.kind == "fit":

@@ -107,6 +107,24 @@ def test_a_defect_in_the_build_is_told_and_leaves_nothing(script, monkeypatch):
     assert not any(left.values())
 
 
+@pytest.mark.parametrize("broken", ["overlay.add", "operators.bodies.keep"])
+def test_a_defect_in_taking_a_message_in_ends_the_run_and_is_told(script, monkeypatch, broken):
+    """Of an event and of a result; the session catches it, and the run would go on for ever, or end without a word."""
+    from lgd_blender_addon.session import Session
+
+    def tell(job, event):
+        job.apply(event)
+        Session._tell(script, job, event)
+
+    monkeypatch.setattr(script, "_tell", tell)
+    monkeypatch.setattr(script, "cancel", lambda job: script.jobs.clear())
+    monkeypatch.setattr(f"lgd_blender_addon.{broken}", lambda *_: {}["nothing"])
+    with pytest.raises(RuntimeError, match="Blender's side failed"):
+        bpy.ops.lgd.fit()
+    show = bpy.context.window_manager.lgd
+    assert not show.running and "KeyError" in show.error
+
+
 @pytest.mark.parametrize("event", ["load", "undo", "disable"])
 def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
     import lgd_blender_addon
