@@ -24,6 +24,7 @@ from .inputs import (
     path_is_wanted,
     places_of,
     read_camera,
+    timed,
     travelling,
 )
 
@@ -336,19 +337,18 @@ def _read(request: dict, task: Task) -> Keypoints:
     keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None)
     for text in keypoints.notes:
         task.warning(text)
-    if request.get("fps") is not None and keypoints.frame_times is None and keypoints.fps is None:
-        keypoints = dataclasses.replace(keypoints, fps=request["fps"])
+    keypoints = timed(request, keypoints)
     if not keypoints.rate_known:
         task.warning("The keypoint file gives no frame rate: 30 frames a second are taken.")
     if request.get("frames"):
         a, b = request["frames"]
         if request.get("counted"):
-            last = int(counts(keypoints.times(), request["counted"])[-1])
-            if a > last:
-                raise LgdError("bad_input", "The keypoints end before the range begins.", "Detect again, or choose another range.")
+            last, (begin, end) = int(counts(keypoints.times(), request["counted"])[-1]), shown(keypoints.times(), request["counted"], a, b)
+            if a > last or begin >= end:
+                raise LgdError("bad_input", "The keypoints end before the range begins, or begin after it ends.", "Detect again, or choose another range.")
             if b - 1 > last + HELD:
                 task.warning(f"The keypoints end {b - 1 - last} frames before the range does: what they cover is solved.")
-            a, b = shown(keypoints.times(), request["counted"], a, b)
+            a, b = begin, end
         elif request.get("short") and b > keypoints.frames:
             if a >= keypoints.frames:
                 raise LgdError("bad_input", "The keypoints end before the range begins.", "Choose another range.")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,6 +208,28 @@ def _check_last_row(name: str, array) -> None:
     if np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
         text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
         raise LgdError("bad_input", text, CAMERA_HINT)
+
+
+SAME_RATE = 0.01  # rates that differ by less are one, rounded
+
+
+def timed(request: dict, keypoints: Keypoints) -> Keypoints:
+    """Keypoints with times where they have none: of a video whose frames are counted at about their rate, or where they tell none, frame k is
+    picture k, and has its time; else by the rate that is told."""
+    import numpy as np
+
+    rate = request.get("counted")
+    if rate and keypoints.frame_times is None and abs((keypoints.fps or rate) / rate - 1) < SAME_RATE:
+        from .keypoints.video import picture_times
+
+        times = np.arange(keypoints.frames) / rate
+        if request.get("footage"):
+            with contextlib.suppress(LgdError):  # it may have gone since
+                times = picture_times(request["footage"]["path"], keypoints.frames)
+        return dataclasses.replace(keypoints, frame_times=times)
+    if request.get("fps") is not None and not keypoints.rate_known:
+        return dataclasses.replace(keypoints, fps=request["fps"])
+    return keypoints
 
 
 def places_of(request: dict, keypoints: Keypoints):

@@ -29,6 +29,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "counted?": (*_NUMBER, type(None)),
         "short?": (bool,),
         "image_size?": _LIST,
+        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, which have times where the file has none
         "out": _TEXT,
     },
     "fit": {
@@ -46,7 +47,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "camera?": _NAME,
         "camera_kept?": (bool,),  # it is one that an earlier solve of this footage found
         "moves?": _NAME,  # the camera: one of MOVES
-        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, whose background tells the path of a camera that travels
+        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, which have times where the file has none, and whose background tells the path of a camera that travels
         "body?": _NAME,
         "betas?": _LIST,
         "steps?": (int, type(None)),

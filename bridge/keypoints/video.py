@@ -359,6 +359,17 @@ def _stamps(path: Path) -> Iterator[float]:
         capture.release()
 
 
+def picture_times(path: str | Path, count: int) -> np.ndarray:
+    """(count,) s of a video's first pictures, strictly rising from 0; beyond its end at its usual pace. Raises LgdError where it is none."""
+    stamps = np.array(list(itertools.islice(_stamps(Path(path)), count)))
+    if not len(stamps):
+        raise _too_short(Path(path), 0, 0)
+    step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    step = step if step > 0 else 1 / DEFAULT_FPS
+    times = _rising(stamps, step)
+    return np.append(times, times[-1] + step * np.arange(1, count - len(times) + 1))
+
+
 def _rate_of(path: Path) -> float | None:
     """Frames a second, by a video's first pictures."""
     steps = np.diff(list(itertools.islice(_stamps(path), STEADY)))

@@ -280,8 +280,8 @@ def _keypoint_frames(settings, found: places.Footage) -> dict:
     first = settings.keypoints_first if detected else 0
     if a < first:
         raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")
-    if detected and counted(found):
-        return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected
+    if counted(found):
+        return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected, or those of the footage's pictures
     return {"frames": [a - first, b - first], "short": True}
 
 

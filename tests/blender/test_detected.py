@@ -111,6 +111,7 @@ def test_the_people_of_a_chosen_keypoint_file_are_listed_and_solved(script, tmp_
     kind, request = script.asked[-1]
     assert kind == "read_keypoints" and request["keypoints"] == str(file)
     assert request.get("frames") == ([0, 24] if footage else None)
+    assert request["footage"]["path"] == settings.path if footage else "footage" not in request
     assert [(p.person, p.first, p.last, p.use) for p in show.people] == [(0, 1, 24, True), (1, 3, 21, False)]
     assert settings.keypoints == str(file), "what was chosen stays"
     assert bool(overlay.lines_at(5, bpy.context.scene)) == footage
@@ -161,7 +162,8 @@ def test_foreign_keypoints_take_the_rate_of_their_footage(script, tmp_path):
     settings.keypoints = script.detect({"source": {"frames": [0, 24]}})["keypoints"]
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     request = script.asked[-1][1]
-    assert request["fps"] == 25.0 and request["frames"] == [0, 24] and "counted" not in request
+    assert request["fps"] == 25.0 and request["frames"] == [0, 24] and request["counted"] == 25.0, "frame k is picture k, and has its time"
+    assert request["footage"]["path"] == settings.path
     assert request["image_size"] == list(find_footage(bpy.context).size) and min(request["image_size"]) > 1
     # Detected here, they have times of their own, by which the range is found.
     assert bpy.ops.lgd.detect() == {"FINISHED"} and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
