@@ -226,9 +226,17 @@ def line(show) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _status_bar(text: str | None) -> None:
+def _status_bar(text: str) -> None:
     for window in bpy.context.window_manager.windows:
-        window.workspace.status_text_set(text)
+        with bpy.context.temp_override(window=window):  # the text is set in the context's workspace, whichever is asked
+            window.workspace.status_text_set(text)
+
+
+def clear_status_bar() -> None:
+    """Take our text away, from the workspaces too that the user has left meanwhile: each keeps its own."""
+    for workspace in bpy.data.workspaces:
+        with bpy.context.temp_override(workspace=workspace):
+            workspace.status_text_set(None)
 
 
 def redraw() -> None:
@@ -285,7 +293,7 @@ def _drop() -> None:
     show = status()
     if show is not None:
         show.running = False
-    _status_bar(None)
+    clear_status_bar()
 
 
 def cancel() -> None:

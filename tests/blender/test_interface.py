@@ -9,6 +9,7 @@ import pytest
 from mathutils import Vector
 
 from lgd_blender_addon import overlay
+from lgd_blender_addon.operators import boxes
 from lgd_blender_addon.operators.boxes import _picture_size
 from lgd_blender_addon.operators.request import find_footage
 
@@ -110,12 +111,38 @@ def test_a_box_can_be_drawn_before_a_folder_of_pictures_was_looked_through(addon
     assert set(bpy.data.images) == held
 
 
+def test_a_drag_that_is_waited_for_ends_with_the_next_and_with_the_add_on(addon):
+    """Blender removes the operator unheard, and what it draws would complain at every redraw."""
+
+    class Space:
+        drawn: list = []
+
+        @classmethod
+        def draw_handler_add(cls, draw, *rest):
+            cls.drawn.append(draw)
+            return draw
+
+        @classmethod
+        def draw_handler_remove(cls, draw, region):
+            cls.drawn.remove(draw)
+
+    context = SimpleNamespace(area=None, space_data=Space())
+    first = boxes.wait(context)
+    second = boxes.wait(context)
+    assert Space.drawn == [second._draw]
+    first.end()
+    assert Space.drawn == [second._draw]
+    addon.unregister()
+    assert not Space.drawn
+    addon.register()
+
+
 def test_boxes_go_one_by_one(addon):
-    boxes = bpy.context.scene.lgd.boxes
+    held = bpy.context.scene.lgd.boxes
     for x in range(3):
-        boxes.add().x = x
-    assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in boxes] == [0, 2]
-    assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(boxes)
+        held.add().x = x
+    assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in held] == [0, 2]
+    assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(held)
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,16 @@ def test_another_file_begins_without_what_was_told_of_the_last(script, tmp_path)
     assert not len(show.people) and not show.error and not show.summary
 
 
+def test_no_workspace_keeps_the_runs_line_in_its_status_bar(script, film, monkeypatch):
+    """Each has a text of its own, also one that the user has left meanwhile; and it is set in the context's, whichever is asked."""
+    bpy.ops.wm.read_homefile(app_template="", use_factory_startup=True)
+    bpy.context.scene.lgd.path = film
+    shown = dict.fromkeys(bpy.data.workspaces.keys(), "LGD: Finding the person")
+    monkeypatch.setattr(bpy.types.WorkSpace, "status_text_set", lambda _, text: shown.update({bpy.context.workspace.name: text}))
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert len(shown) > 5 and not any(shown.values())
+
+
 def test_preview_range_is_honoured(script):
     scene = bpy.context.scene
     scene.lgd.range = "SCENE"
