@@ -86,13 +86,13 @@ class LGD_OT_pick_box(bpy.types.Operator):
         scene = context.scene
         try:
             found = find_footage(context)
+            first = self.first or _frame_of(scene, found)
         except LgdError as error:
             return complain(self, error)
         if self.w < 4 or self.h < 4:
             self.report({"WARNING"}, "The box is too small")
             return {"CANCELLED"}
         forget_complaint()
-        first = self.first or max(scene.frame_current, found.start)
         for other in scene.lgd.boxes:
             if other.first < first <= other.last:
                 other.last = first - 1
@@ -105,6 +105,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
         """Wait for a drag over the footage."""
         try:
             found = find_footage(context)
+            _frame_of(context.scene, found)
         except LgdError as error:
             return complain(self, error)
         if not overlay.tracks.size[0] or overlay.tracks.path != found.path:
@@ -158,6 +159,17 @@ class LGD_OT_pick_box(bpy.types.Operator):
     def cancel(self, context):
         """Blender ends the operator: another file, or the window is closed."""
         self._end(set())
+
+
+def _frame_of(scene, found) -> int:
+    """The frame of the scene for which a box drawn now holds: the present one, or the footage's first, whose picture is shown before it too.
+    Raises LgdError where another picture is shown than any that is solved."""
+    now, last = scene.frame_current, found.start + len(found.table) - 1
+    if now > last or (now < found.start and found.begin is not None and found.begin[0] < found.start):
+        raise LgdError(
+            "bad_input", f"The present frame, {now}, is none of those that are solved, {found.start} to {last}.", "Go to one of them, or change the range."
+        )
+    return max(now, found.start)
 
 
 def _picture_size(context, found) -> tuple[int, int]:

@@ -157,6 +157,26 @@ def test_boxes_go_into_the_request_as_source_frames(script):
     assert not bpy.ops.lgd.clear_boxes.poll()
 
 
+def test_a_box_is_drawn_on_a_frame_that_is_solved(script):
+    """The person may be elsewhere by then: a box drawn before the range was taken for one on its first frame."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    settings.start = 5
+    settings.range, settings.first, settings.last = "CUSTOM", 12, 20
+    for frame, first in ((12, 12), (20, 20), (7, None), (11, None), (21, None)):
+        scene.frame_set(frame)
+        settings.boxes.clear()
+        if first is None:
+            with pytest.raises(RuntimeError, match="12 to 20"):
+                bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+        else:
+            bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+        assert [box.first for box in settings.boxes] == ([] if first is None else [first])
+    settings.range = "WHOLE"  # from 5 on; before that Blender shows the first picture
+    scene.frame_set(2)
+    bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+    assert settings.boxes[-1].first == 5
+
+
 def test_foreign_keypoints_take_the_rate_of_their_footage(script, tmp_path):
     settings = bpy.context.scene.lgd
     settings.keypoints = script.detect({"source": {"frames": [0, 24]}})["keypoints"]
