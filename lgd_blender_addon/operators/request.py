@@ -114,15 +114,15 @@ def body_path(context) -> str | None:
 def target_rig(context, found: places.Footage | None, person: int, boxes=()):
     """The rig that a new solve of this footage and person animates: the active one, or else the only one.
 
-    boxes: of `source_of`, round the person who is wanted; a rig of somebody who is elsewhere is not that person's. A rig
-    linked from another file is none: what is written onto it would not be saved.
+    boxes: of `source_of`, round the person who is wanted, by whom alone it is told whose a rig is. One linked from another file is
+    none: what is written onto it would not be saved.
     """
     if found is None:
         return None
     fitting = [
         o for o in context.scene.objects
-        if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.person == person and places.same_footage(o.lgd.footage, found.path)
-        and o.library is None and _in_boxes(o, boxes)
+        if o.type == "ARMATURE" and o.lgd.role == "RIG" and places.same_footage(o.lgd.footage, found.path)
+        and o.library is None and _is_of(o, person, boxes)
     ]  # fmt: skip
     active = context.object
     if active is not None and active.type == "MESH" and active.parent in fitting:
@@ -130,18 +130,19 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
     return active if active in fitting else (fitting[0] if len(fitting) == 1 else None)
 
 
-def _in_boxes(rig, boxes) -> bool:
-    """Whether the pelvis of the rig's last solve lies in the boxes (x, y, w, h, a, b) px, where they hold in its frames."""
+def _is_of(rig, person: int, boxes) -> bool:
+    """Whether a rig is that person's: its pelvis lay in the boxes (x, y, w, h, a, b) px when it was solved, or, where there is none that holds in
+    its frames, by their number."""
     motion, bones = takes.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
     if motion is None or bones is None:
-        return True
+        return rig.lgd.person == person
     first = int(motion.extra.get("first", 0))
     pixels, _ = takes.pelvis_seen(motion, armature.rest_pelvis(rig, bones))
     inside = []
     for x, y, w, h, a, b in boxes:
         part = pixels[max(a - first, 0) : max(b - first, 0)]
         inside += (np.abs(part - (x + w / 2, y + h / 2)) <= np.array([w, h]) * 0.6).all(1).tolist()
-    return not inside or sum(inside) >= len(inside) / 2
+    return sum(inside) >= len(inside) / 2 if inside else rig.lgd.person == person
 
 
 def people_looked_for(context) -> int:
