@@ -125,7 +125,8 @@ def on_event(job, event: dict) -> None:
         return
     kind = event["type"]
     if kind == "keypoints":
-        overlay.add(event)
+        if run.plan.footage is None or overlay.tracks.path == run.plan.footage.path:  # a box may be drawn over other footage by now
+            overlay.add(event)
         run.tell(on_its_side(run.plan.footage, event["image_size"]))
     elif kind == "warning":
         run.warnings.append(_told(event, run.plan.footage))
@@ -160,9 +161,8 @@ def tick() -> float | None:
     try:
         session.get().pump()
         if _run is not None:
-            failed = _run.job is not None and _run.job.error
-            if failed and _run.error is None:  # a defect of ours in taking a message in, which the session has caught
-                _run.error, _run.over = failed, True
+            if _run.job and _run.job.error and _run.error is None:  # a defect of ours in taking a message in, which the session has caught
+                _run.error, _run.over = _run.job.error, True
             _show(_run)
             if _run.over and not _waits(_run):
                 _end(_run)

@@ -2,6 +2,7 @@
 """What becomes of detections and keypoint files in a run: people, boxes, skeletons over the footage, keypoints kept for the next solve."""
 
 import shutil
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -133,6 +134,9 @@ def test_overlay_gets_frames_while_detecting(script):
     pump.tick()
     assert overlay.tracks.at(5) and not overlay.tracks.at(6) and overlay.tracks.size == (1280, 720)
     assert overlay.lines_at(5, bpy.context.scene)
+    overlay.begin(replace(find_footage(bpy.context), path="/films/other.mp4", size=(640, 480)))  # by Draw Box, over other footage
+    pump.tick()
+    assert not overlay.tracks.frames and overlay.tracks.size == (640, 480)
     pump.cancel()
     assert script.asked[-1][1]["source"]["frames"] == [4, 12]
 
