@@ -334,7 +334,7 @@ def _read(request: dict, task: Task) -> Keypoints:
 
     task.progress("read", 0, 1)
     size = request.get("image_size")
-    keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None)
+    keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None, fps=request.get("fps"))
     for text in keypoints.notes:
         task.warning(text)
     keypoints = timed(request, keypoints)

@@ -321,7 +321,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if size is None:
         size = _usual_size(flat.max(0))
         notes.append(f"The file does not hold the picture's size: {size[0]} x {size[1]} px are assumed, the smallest usual one that holds all points.")
-    rate = float(fps or table.fps or 0) or None
+    rate = float(table.fps or fps or 0) or None
     keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
     if not len(keypoints):
         raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")

@@ -215,7 +215,7 @@ def test_a_damaged_file_is_a_sentence(tmp_path, seed):
 
 
 def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
-    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: tracks(notes=["A guess."]))
+    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None, fps=None: tracks(notes=["A guess."]))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
     _, task = run(tmp_path, tracks())
     assert task.warnings == ["A guess."]
