@@ -122,6 +122,9 @@ def _existing(path: str, library=None) -> Path:
         raise _bad(
             f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file."
         )
+    kind = full.suffix.lower()
+    if kind in bpy.path.extensions_image - IMAGE_SUFFIXES and full.is_file():
+        raise _bad(f"{full.name} is a picture of a kind that is not read ({kind[1:].upper()}).", "Save the sequence as .png, .jpg or .tif, or as a video.")
     return full
 
 

@@ -127,6 +127,21 @@ def test_what_cannot_be_read_is_said():
         footage.from_camera(scene)
 
 
+def test_pictures_of_a_kind_that_is_not_read_are_told_as_such(tmp_path):
+    """A clip or a background of EXR or TGA was said to show no frame, a file of it to be no video."""
+    for k in (1, 2):
+        image = bpy.data.images.new("x", 8, 8)
+        image.filepath_raw, image.file_format = str(tmp_path / f"x_{k:04}.tga"), "TARGA"
+        image.save()
+    first, scene = str(tmp_path / "x_0001.tga"), bpy.context.scene
+    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    scene.camera.data.background_images.new().image = bpy.data.images.load(first)
+    clip = bpy.data.movieclips.load(first)
+    for place, more in (("CLIP", {"clip": clip}), ("CAMERA", {}), ("FILE", {"path": first})):
+        with pytest.raises(LgdError, match="not read .TGA."):
+            footage.with_footage(place, scene, **more)
+
+
 def test_real_time_is_right_over_ten_minutes():
     times = np.arange(17982) / (30 / 1.001)
     order, keys = timing.real_keys(times, 24.0, 1.0)
