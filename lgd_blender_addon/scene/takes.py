@@ -135,11 +135,11 @@ def elsewhere(old: Motion, old_rest, new: Motion, new_rest, footage) -> bool:
     """Whether in the frames of a footage that two motions share the second is mostly seen more than half a metre beside the first. Rests as in
     `pelvis_seen`."""
     firsts = int(old.extra.get("first", 0)), footage.frames[0]
-    numbers = [
+    ours, theirs = (
         counting.counts(motion.frame_times, footage.fps) if footage.fps else first + np.arange(motion.frames)
         for motion, first in zip((old, new), firsts, strict=True)
-    ]
-    _, ours, theirs = np.intersect1d(*numbers, return_indices=True)
+    )
+    _, ours, theirs = np.intersect1d(ours, theirs, return_indices=True)
     (before, metre), (now, _) = pelvis_seen(old, old_rest), pelvis_seen(new, new_rest)
     gap = np.linalg.norm(now[theirs] - before[ours], axis=-1) / metre[ours]
     return len(gap) > 0 and float(np.median(gap)) > 0.5
