@@ -24,6 +24,7 @@ from .inputs import (
     path_is_wanted,
     places_of,
     read_camera,
+    timed,
     travelling,
 )
 
@@ -113,6 +114,7 @@ def fit(request: dict, task: Task) -> dict:
         rest = len(people) - request["look_for"]
         task.warning(f"{rest} more {'track was' if rest == 1 else 'tracks were'} found and left out: of others, or pieces of these people. Detect shows them, to tick.")
         people = people[: request["look_for"]]
+    listed, rows = keypoints.describe(), keypoints.prominence()  # as they were chosen: whom a lens bends grows when it is straightened
     with clock("load"):
         task.progress("load", 0, 1)
         from . import remarks
@@ -134,7 +136,7 @@ def fit(request: dict, task: Task) -> dict:
     motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     for n in rest:
-        alone, called = keypoints.person(n), f"Person {n + task.counts_from}"
+        alone, called = keypoints.row(int(rows[n])), f"Person {n + task.counts_from}"
         if not (alone.confidence > 0).any():
             raise LgdError("no_person", f"{called} is seen in no frame.", "Choose another person or range.")
         seen = int(alone.seen().sum())
@@ -174,7 +176,7 @@ def fit(request: dict, task: Task) -> dict:
             if text:
                 task.warning(text if len(people) == 1 else f"{called}: {text}")
         with clock("write"):
-            suffix = f"_{n}" if request.get("person") == "all" else ""
+            suffix = "" if isinstance(request.get("person", 0), int) else f"_{n}"
             file = out / f"motion{suffix}.npz"
             motion.save(file)
             motions.append(str(file))
@@ -187,7 +189,7 @@ def fit(request: dict, task: Task) -> dict:
         "motions": motions,
         "traces": traces,
         "keypoints": str(written) if written else None,
-        "people": keypoints.describe(),
+        "people": listed,
         "seconds": clock.seconds,
         "figures": figures,
     }
@@ -247,14 +249,13 @@ def describe_motion(motion: Motion) -> dict:
 
     error = np.asarray(motion.reprojection_px, float)
     error = error[np.isfinite(error)]
-    focal = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[0, 0, 0])
     return {
         "frames": len(motion.poses),
         "seen": int(error.size),
         "mode": str(motion.mode),
         "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
         "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,
-        "focal": round(focal, 2),
+        "focal": round(_focal(motion), 2),
         "focal_source": str(motion.focal_source),
         "world_confidence": round(float(motion.world_confidence), 3),
     }
@@ -333,22 +334,21 @@ def _read(request: dict, task: Task) -> Keypoints:
 
     task.progress("read", 0, 1)
     size = request.get("image_size")
-    keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None)
+    keypoints = read_keypoints(request["keypoints"], image_size=tuple(size) if size else None, fps=request.get("fps"))
     for text in keypoints.notes:
         task.warning(text)
-    if request.get("fps") is not None and keypoints.frame_times is None and keypoints.fps is None:
-        keypoints = dataclasses.replace(keypoints, fps=request["fps"])
+    keypoints = timed(request, keypoints)
     if not keypoints.rate_known:
         task.warning("The keypoint file gives no frame rate: 30 frames a second are taken.")
     if request.get("frames"):
         a, b = request["frames"]
         if request.get("counted"):
-            last = int(counts(keypoints.times(), request["counted"])[-1])
-            if a > last:
-                raise LgdError("bad_input", "The keypoints end before the range begins.", "Detect again, or choose another range.")
+            last, (begin, end) = int(counts(keypoints.times(), request["counted"])[-1]), shown(keypoints.times(), request["counted"], a, b)
+            if a > last or begin >= end:
+                raise LgdError("bad_input", "The keypoints end before the range begins, or begin after it ends.", "Detect again, or choose another range.")
             if b - 1 > last + HELD:
                 task.warning(f"The keypoints end {b - 1 - last} frames before the range does: what they cover is solved.")
-            a, b = shown(keypoints.times(), request["counted"], a, b)
+            a, b = begin, end
         elif request.get("short") and b > keypoints.frames:
             if a >= keypoints.frames:
                 raise LgdError("bad_input", "The keypoints end before the range begins.", "Choose another range.")

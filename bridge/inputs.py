@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,18 @@ def chosen_mode(mode: str | None, weights: str | None) -> str:
     return mode
 
 
-def chosen_people(person: int | str, keypoints: Keypoints, task: Task) -> list[int]:
-    """The people to fit, by prominence; says how many others there are. Raises LgdError for one who is not there."""
+def chosen_people(person: int | str | list[int], keypoints: Keypoints, task: Task) -> list[int]:
+    """The people to fit, by prominence; where one is wanted, says how many others there are. Raises LgdError for one who is not there."""
     seen = [entry["person"] for entry in keypoints.describe() if entry["seen"]]
     if not seen:
         raise LgdError("no_person")
     if person == "all":
         return seen
+    if isinstance(person, list) and set(person) <= set(seen):
+        return [n for n in seen if n in person]
     first = task.counts_from
+    if isinstance(person, list):
+        person = next(n for n in person if n not in seen)
     if isinstance(person, str) or not 0 <= person < keypoints.people:
         have = "is one person" if keypoints.people == 1 else f"are {keypoints.people} people, {first} to {first + keypoints.people - 1}"
         whom = person if isinstance(person, str) else person + first
@@ -203,6 +208,28 @@ def _check_last_row(name: str, array) -> None:
     if np.abs(array[..., -1, :] - np.eye(array.shape[-1])[-1]).max() > 1e-6:
         text = f"The last row of the camera's {name} is not 0, ..., 0, 1: is it transposed?"
         raise LgdError("bad_input", text, CAMERA_HINT)
+
+
+SAME_RATE = 0.01  # rates that differ by less are one, rounded
+
+
+def timed(request: dict, keypoints: Keypoints) -> Keypoints:
+    """Keypoints with times where they have none: of a video whose frames are counted at about their rate, or where they tell none, frame k is
+    picture k, and has its time; else by the rate that is told."""
+    import numpy as np
+
+    rate = request.get("counted")
+    if rate and keypoints.frame_times is None and abs((keypoints.fps or rate) / rate - 1) < SAME_RATE:
+        from .keypoints.video import picture_times
+
+        times = np.arange(keypoints.frames) / rate
+        if request.get("footage"):
+            with contextlib.suppress(LgdError):  # it may have gone since
+                times = picture_times(request["footage"]["path"], keypoints.frames)
+        return dataclasses.replace(keypoints, frame_times=times)
+    if request.get("fps") is not None and not keypoints.rate_known:
+        return dataclasses.replace(keypoints, fps=request["fps"])
+    return keypoints
 
 
 def places_of(request: dict, keypoints: Keypoints):

@@ -29,6 +29,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "counted?": (*_NUMBER, type(None)),
         "short?": (bool,),
         "image_size?": _LIST,
+        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, which have times where the file has none
         "out": _TEXT,
     },
     "fit": {
@@ -39,14 +40,14 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "counted?": (*_NUMBER, type(None)),
         "short?": (bool,),  # the range is the footage's, and the file may end before it
         "image_size?": _LIST,  # of the picture, where a keypoint file does not tell it
-        "person?": (int, str),
+        "person?": (int, str, list),  # a number, "all", or the numbers of those who are wanted
         "mode?": _NAME,
         "weights?": _NAME,  # the user's own, in the place of those that ship
         "focal?": (*_NUMBER, type(None)),
         "camera?": _NAME,
         "camera_kept?": (bool,),  # it is one that an earlier solve of this footage found
         "moves?": _NAME,  # the camera: one of MOVES
-        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, whose background tells the path of a camera that travels
+        "footage?": (dict, type(None)),  # a source: the keypoints' pictures, which have times where the file has none, and whose background tells the path of a camera that travels
         "body?": _NAME,
         "betas?": _LIST,
         "steps?": (int, type(None)),
@@ -234,6 +235,9 @@ def _check_values(kind: str, fields: dict, id: int) -> None:
     size = fields.get("image_size")
     if kind in ("fit", "read_keypoints") and isinstance(size, list) and not (len(size) == 2 and all(_is(side, (int,)) and side > 0 for side in size)):
         raise ProtocolError(f"In a {kind} message image_size is not two whole numbers.", id=id)
+    people = fields.get("person")
+    if isinstance(people, list) and not (people and all(_is(person, (int,)) for person in people)):
+        raise ProtocolError(f"In a {kind} message person holds no whole numbers.", id=id)
     if isinstance(betas, list) and not (len(betas) == 10 and all(_is(b, _NUMBER) for b in betas)):
         raise ProtocolError(f"In a {kind} message betas are not ten numbers.", id=id)
     if any(_is(rate, _NUMBER) and not rate > 0 for rate in rates):

@@ -6,7 +6,7 @@ from pathlib import Path
 import bpy
 
 from . import operators, operators_setup, overlay, panels, preferences, properties, translations
-from .operators import files, pump
+from .operators import boxes, files, pump
 
 CLASSES = (
     *properties.CLASSES,
@@ -36,6 +36,7 @@ def unregister() -> None:
     """End what runs, then take everything back."""
     bpy.utils.unregister_preset_path(FOLDER)
     operators_setup.unregister()
+    boxes.detach()
     pump.detach()
     overlay.detach()
     files.detach()

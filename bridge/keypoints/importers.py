@@ -13,11 +13,14 @@ import numpy as np
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS, get_layout
 from bridge.keypoints.onnx_decode import to_layout
+from bridge.keypoints.pictures import left_out
 from bridge.keypoints.track import make_tracks
 from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
 
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
 NOBODY = 300  # frames at a footage's begin that a file which leaves such out may lack
+_OFF = 0.25  # of all points: so many are never off two of the picture's sides
+_PIXELS_HINT = "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read."
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
 
@@ -30,6 +33,7 @@ class _Table:
     size: tuple[int, int] | None = None
     fps: float | None = None
     sparse: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def add(self, frame: int, points: np.ndarray | None, identity: int | None = None) -> None:
         rows = self.people.setdefault(int(frame), [])
@@ -156,7 +160,7 @@ def _file(path: Path) -> _Table:
     name = path.name
     try:
         if isinstance(data, dict) and isinstance(data.get("people"), list):
-            table = _Table()
+            table = _Table(notes=left_out(path, "files"))
             for person in data["people"]:
                 table.add(0, _points(person["pose_keypoints_2d"], name))
             return table
@@ -268,7 +272,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         raise _bad(f"{name} mixes people of {' and '.join(map(str, sorted(counts)))} points.")
     count = counts.pop()
     kind = layout or _BY_COUNT.get(count)
-    notes = []
+    notes = table.notes
     if layout is None and count == 25:
         # BODY_25B has as many points in another order; nothing but the name can tell.
         special = re.search(r"body_?25b", str(path.absolute()).lower())
@@ -304,12 +308,11 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if np.quantile(np.abs(flat), 0.99) <= 2.0:
         # Normalised coordinates, as MediaPipe writes them, count from the picture's edge.
         if size is None:
-            raise _bad(
-                f"{name} holds no pixels (nearly all coordinates are below 2) and no size of the picture.",
-                "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read.",
-            )
+            raise _bad(f"{name} holds no pixels (nearly all coordinates are below 2) and no size of the picture.", _PIXELS_HINT)
         # OpenPose, which sees nobody outside the picture, writes -1 to 1 where it is told so (keypoint_scale 4).
         centred = count == 25 and any((p[p[:, 2] > 0, :2] < -0.01).any() for rows in frames for _, p in rows)
+        if not centred and (flat < -0.05).any(-1).mean() > _OFF:  # metres about the hips (MediaPipe's world landmarks, MMPose's in 3D)
+            raise _bad(f"{name} holds coordinates in space, or of another picture: many lie left of the picture or above it.", _PIXELS_HINT)
         for rows in frames:
             for _, p in rows:
                 p[:, :2] = ((p[:, :2] + 1) / 2 if centred else p[:, :2]) * size - 0.5
@@ -318,7 +321,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if size is None:
         size = _usual_size(flat.max(0))
         notes.append(f"The file does not hold the picture's size: {size[0]} x {size[1]} px are assumed, the smallest usual one that holds all points.")
-    rate = float(fps or table.fps or 0) or None
+    rate = float(table.fps or fps or 0) or None
     keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
     if not len(keypoints):
         raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")

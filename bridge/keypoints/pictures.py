@@ -2,6 +2,7 @@
 """Single pictures from files."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,3 +45,16 @@ def read_image(path: Path, as_stored: bool = False) -> np.ndarray:
 def is_turned(path: Path, upright: np.ndarray) -> bool:
     """Whether a picture's EXIF tag turns it from how it is stored, which is how Blender shows it. upright: as `read_image` gives it."""
     return not np.array_equal(read_image(path, as_stored=True), upright)
+
+
+def left_out(path: Path, what: str) -> list[str]:
+    """What is told where one file of a numbered sequence was named (x_0001.png), as file browsers suggest: that the others are left out."""
+    head, digits, tail = re.fullmatch(r"(.*?)(\d*)(\D*)", path.stem, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not digits:
+        return []
+    alike = re.compile(re.escape(head) + r"\d+" + re.escape(tail + path.suffix))
+    try:
+        others = sum(1 for name in os.listdir(path.parent) if alike.fullmatch(name)) - 1
+    except OSError:
+        return []
+    return [f"{path.name} alone is read. To have the {others} {what} numbered like it that lie beside it, choose the folder."] if others > 0 else []

@@ -223,8 +223,11 @@ class Keypoints:
         if not 0 <= n < self.people:
             have = "one person" if self.people == 1 else f"{self.people} people (0 to {self.people - 1})"
             raise _bad(f"Person {n} does not exist: there is {have}.", "Choose another person.")
+        return self.row(int(self.prominence()[n]))
+
+    def row(self, row: int) -> Keypoints:
+        """One track alone, by its place among the tracks."""
         assert self.person_ids is not None
-        row = int(self.prominence()[n])
         pick = slice(row, row + 1)
         boxes = None if self.person_boxes is None else self.person_boxes[pick]
         return replace(

@@ -12,7 +12,7 @@ import numpy as np
 
 from bridge.counting import STEADY, counts, shown
 from bridge.errors import LgdError
-from bridge.keypoints.pictures import is_turned, opencv, read_image
+from bridge.keypoints.pictures import is_turned, left_out, opencv, read_image
 from bridge.keypoints.tracks import DEFAULT_FPS
 
 IMAGE_SUFFIXES = frozenset(
@@ -232,6 +232,8 @@ class ImageFootage(Footage):
         self._rate = fps or DEFAULT_FPS
         if kind == "images" and not fps:
             self.notes.append("The folder of images has no frame rate: 30 frames a second are assumed.")
+        if kind == "image":
+            self.notes += left_out(path, "pictures")
         if is_turned(self._files[0], first):
             self.notes.append(TURNED)
         self._times = np.arange(a, a + len(self._files)) / self._rate
@@ -355,6 +357,17 @@ def _stamps(path: Path) -> Iterator[float]:
             yield capture.get(opencv().CAP_PROP_POS_MSEC) / 1000.0
     finally:
         capture.release()
+
+
+def picture_times(path: str | Path, count: int) -> np.ndarray:
+    """(count,) s of a video's first pictures, strictly rising from 0; beyond its end at its usual pace. Raises LgdError where it is none."""
+    stamps = np.array(list(itertools.islice(_stamps(Path(path)), count)))
+    if not len(stamps):
+        raise _too_short(Path(path), 0, 0)
+    step = float(np.median(np.diff(stamps))) if len(stamps) > 1 else 0.0
+    step = step if step > 0 else 1 / DEFAULT_FPS
+    times = _rising(stamps, step)
+    return np.append(times, times[-1] + step * np.arange(1, count - len(times) + 1))
 
 
 def _rate_of(path: Path) -> float | None:

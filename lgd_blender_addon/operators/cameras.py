@@ -137,9 +137,9 @@ def _behind(context, camera, found: places.Footage):
 
 def _seen_by(context, camera, found: places.Footage) -> dict:
     """A camera's place and lens for each picture of the footage."""
-    size = found.size
-    if not size[0]:
-        size = (camera.lgd.width, camera.lgd.height)
+    size, own = found.size, (camera.lgd.width, camera.lgd.height)
+    if not size[0] or size == own[::-1]:  # what Blender shows lying on its side was solved upright
+        size = own
     if not size[0]:
         size = (context.scene.render.resolution_x, context.scene.render.resolution_y)
     behind = _behind(context, camera, found)

@@ -4,7 +4,7 @@
 import bpy
 
 from ..scene import result
-from .request import Plan, find_footage, keypoints_alone, keypoints_request
+from .request import Plan, find_footage, keypoints_alone, keypoints_request, pictures_of
 from .run import begin, grey, no_footage
 
 
@@ -12,6 +12,8 @@ def plan_people(context) -> Plan:
     """The plan of reading the keypoints that the settings name, in the range that would be solved. Raises LgdError."""
     found = None if keypoints_alone(context.scene.lgd) else find_footage(context)
     request = keypoints_request(context, found)  # as for a solve: the order of the people depends on the range
+    if found is not None:
+        request["footage"] = pictures_of(context, found)
     return Plan("List People", context.scene.session_uid, found, result.Options(), [("read_keypoints", request)], build=False)
 
 

@@ -15,6 +15,7 @@ from bpy.app.translations import pgettext_iface as iface
 
 from .. import overlay, preferences, session
 from .._bridge import LgdError, counting
+from ..scene.footage import on_its_side
 from . import bodies, busy
 from .detected import keep, remember
 from .request import Plan
@@ -40,6 +41,11 @@ class Run:
         self.over = False
         self.warnings: list[str] = list(plan.notes)
         self.built: list = []
+
+    def tell(self, text: str) -> None:
+        """Add a remark for the panel, once."""
+        if text and text not in self.warnings:
+            self.warnings.append(text)
 
 
 def current() -> Run | None:
@@ -67,8 +73,7 @@ def start(plan: Plan) -> Run:
     _run = run
     show = status()
     if show is not None:
-        for name in ("code", "error", "hint", "action", "warnings", "summary", "rig", "stage"):
-            setattr(show, name, "")
+        _wipe(show)
         show.running, show.title, show.done, show.total, show.remaining = True, plan.title, 0, 0, -1.0
     if plan.footage is not None and any(
         kind == "detect" or request.get("source") for kind, request in plan.requests
@@ -76,6 +81,11 @@ def start(plan: Plan) -> Run:
         overlay.begin(plan.footage)
     ensure_timer()
     return run
+
+
+def _wipe(show) -> None:
+    for name in ("code", "error", "hint", "action", "warnings", "summary", "rig", "stage"):
+        setattr(show, name, "")
 
 
 def _next(run: Run) -> None:
@@ -115,7 +125,9 @@ def on_event(job, event: dict) -> None:
         return
     kind = event["type"]
     if kind == "keypoints":
-        overlay.add(event)
+        if run.plan.footage is None or overlay.tracks.path == run.plan.footage.path:  # a box may be drawn over other footage by now
+            overlay.add(event)
+        run.tell(on_its_side(run.plan.footage, event["image_size"]))
     elif kind == "warning":
         run.warnings.append(_told(event, run.plan.footage))
     elif kind == "result":
@@ -149,6 +161,8 @@ def tick() -> float | None:
     try:
         session.get().pump()
         if _run is not None:
+            if _run.job and _run.job.error and _run.error is None:  # a defect of ours in taking a message in, which the session has caught
+                _run.error, _run.over = _run.job.error, True
             _show(_run)
             if _run.over and not _waits(_run):
                 _end(_run)
@@ -212,9 +226,17 @@ def line(show) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _status_bar(text: str | None) -> None:
+def _status_bar(text: str) -> None:
     for window in bpy.context.window_manager.windows:
-        window.workspace.status_text_set(text)
+        with bpy.context.temp_override(window=window):  # the text is set in the context's workspace, whichever is asked
+            window.workspace.status_text_set(text)
+
+
+def clear_status_bar() -> None:
+    """Take our text away, from the workspaces too that the user has left meanwhile: each keeps its own."""
+    for workspace in bpy.data.workspaces:
+        with bpy.context.temp_override(workspace=workspace):
+            workspace.status_text_set(None)
 
 
 def redraw() -> None:
@@ -271,7 +293,7 @@ def _drop() -> None:
     show = status()
     if show is not None:
         show.running = False
-    _status_bar(None)
+    clear_status_bar()
 
 
 def cancel() -> None:
@@ -332,9 +354,14 @@ def ensure_timer() -> None:
 
 @bpy.app.handlers.persistent
 def on_load(*_):
-    """Another file is loaded: a run belongs to the file it was started in."""
+    """Another file is loaded: a run belongs to the file it was started in, and so does what was told of it and whom it found, which
+    Blender keeps where it loads a file without its interface."""
     cancel()
     overlay.clear()
+    show = status()
+    if show is not None:
+        _wipe(show)
+        show.people.clear()
 
 
 def attach() -> None:

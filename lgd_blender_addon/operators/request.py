@@ -114,15 +114,15 @@ def body_path(context) -> str | None:
 def target_rig(context, found: places.Footage | None, person: int, boxes=()):
     """The rig that a new solve of this footage and person animates: the active one, or else the only one.
 
-    boxes: of `source_of`, round the person who is wanted; a rig of somebody who is elsewhere is not that person's. A rig
-    linked from another file is none: what is written onto it would not be saved.
+    boxes: of `source_of`, round the person who is wanted, by whom alone it is told whose a rig is. One linked from another file is
+    none: what is written onto it would not be saved.
     """
     if found is None:
         return None
     fitting = [
         o for o in context.scene.objects
-        if o.type == "ARMATURE" and o.lgd.role == "RIG" and o.lgd.person == person and places.same_footage(o.lgd.footage, found.path)
-        and o.library is None and _in_boxes(o, boxes)
+        if o.type == "ARMATURE" and o.lgd.role == "RIG" and places.same_footage(o.lgd.footage, found.path)
+        and o.library is None and _is_of(o, person, boxes)
     ]  # fmt: skip
     active = context.object
     if active is not None and active.type == "MESH" and active.parent in fitting:
@@ -130,20 +130,19 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
     return active if active in fitting else (fitting[0] if len(fitting) == 1 else None)
 
 
-def _in_boxes(rig, boxes) -> bool:
-    """Whether the pelvis of the rig's last solve lies in the boxes (x, y, w, h, a, b) px, where they hold in its frames."""
+def _is_of(rig, person: int, boxes) -> bool:
+    """Whether a rig is that person's: its pelvis lay in the boxes (x, y, w, h, a, b) px when it was solved, or, where there is none that holds in
+    its frames, by their number."""
     motion, bones = takes.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
     if motion is None or bones is None:
-        return True
+        return rig.lgd.person == person
     first = int(motion.extra.get("first", 0))
-    hips = motion.trans + armature.rest_pelvis(rig, bones)
-    pixels = np.einsum("fab,fb->fa", np.broadcast_to(motion.cam_K, (len(hips), 3, 3)), hips)
-    pixels = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-3)
+    pixels, _ = takes.pelvis_seen(motion, armature.rest_pelvis(rig, bones))
     inside = []
     for x, y, w, h, a, b in boxes:
         part = pixels[max(a - first, 0) : max(b - first, 0)]
         inside += (np.abs(part - (x + w / 2, y + h / 2)) <= np.array([w, h]) * 0.6).all(1).tolist()
-    return not inside or sum(inside) >= len(inside) / 2
+    return sum(inside) >= len(inside) / 2 if inside else rig.lgd.person == person
 
 
 def people_looked_for(context) -> int:
@@ -207,7 +206,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     camera = CameraRequest() if found is None else camera_request(context, found, again)
     body = body_path(context)
     request = {
-        "person": people[0] if len(people) == 1 else "all",
+        "person": people[0] if len(people) == 1 else list(people) if from_keypoints else "all",
         "mode": None if settings.mode == "AUTO" else settings.mode.lower(),
         "weights": preferences.weights_file("video" if settings.mode == "AUTO" else settings.mode.lower(), context),
         "focal": None if camera.name else settings.focal or None,
@@ -253,7 +252,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
     before = context.scene.objects.get(camera.name) if camera.name else None
     uid = 0 if before is None else before.session_uid
-    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, camera=uid, notes=camera.notes)
+    notes = (() if found is None else found.notes) + camera.notes
+    return Plan(title, context.scene.session_uid, found, options, requests, people, rigs=onto, camera=uid, notes=notes)
 
 
 def keypoints_request(context, found: places.Footage | None) -> dict:
@@ -281,8 +281,8 @@ def _keypoint_frames(settings, found: places.Footage) -> dict:
     first = settings.keypoints_first if detected else 0
     if a < first:
         raise LgdError("bad_input", "The keypoints begin later than the range.", "Detect again.")
-    if detected and counted(found):
-        return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected
+    if counted(found):
+        return {"frames": [a, b], "counted": counted(found)}  # by the times that were detected, or those of the footage's pictures
     return {"frames": [a - first, b - first], "short": True}
 
 
@@ -296,4 +296,4 @@ def plan_detect(context) -> Plan:
         "look_for": wanted,
         "device": preferences.device(context),
     }
-    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], tuple(range(wanted)), build=False)
+    return Plan("Detect", context.scene.session_uid, found, result.Options(), [("detect", request)], tuple(range(wanted)), build=False, notes=found.notes)

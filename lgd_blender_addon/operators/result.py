@@ -12,8 +12,9 @@ from .._bridge import LgdError
 from ..properties import CORRECTIVES
 from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
-from ..scene.armature import bone_names
+from ..scene.armature import bone_names, rest_pelvis
 from ..scene.camera import fit_background
+from ..scene.footage import on_its_side
 from ..scene.keyframes import curves
 from ..scene.motion import load_motion
 from ..scene.transaction import AllOrNothing
@@ -101,11 +102,13 @@ def _apply(scene, run) -> list:
             options.camera = camera or options.camera
             # Pictures behind a camera that was there before are moved with the last person, after whom nothing fails.
             options.show_footage = not left or options.camera not in bpy.data.objects
+            told = _somebody_else(next((rig for rig in onto if rig.session_uid == options.rig), None), motion, body, run.plan.footage)
             built = scene_result.build(scene, motion, body, run.plan.footage, options)
             built.rig.lgd.trace = built.action[takes.STEPS_PROPERTY] = trace
             camera = built.camera.name if built.camera else camera
             run.built.append(built)
-            run.warnings += [note for note in built.notes if note not in run.warnings]
+            for note in (*built.notes, told, on_its_side(run.plan.footage, motion.image_size)):
+                run.tell(note)
     show = pump.status()
     if show is not None and run.built:
         seconds = run.fitted.get("seconds", {})
@@ -119,6 +122,24 @@ def _apply(scene, run) -> list:
             + (f", {sum(seconds.values()):.1f} s" if seconds else "")
         )
     return run.built
+
+
+def _somebody_else(rig, motion, body, footage) -> str:
+    """What is to be told where a person was seen elsewhere than the one whom their rig was solved of before: of another range the detector may have
+    taken another one, and people are numbered otherwise."""
+    names = None if rig is None else bone_names(rig.data)
+    try:
+        old = None if names is None else takes.stored_motion(rig)
+    except LgdError:  # damaged
+        old = None
+    if old is None or footage is None:
+        return ""
+    if not takes.elsewhere(old, rest_pelvis(rig, names), motion, body.joints(motion.betas)[0], footage):
+        return ""
+    return (
+        f"{rig.name} was somewhere else in these frames before. If this is another person, undo it, and press New Shape, or draw a box round the one "
+        "who was meant."
+    )
 
 
 class _OnRig:

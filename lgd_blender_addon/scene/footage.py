@@ -28,7 +28,8 @@ class Footage:
     fps: the rate Blender takes for the file (0: not known); size (w, h) px or (0, 0); start: Blender's frame of
     table[0]; table (N,) int: the source frame shown on Blender's frame start + i, -1 for none; block: the name of
     the clip or image that shows it, for the camera's background; begin: of a part, the frame on which the whole begins to
-    be shown, and the source frame it shows there; file_start: of a FILE, the frame on which its first picture lies.
+    be shown, and the source frame it shows there; file_start: of a FILE, the frame on which its first picture lies;
+    notes: what is to be told of how it is read.
     """
 
     place: str
@@ -41,6 +42,7 @@ class Footage:
     block: str = ""
     begin: tuple[int, int] | None = None
     file_start: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def is_folder(self) -> bool:
@@ -70,9 +72,21 @@ class Footage:
 
 
 def same_footage(noted: str, path: str) -> bool:
-    """Whether what a rig or camera noted is the footage at `path`, also where the project was moved since."""
-    same = os.path.normpath(noted) == os.path.normpath(path)
-    return bool(noted) and (same or (Path(noted).name == Path(path).name and not Path(noted).exists()))
+    """Whether what a rig or camera noted is the footage at `path`, also where the project was moved since, from another system too."""
+    same = os.path.normcase(os.path.normpath(noted)) == os.path.normcase(os.path.normpath(path))
+    last = [re.split(r"[\\/]", place.rstrip("\\/"))[-1] for place in (noted, path)]
+    return bool(noted) and (same or (last[0] == last[1] and not Path(noted).exists()))
+
+
+def on_its_side(footage, size) -> str:
+    """What is to be told of a video whose pictures the worker, which turns them upright, finds to be of size (w, h) px, and Blender of (h, w);
+    "" of others."""
+    if footage is None or footage.is_folder or footage.size[0] == footage.size[1] or tuple(size) != footage.size[::-1]:
+        return ""
+    return (
+        f"{Path(footage.path).name} is turned upright by a mark in the file, as phones' videos are, which this Blender does not follow: it shows it lying "
+        "on its side, and so it lies behind the camera; boxes drawn over it miss. Use Blender 4.5 or newer, or save the video turned."
+    )
 
 
 def _bad(text: str, hint: str = "") -> LgdError:
@@ -108,6 +122,9 @@ def _existing(path: str, library=None) -> Path:
         raise _bad(
             f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file."
         )
+    kind = full.suffix.lower()
+    if kind in bpy.path.extensions_image - IMAGE_SUFFIXES and full.is_file():
+        raise _bad(f"{full.name} is a picture of a kind that is not read ({kind[1:].upper()}).", "Save the sequence as .png, .jpg or .tif, or as a video.")
     return full
 
 
@@ -148,7 +165,7 @@ def from_strip(scene, strip) -> Footage:
         if len(files) == 1:
             path = str(folder / files[0])
             index = np.zeros_like(index)
-    return Footage("STRIP", name, path, fps, _strip_size(strip), start, index.astype(int), strip.name)
+    return Footage("STRIP", name, path, fps, _strip_size(strip), start, index.astype(int), strip.name, notes=strips.remarks(strip))
 
 
 def _strip_size(strip) -> tuple[int, int]:

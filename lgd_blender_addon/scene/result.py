@@ -388,7 +388,8 @@ def _remember(rig, motion, footage, options, camera, first, made: bool) -> None:
         note.role = "RIG" if item is rig else "CAMERA"
         note.footage = footage.path if footage else ""
         note.block = footage.block if footage else ""
-        note.person = options.number
+        if item.session_uid != options.rig:  # one that was there keeps its number: of who is boxed it is 0
+            note.person = options.number
         note.first, note.count = first, motion.frames
         note.camera = camera.name if camera else ""
         note.width, note.height = motion.image_size

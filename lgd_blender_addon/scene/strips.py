@@ -47,6 +47,13 @@ def must_be_plain(scene, strip) -> None:
             )
 
 
+def remarks(strip) -> tuple[str, ...]:
+    """What is to be told of a strip that shows its pictures otherwise than its file."""
+    if not (strip.use_flip_x or strip.use_flip_y):
+        return ()
+    return (f"The strip {strip.name} is flipped, which is not read: who is solved moves as in the file, and the file lies behind the camera.",)
+
+
 def _speed_effect(scene, strip) -> bool:
     return any(
         other.type == "SPEED" and getattr(other, "input_1", None) == strip and not other.mute

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from .._bridge import counting
 from .keyframes import curves, find_curve, keys_of, shown_tracks
 from .motion import Motion, load_motion
 
@@ -120,6 +121,28 @@ def stored_motion(rig) -> Motion | None:
         motion.extra.update(key_frames=at, key_order=motion.extra["key_order"][index])
         motion.extra["retimed"] = any(s.use_animated_time for s in strips) or (len(at) > 0 and float(np.ptp(at - put[index])) > 0.01)
     return motion
+
+
+def pelvis_seen(motion: Motion, rest) -> tuple[np.ndarray, np.ndarray]:
+    """Where a motion's pelvis is seen, (F, 2) px, and how many px a metre has there, (F,). rest: where it rests in its body, (3,) m."""
+    hips = motion.trans + rest
+    K = np.broadcast_to(motion.cam_K, (len(hips), 3, 3))
+    pixels, depth = np.einsum("fab,fb->fa", K, hips), np.maximum(hips[:, 2], 1e-3)
+    return pixels[:, :2] / depth[:, None], K[:, 0, 0] / depth
+
+
+def elsewhere(old: Motion, old_rest, new: Motion, new_rest, footage) -> bool:
+    """Whether in the frames of a footage that two motions share the second is mostly seen more than half a metre beside the first. Rests as in
+    `pelvis_seen`."""
+    firsts = int(old.extra.get("first", 0)), footage.frames[0]
+    ours, theirs = (
+        counting.counts(motion.frame_times, footage.fps) if footage.fps else first + np.arange(motion.frames)
+        for motion, first in zip((old, new), firsts, strict=True)
+    )
+    _, ours, theirs = np.intersect1d(ours, theirs, return_indices=True)
+    (before, metre), (now, _) = pelvis_seen(old, old_rest), pelvis_seen(new, new_rest)
+    gap = np.linalg.norm(now[theirs] - before[ours], axis=-1) / metre[ours]
+    return len(gap) > 0 and float(np.median(gap)) > 0.5
 
 
 def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:

@@ -59,7 +59,7 @@ class Script:
                     "image_size": [1280, 720],
                 },
             )
-        if self.hold:
+        if self.hold or not self.jobs:
             return []
         self.jobs.pop(0)
         if self.fail and job.kind == "fit":
@@ -124,7 +124,8 @@ class Script:
 
     def fit(self, request):
         a, b = request["source"]["frames"] if "source" in request else request.get("frames", (0, 24))
-        people = range(self.people) if request["person"] == "all" else [request["person"]]
+        wanted = request["person"]
+        people = range(self.people) if wanted == "all" else [wanted] if isinstance(wanted, int) else wanted
         changes = {"betas": np.array(request["betas"])} if request.get("betas") else {}
         motions, traces = [], []
         for n in people:

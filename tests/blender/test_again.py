@@ -90,6 +90,55 @@ def test_a_box_round_another_person_makes_another_rig(script):
     assert len(rigs()) == 2
 
 
+def test_a_box_round_the_second_person_finds_their_rig(script, monkeypatch):
+    """Of two who were solved, one is solved again alone: a box shows one person, who is then the first."""
+    settings = bpy.context.scene.lgd
+    script.people, settings.look_for, fit = 2, 2, script.fit
+    alone = False
+
+    def beside(request):  # the second person stands 1.5 m beside the first
+        found = fit(request)
+        motion = found["motions"][0 if alone else 1]
+        with np.load(motion) as file:
+            np.savez(motion, **{**file, "trans": file["trans"] + [1.5, 0, 0]})
+        return found
+
+    monkeypatch.setattr(script, "fit", beside)
+    bpy.ops.lgd.fit()
+    first, second = sorted(rigs(), key=lambda rig: rig.lgd.person)
+    stored = load_motion(bytes(second.animation_data.action[result.STORED_PROPERTY]))
+    hips = stored.cam_K @ (stored.trans[0] + armature.rest_pelvis(second, ["pelvis"]))
+    box = settings.boxes.add()
+    box.x, box.y, box.w, box.h, box.first, box.last = hips[0] / hips[2] - 100, hips[1] / hips[2] - 200, 200, 400, 1, 10
+    alone, before = True, second.animation_data.action
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert len(rigs()) == 2 and second.animation_data.action != before and second.lgd.person == 1
+    assert "New Shape" not in bpy.context.window_manager.lgd.warnings
+    settings.boxes.clear()
+    alone = False
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and len(rigs()) == 2
+
+
+@pytest.mark.parametrize("aside, told", [(0.0, False), (0.3, False), (1.2, True)])
+def test_another_person_on_a_rig_is_told_of(script, monkeypatch, aside, told):
+    """Of another range the detector may take another one, and people have other numbers."""
+    bpy.ops.lgd.fit()
+    fit = script.fit
+
+    def of_another(request):
+        found = fit(request)
+        with np.load(found["motions"][0]) as file:
+            np.savez(found["motions"][0], **{**file, "trans": file["trans"] + [aside, 0, 0]})
+        return found
+
+    monkeypatch.setattr(script, "fit", of_another)
+    scene = bpy.context.scene
+    scene.lgd.range, scene.lgd.first, scene.lgd.last = "CUSTOM", 5, 20
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 1
+    assert ("New Shape" in bpy.context.window_manager.lgd.warnings) == told
+
+
 def test_keypoints_of_other_footage_are_refused(script, tmp_path):
     settings = bpy.context.scene.lgd
     bpy.ops.lgd.detect()

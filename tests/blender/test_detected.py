@@ -2,6 +2,7 @@
 """What becomes of detections and keypoint files in a run: people, boxes, skeletons over the footage, keypoints kept for the next solve."""
 
 import shutil
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -80,7 +81,7 @@ def test_several_people(script, tmp_path):
     assert np.allclose(drawn[0][0], COLOURS[0]) and np.allclose(drawn[1][0], (0.1, 0.2, 0.3))
     show.people[1].use = True
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
-    assert script.asked[-1][1]["person"] == "all" and script.asked[-1][1]["frames"] == [0, 24]
+    assert script.asked[-1][1]["person"] == [0, 1] and script.asked[-1][1]["frames"] == [0, 24], "not those who are not ticked"
     rigs = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     assert len(rigs) == 2 and len([o for o in bpy.data.objects if o.type == "CAMERA"]) == 1
     assert {r.lgd.person for r in rigs} == {0, 1} and any("person 2" in r.name for r in rigs)
@@ -111,6 +112,7 @@ def test_the_people_of_a_chosen_keypoint_file_are_listed_and_solved(script, tmp_
     kind, request = script.asked[-1]
     assert kind == "read_keypoints" and request["keypoints"] == str(file)
     assert request.get("frames") == ([0, 24] if footage else None)
+    assert request["footage"]["path"] == settings.path if footage else "footage" not in request
     assert [(p.person, p.first, p.last, p.use) for p in show.people] == [(0, 1, 24, True), (1, 3, 21, False)]
     assert settings.keypoints == str(file), "what was chosen stays"
     assert bool(overlay.lines_at(5, bpy.context.scene)) == footage
@@ -132,6 +134,9 @@ def test_overlay_gets_frames_while_detecting(script):
     pump.tick()
     assert overlay.tracks.at(5) and not overlay.tracks.at(6) and overlay.tracks.size == (1280, 720)
     assert overlay.lines_at(5, bpy.context.scene)
+    overlay.begin(replace(find_footage(bpy.context), path="/films/other.mp4", size=(640, 480)))  # by Draw Box, over other footage
+    pump.tick()
+    assert not overlay.tracks.frames and overlay.tracks.size == (640, 480)
     pump.cancel()
     assert script.asked[-1][1]["source"]["frames"] == [4, 12]
 
@@ -156,12 +161,33 @@ def test_boxes_go_into_the_request_as_source_frames(script):
     assert not bpy.ops.lgd.clear_boxes.poll()
 
 
+def test_a_box_is_drawn_on_a_frame_that_is_solved(script):
+    """The person may be elsewhere by then: a box drawn before the range was taken for one on its first frame."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    settings.start = 5
+    settings.range, settings.first, settings.last = "CUSTOM", 12, 20
+    for frame, first in ((12, 12), (20, 20), (7, None), (11, None), (21, None)):
+        scene.frame_set(frame)
+        settings.boxes.clear()
+        if first is None:
+            with pytest.raises(RuntimeError, match="12 to 20"):
+                bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+        else:
+            bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+        assert [box.first for box in settings.boxes] == ([] if first is None else [first])
+    settings.range = "WHOLE"  # from 5 on; before that Blender shows the first picture
+    scene.frame_set(2)
+    bpy.ops.lgd.pick_box(x=10, y=10, w=50, h=90)
+    assert settings.boxes[-1].first == 5
+
+
 def test_foreign_keypoints_take_the_rate_of_their_footage(script, tmp_path):
     settings = bpy.context.scene.lgd
     settings.keypoints = script.detect({"source": {"frames": [0, 24]}})["keypoints"]
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     request = script.asked[-1][1]
-    assert request["fps"] == 25.0 and request["frames"] == [0, 24] and "counted" not in request
+    assert request["fps"] == 25.0 and request["frames"] == [0, 24] and request["counted"] == 25.0, "frame k is picture k, and has its time"
+    assert request["footage"]["path"] == settings.path
     assert request["image_size"] == list(find_footage(bpy.context).size) and min(request["image_size"]) > 1
     # Detected here, they have times of their own, by which the range is found.
     assert bpy.ops.lgd.detect() == {"FINISHED"} and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}

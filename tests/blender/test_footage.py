@@ -60,8 +60,16 @@ def test_image_strips(films):
         strip.elements.append(name)
     strip.frame_offset_start = 2
     found = footage.from_strip(bpy.context.scene, strip)
-    assert found.is_folder and found.frames == (6, 16) and found.start == 12
+    assert found.is_folder and found.frames == (6, 16) and found.start == 12 and not found.notes
     check(found)
+    strip.use_flip_x = True
+    assert "is flipped" in footage.from_strip(bpy.context.scene, strip).cut(14, 16).notes[0]
+
+
+def test_footage_is_known_again_on_another_system():
+    for noted, path in (("D:\\shots\\walk.mp4", "/mnt/shots/walk.mp4"), ("D:\\shots\\7\\", "/mnt/shots/7/"), ("/mnt/walk.mp4", "D:\\walk.mp4")):
+        assert footage.same_footage(noted, path)
+    assert not footage.same_footage("D:\\shots\\run.mp4", "/mnt/shots/walk.mp4") and not footage.same_footage("", "/mnt/walk.mp4")
 
 
 def test_clips_and_camera_backgrounds(films):
@@ -117,6 +125,21 @@ def test_what_cannot_be_read_is_said():
         footage.from_strip(scene, meta)
     with pytest.raises(LgdError, match="no camera"):
         footage.from_camera(scene)
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_told_as_such(tmp_path):
+    """A clip or a background of EXR or TGA was said to show no frame, a file of it to be no video."""
+    for k in (1, 2):
+        image = bpy.data.images.new("x", 8, 8)
+        image.filepath_raw, image.file_format = str(tmp_path / f"x_{k:04}.tga"), "TARGA"
+        image.save()
+    first, scene = str(tmp_path / "x_0001.tga"), bpy.context.scene
+    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    scene.camera.data.background_images.new().image = bpy.data.images.load(first)
+    clip = bpy.data.movieclips.load(first)
+    for place, more in (("CLIP", {"clip": clip}), ("CAMERA", {}), ("FILE", {"path": first})):
+        with pytest.raises(LgdError, match="not read .TGA."):
+            footage.with_footage(place, scene, **more)
 
 
 def test_real_time_is_right_over_ten_minutes():

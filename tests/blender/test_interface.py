@@ -9,6 +9,9 @@ import pytest
 from mathutils import Vector
 
 from lgd_blender_addon import overlay
+from lgd_blender_addon.operators import boxes
+from lgd_blender_addon.operators.boxes import _picture_size
+from lgd_blender_addon.operators.request import find_footage
 
 HIDDEN = {"rna_type", "filepath", "check_existing", "filter_glob", "name", "directory", "files"}
 
@@ -94,12 +97,52 @@ def test_a_folder_of_images_has_a_rate_whatever_its_name(addon, tmp_path):
     assert not panels._names_images(settings)
 
 
+def test_a_box_can_be_drawn_before_a_folder_of_pictures_was_looked_through(addon, tmp_path):
+    """In the camera's view, where no editor tells how large they are."""
+    image = bpy.data.images.new("picture", 24, 16)
+    image.filepath_raw, image.file_format = str(tmp_path / "p_0001.png"), "PNG"
+    image.save()
+    settings = bpy.context.scene.lgd
+    held = set(bpy.data.images)
+    for path, size in ((tmp_path, (24, 16)), (tmp_path / "p_0001.png", (24, 16))):
+        settings.path = str(path)
+        context = SimpleNamespace(space_data=SimpleNamespace(type="VIEW_3D"))
+        assert _picture_size(context, find_footage(bpy.context)) == size
+    assert set(bpy.data.images) == held
+
+
+def test_a_drag_that_is_waited_for_ends_with_the_next_and_with_the_add_on(addon):
+    """Blender removes the operator unheard, and what it draws would complain at every redraw."""
+
+    class Space:
+        drawn: list = []
+
+        @classmethod
+        def draw_handler_add(cls, draw, *rest):
+            cls.drawn.append(draw)
+            return draw
+
+        @classmethod
+        def draw_handler_remove(cls, draw, region):
+            cls.drawn.remove(draw)
+
+    context = SimpleNamespace(area=None, space_data=Space())
+    first = boxes.wait(context)
+    second = boxes.wait(context)
+    assert Space.drawn == [second._draw]
+    first.end()
+    assert Space.drawn == [second._draw]
+    addon.unregister()
+    assert not Space.drawn
+    addon.register()
+
+
 def test_boxes_go_one_by_one(addon):
-    boxes = bpy.context.scene.lgd.boxes
+    held = bpy.context.scene.lgd.boxes
     for x in range(3):
-        boxes.add().x = x
-    assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in boxes] == [0, 2]
-    assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(boxes)
+        held.add().x = x
+    assert bpy.ops.lgd.clear_boxes(index=1) == {"FINISHED"} and [box.x for box in held] == [0, 2]
+    assert bpy.ops.lgd.clear_boxes() == {"FINISHED"} and not len(held)
 
 
 @pytest.mark.parametrize(

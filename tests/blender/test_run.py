@@ -107,6 +107,24 @@ def test_a_defect_in_the_build_is_told_and_leaves_nothing(script, monkeypatch):
     assert not any(left.values())
 
 
+@pytest.mark.parametrize("broken", ["overlay.add", "operators.bodies.keep"])
+def test_a_defect_in_taking_a_message_in_ends_the_run_and_is_told(script, monkeypatch, broken):
+    """Of an event and of a result; the session catches it, and the run would go on for ever, or end without a word."""
+    from lgd_blender_addon.session import Session
+
+    def tell(job, event):
+        job.apply(event)
+        Session._tell(script, job, event)
+
+    monkeypatch.setattr(script, "_tell", tell)
+    monkeypatch.setattr(script, "cancel", lambda job: script.jobs.clear())
+    monkeypatch.setattr(f"lgd_blender_addon.{broken}", lambda *_: {}["nothing"])
+    with pytest.raises(RuntimeError, match="Blender's side failed"):
+        bpy.ops.lgd.fit()
+    show = bpy.context.window_manager.lgd
+    assert not show.running and "KeyError" in show.error
+
+
 @pytest.mark.parametrize("event", ["load", "undo", "disable"])
 def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
     import lgd_blender_addon
@@ -132,6 +150,27 @@ def test_loading_undo_and_disabling_during_a_job(script, event, tmp_path):
         lgd_blender_addon.unregister()
         assert pump.current() is None and not script.jobs
         lgd_blender_addon.register()
+
+
+def test_another_file_begins_without_what_was_told_of_the_last(script, tmp_path):
+    """Blender keeps it where Load UI is off, as in background mode."""
+    script.people = 2
+    bpy.ops.lgd.detect()
+    bpy.context.window_manager.lgd.error = "Something went wrong."
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"), load_ui=False)
+    show = bpy.context.window_manager.lgd
+    assert not len(show.people) and not show.error and not show.summary
+
+
+def test_no_workspace_keeps_the_runs_line_in_its_status_bar(script, film, monkeypatch):
+    """Each has a text of its own, also one that the user has left meanwhile; and it is set in the context's, whichever is asked."""
+    bpy.ops.wm.read_homefile(app_template="", use_factory_startup=True)
+    bpy.context.scene.lgd.path = film
+    shown = dict.fromkeys(bpy.data.workspaces.keys(), "LGD: Finding the person")
+    monkeypatch.setattr(bpy.types.WorkSpace, "status_text_set", lambda _, text: shown.update({bpy.context.workspace.name: text}))
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    assert len(shown) > 5 and not any(shown.values())
 
 
 def test_preview_range_is_honoured(script):

@@ -19,6 +19,7 @@ FIT = {"keypoints": "/k.npz", "person": "all", "mode": None, "focal": 1000, "tra
 MESSAGES = [
     protocol.message("hello", 1),
     protocol.message("fit", 2, **FIT),
+    protocol.message("fit", 2, **FIT | {"person": [0, 2]}),
     protocol.message(
         "fit",
         2,
@@ -45,10 +46,11 @@ def test_round_trip(message):
 
 
 @pytest.mark.parametrize(
-    "change", [{"betas": [0.0] * 9}, {"betas": ["a"] * 10}, {"frames": [5]}, {"frames": ["a", 5]}, {"frames": [1, 2, 3]}, {"fps": 0}, {"focal": -5}], ids=str
-)
+    "change", [{"betas": [0.0] * 9}, {"betas": ["a"] * 10}, {"frames": [5]}, {"frames": ["a", 5]}, {"frames": [1, 2, 3]}, {"fps": 0}, {"focal": -5},
+     {"person": []}, {"person": ["a"]}], ids=str
+)  # fmt: skip
 def test_values_that_no_request_can_have(change):
-    with pytest.raises(protocol.ProtocolError, match=r"frames|betas|above 0"):
+    with pytest.raises(protocol.ProtocolError, match=r"frames|betas|above 0|person"):
         protocol.check(protocol.message("fit", 2, **FIT | change))
     source = {"path": "a.mp4", **{key: value for key, value in change.items() if key in ("frames", "fps")}}
     if len(source) > 1:

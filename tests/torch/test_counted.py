@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parents[1] / "worker")]
 import variable_rate  # noqa: E402
+from noted_fits import Recorder  # noqa: E402
 
 from bridge.counting import STEADY, counts, shown  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
+from bridge.handlers import read_keypoints  # noqa: E402
 from bridge.inputs import read_camera  # noqa: E402
 from bridge.keypoints import detect as detection  # noqa: E402
-from bridge.keypoints.video import open_footage  # noqa: E402
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
+from bridge.keypoints.video import open_footage, picture_times  # noqa: E402
 
 SECONDS = [3 / 30 if k in (5, 9) else 0.3 / 30 if k == 14 else 1 / 30 for k in range(24)]
 TIMES = np.concatenate([[0.0], np.cumsum(SECONDS)[:-1]])
@@ -104,6 +107,26 @@ def test_a_box_on_a_held_picture_is_not_lost(film, monkeypatch):
     )
     assert asked == [(6, 1), (7, 0), (8, 0), (9, 0), (6, 1), (5, 0), (4, 0), (3, 0), (2, 0)]
     assert told == [6, 7, 8, 9, 3, 2, 1, 0]  # counted from the range's begin
+
+
+def test_keypoints_of_another_detector_have_the_times_of_their_pictures(film, tmp_path):
+    """One for each picture, of a file whose pictures are not evenly apart: else they run ahead of what Blender shows."""
+    points = np.tile(np.random.default_rng(0).uniform(20, 100, (17, 2)), (1, 24, 1, 1)) + np.arange(24.0)[:, None, None]
+    last = int(counts(TIMES, 30.0)[-1])
+    told = {"keypoints": str(tmp_path / "k.npz"), "out": str(tmp_path), "counted": 30.0, "footage": {"path": film}}
+    for fps, frames, begin in ((None, [0, last + 1], 0), (30.0, [8, last + 1], 6), (None, [0, last + 2], 0)):
+        Keypoints(points, np.ones((1, 24, 17)), "coco17", (160, 120), fps=fps).save(tmp_path / "k.npz")
+        task = Recorder()
+        result = read_keypoints({**told, "frames": frames}, task)
+        found = Keypoints.load(result["keypoints"])
+        assert np.allclose(found.frame_times, TIMES[begin:], atol=1e-4) and not task.warnings
+        assert found.keypoints[0, 0, 0, 0] == pytest.approx(points[0, begin, 0, 0])
+    told["footage"] = {"path": str(tmp_path / "gone.mp4")}
+    Keypoints(points, np.ones((1, 24, 17)), "coco17", (160, 120)).save(tmp_path / "k.npz")
+    assert read_keypoints({**told, "frames": [3, 9]}, Recorder())["frames"] == 6
+    Keypoints(points, np.ones((1, 24, 17)), "coco17", (160, 120), fps=15.0).save(tmp_path / "k.npz")  # of every second picture
+    assert read_keypoints({**told, "frames": [0, 20]}, Recorder())["frames"] == 10
+    assert picture_times(film, 26)[24:] == pytest.approx(TIMES[-1] + np.array([1, 2]) / 30, abs=1e-4)
 
 
 def test_a_moving_camera_has_an_entry_for_each_count(tmp_path):

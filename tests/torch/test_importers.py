@@ -2,10 +2,16 @@
 """Keypoint files of other programs, whole and faulty."""
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "worker"))
+from noted_fits import Recorder  # noqa: E402
+
+from bridge import handlers
 from bridge.errors import LgdError
 from bridge.keypoints.importers import _usual_size, read_keypoints
 
@@ -116,6 +122,32 @@ def test_mediapipe(tmp_path):
     pixels = [[[x, y, -30.0] for x, y, _ in person(t, 0, 33)] for t in range(6)]
     k = read_keypoints(write(tmp_path / "px.json", pixels))
     assert k.frames == 6 and (k.confidence == 1).all() and any("size" in n for n in k.notes)
+
+
+@pytest.mark.parametrize("count", [17, 33])
+def test_coordinates_in_space_are_no_part_of_the_picture(tmp_path, count):
+    """Metres about the hips, as MediaPipe's world landmarks and MMPose's points in 3D are: the footage's size does not make them pixels."""
+    rows = [[{"x": x, "y": y, "z": 0.1, "visibility": 0.9} for x, y in SHAPE[:count] / 200 + 0.01 * t] for t in range(20)]
+    with pytest.raises(LgdError, match="in space"):
+        read_keypoints(write(tmp_path / "world.json", rows), image_size=(1280, 720))
+
+
+def test_people_are_followed_by_the_footages_rate(tmp_path):
+    """Of a file that tells none: at 5 frames a second who is seen in 10 is there for two seconds, not for a third of one."""
+    for t in range(40):
+        rows = [person(t, 0, 25)] + ([person(t, 1, 25)] if 15 <= t < 25 else [])
+        write(tmp_path / f"clip_{t:012d}_keypoints.json", {"people": [{"pose_keypoints_2d": r.ravel().tolist()} for r in rows]})
+    out = tmp_path / "out"
+    out.mkdir()
+    request = {"keypoints": str(tmp_path), "out": str(out)}
+    for fps, people in ((5.0, 2), (None, 1)):
+        found = handlers.read_keypoints({**request, "fps": fps}, Recorder())
+        assert len(found["people"]) == people and found["fps"] == (fps or 30)
+
+
+def test_one_file_of_a_folder_tells_of_the_others(tmp_path):
+    k = read_keypoints(openpose(tmp_path / "o") / "clip_000000000003_keypoints.json")
+    assert k.frames == 1 and [n for n in k.notes if "the 19 files numbered like it" in n]
 
 
 def test_shared_squats(lgd_data):

@@ -119,6 +119,13 @@ def test_single_image(tmp_path):
     )
 
 
+def test_one_picture_of_a_sequence_tells_of_the_others(tmp_path):
+    folder = write_images(tmp_path / "walk", [f"walk_{i:04}.png" for i in range(12)] + ["walk_v2.png", "other_0001.png", "walk_0001.jpg"])
+    (told,) = open_footage(folder / "walk_0000.png").notes
+    assert "the 11 pictures numbered like it" in told
+    assert not open_footage(folder / "other_0001.png").notes and not open_footage(folder / "walk_0001.jpg").notes
+
+
 def test_images_of_two_sizes(tmp_path):
     folder = write_images(tmp_path / "f", ["a1.png"])
     write_images(folder, ["a2.png"], size=(40, 24))

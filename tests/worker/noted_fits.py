@@ -83,7 +83,7 @@ def note_fits(monkeypatch):
     for name, module in (("fitter", fitter), ("checkpoint", checkpoint)):
         monkeypatch.setitem(sys.modules, f"bridge.lgd.{name}", module)
         monkeypatch.setattr(bridge.lgd, name, module, raising=False)
-    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: Keypoints.load(path))
+    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None, fps=None: Keypoints.load(path))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
     return noted
 

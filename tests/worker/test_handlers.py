@@ -92,6 +92,17 @@ def test_all_people_share_one_world(calls, tmp_path):
     assert second.focal_source == "estimated" and calls[1][1].focal == 555.0
 
 
+def test_of_several_who_are_wanted_these_alone_are_fitted_and_told_of(calls, tmp_path):
+    keypoints = tracks(5)
+    keypoints.confidence[:2, 4:] = 0  # two whom nobody wants are gone for a while
+    result, task = run(tmp_path, keypoints, person=[2, 1])
+    assert [Path(p).name for p in result["motions"]] == ["motion_1.npz", "motion_2.npz"]
+    assert [figure["person"] for figure in result["figures"]] == [1, 2] and len(result["people"]) == 5
+    assert len(calls) == 3 and not any("is seen in" in text for text in task.warnings), "the first one defines the world"
+    with pytest.raises(LgdError, match="no person 7"):
+        run(tmp_path, keypoints, person=[1, 7])
+
+
 @pytest.fixture
 def hardly_seen(calls, monkeypatch):
     """The ids of the people who are too little seen to be fitted, to be filled in."""
@@ -204,7 +215,7 @@ def test_a_damaged_file_is_a_sentence(tmp_path, seed):
 
 
 def test_remarks_on_a_keypoint_file_are_told(calls, tmp_path, monkeypatch):
-    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None: tracks(notes=["A guess."]))
+    importers = types.SimpleNamespace(read_keypoints=lambda path, image_size=None, fps=None: tracks(notes=["A guess."]))
     monkeypatch.setitem(sys.modules, "bridge.keypoints.importers", importers)
     _, task = run(tmp_path, tracks())
     assert task.warnings == ["A guess."]

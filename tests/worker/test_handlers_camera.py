@@ -171,6 +171,18 @@ def test_a_lens_that_distorts_is_straightened(calls, tmp_path, place):
     assert len([text for text in task.warnings if text.startswith("1 of the keypoints")]) == 1
 
 
+def test_people_have_the_numbers_by_which_they_were_chosen_where_a_lens_is_straightened(calls, tmp_path):
+    """Who is near the edge of a barrel lens grows by that, and would come first."""
+    figure = np.random.default_rng(0).uniform(-0.5, 0.5, (17, 2)) * [60, 170]
+    points = np.stack([np.tile(figure + [320, 240], (6, 1, 1)), np.tile(0.95 * figure + [580, 240], (6, 1, 1))])
+    people = dataclasses.replace(tracks(2), keypoints=points)
+    np.savez(tmp_path / "camera.npz", cam_K=[[300.0, 0, 320], [0, 300, 240], [0, 0, 1]], distortion=[-0.12, 0, 0, 0])
+    for person in (0, 1):
+        result, _ = run(tmp_path, people, camera=str(tmp_path / "camera.npz"), person=person)
+        told = people.describe()[person]["id"]
+        assert calls[-1][0].person_ids[0] == told == result["people"][person]["id"]
+
+
 @pytest.mark.parametrize("shape, taken", [((1, 5), True), ((5, 1), True), ((1, 8), True), ((4, 1), False), ((2, 4), False)])
 def test_a_distortion_is_taken_in_the_shape_that_a_calibration_gives_it(tmp_path, shape, taken):
     """OpenCV's calibrateCamera's; four values in a column are its fisheye model's."""

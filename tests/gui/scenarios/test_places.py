@@ -17,10 +17,11 @@ def steps():
     yield from w.sidebar(view)
     w.choose(1, 24)
     scene.frame_set(3)
-    with w.over(view):
-        assert bpy.ops.lgd.pick_box.poll()
-        assert bpy.ops.lgd.pick_box("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
-    yield 0.3
+    for _ in range(2):  # the button is pressed twice
+        with w.over(view):
+            assert bpy.ops.lgd.pick_box.poll()
+            assert bpy.ops.lgd.pick_box("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+        yield 0.3
     clip = bpy.data.movieclips.load(w.FOOTAGE)
     width, height = clip.size
     region = w.region_of(view, "WINDOW")
@@ -32,6 +33,9 @@ def steps():
     yield 0.5
     box = scene.lgd.boxes[0]
     print("box", box.x / width, box.y / height, box.w / width, box.h / height, box.first, box.last)
+    w.point(region.x + x + 5, region.y + y)
+    yield 0.3
+    assert len(scene.lgd.boxes) == 1 and not w.window().modal_operators, "the next drag would draw another"
     assert abs(box.x / width - 0.2) < 0.02 and abs(box.h / height - 0.5) < 0.02 and box.first == box.last == 3
     yield 1.0
     w.shot("places_image_editor")
