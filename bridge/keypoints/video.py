@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 import itertools
 import re
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ def _natural(path: Path) -> list:
     ]
 
 
-class Footage:
+class Footage(abc.ABC):
     """Frames a to b (half-open) of one source; iterate for (index from 0, upright BGR uint8 array (h, w, 3)).
 
     width, height px; kind "video", "images" or "image"; first the range's first frame in the source; count the
@@ -52,9 +53,7 @@ class Footage:
 
     @property
     def frame_times(self) -> np.ndarray:
-        """(F,) s, strictly rising, 0 = the source's first frame; a video not yet read to its end is scanned."""
-        if self._times is None:
-            self._scan()
+        """(F,) s, strictly rising, 0 = the source's first frame; a video not yet read to its end is read."""
         assert self._times is not None
         return self._times
 
@@ -72,11 +71,8 @@ class Footage:
         """Frames a second, as far as that is known before it is read."""
         return DEFAULT_FPS
 
-    def _scan(self) -> None:
-        raise NotImplementedError
-
-    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def __iter__(self) -> Iterator[tuple[int, np.ndarray]]: ...
 
     def backwards(self, stop: int) -> Iterator[tuple[int, np.ndarray]]:
         """The frames before `stop` (from 0 = the range's first), the last one first; holds few of them at a time."""
@@ -89,8 +85,9 @@ class Footage:
         """All frames once more, after they were gone through."""
         return self._part(0, self.count)
 
+    @abc.abstractmethod
     def _part(self, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
-        raise NotImplementedError
+        """Frames start to stop, counted from the range's first."""
 
 
 class VideoFootage(Footage):
@@ -196,9 +193,12 @@ class VideoFootage(Footage):
         self.count = done
         self._times = _rising(np.array(stamps[:index]), 1.0 / self._rate)[self.first :]
 
-    def _scan(self) -> None:
-        for _ in self._decode(pictures=False):
-            pass
+    @property
+    def frame_times(self) -> np.ndarray:
+        if self._times is None:
+            for _ in self._decode(pictures=False):
+                pass
+        return super().frame_times
 
     def _part(self, start: int, stop: int):
         # From the beginning: a jump to a frame by its number lands elsewhere in many files.
