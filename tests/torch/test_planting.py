@@ -16,8 +16,7 @@ from bridge.body.smpl import BodyModel  # noqa: E402
 from bridge.keypoints.formats import LAYOUTS, POINT_INDEX  # noqa: E402
 from bridge.keypoints.tracks import Keypoints  # noqa: E402
 from bridge.lgd import assemble  # noqa: E402
-from bridge.lgd.assemble import soles_of as soles_in_camera  # noqa: E402
-from bridge.lgd.assemble import with_planted_feet
+from bridge.lgd.assemble import with_planted_feet  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
 from bridge.planting import plant_feet  # noqa: E402
 
@@ -55,7 +54,7 @@ def posed(local: np.ndarray, pelvis: np.ndarray):
 
 def soles_of(local: np.ndarray, pelvis: np.ndarray) -> np.ndarray:
     found = posed(local, pelvis)
-    return soles_in_camera(BODY, found.joints.numpy().astype(float), found.world.numpy().astype(float), np.zeros(10))
+    return assemble.soles_of(BODY, found.joints.numpy().astype(float), found.world.numpy().astype(float), np.zeros(10))
 
 
 def sliding(soles: np.ndarray) -> float:
@@ -350,7 +349,7 @@ def test_a_fit_is_planted_by_name_alone(filmed, moving):
     for name in ("joints", "keypoints_3d"):
         assert np.nanmax(np.abs(getattr(planted, name) - getattr(plain, name))) < 0.1
     T = np.broadcast_to(planted.T_world_cam, (FRAMES, 4, 4))
-    heights = np.einsum("fa,fka->fk", T[:, 2, :3], soles_in_camera(BODY, planted.joints, exact(planted), planted.betas)) + T[:, 2, 3:]
+    heights = np.einsum("fa,fka->fk", T[:, 2, :3], assemble.soles_of(BODY, planted.joints, exact(planted), planted.betas)) + T[:, 2, 3:]
     assert np.abs(heights[planted.contacts > 0.9]).max() < 0.005
     # The file hangs together: joints and error are those of the poses.
     rotations = torch.as_tensor(turned(planted.poses.reshape(-1, 3)).reshape(-1, 24, 3, 3)).float()
@@ -359,7 +358,7 @@ def test_a_fit_is_planted_by_name_alone(filmed, moving):
     assert np.abs(found.joints.numpy() - planted.joints).max() < 1e-4
     error = np.linalg.norm(camera.project(planted.keypoints_3d, planted.cam_K) - keypoints.keypoints[0], axis=-1)
     assert np.allclose(error.mean(-1), planted.reprojection_px, atol=0.05)
-    feet = lambda m: soles_in_camera(BODY, m.joints, exact(m), m.betas)  # noqa: E731
+    feet = lambda m: assemble.soles_of(BODY, m.joints, exact(m), m.betas)  # noqa: E731
     rests = (plain.contacts[1:] > 0.8) & (plain.contacts[:-1] > 0.8)
     slide = [np.linalg.norm(np.diff(feet(m), axis=0), axis=-1)[rests].mean() for m in (plain, planted)]
     assert slide[1] < 0.0005 and slide[1] < slide[0]
