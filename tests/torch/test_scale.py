@@ -12,7 +12,15 @@ from scipy.spatial.transform import Rotation  # noqa: E402
 
 from bridge.keypoints.camera_path import CameraPath  # noqa: E402
 from bridge.lgd.fitter import FitOptions, fit  # noqa: E402
-from bridge.lgd.scale import Steps, behind, beside_the_feet, by_the_ground, ground_plane, metric_path  # noqa: E402
+from bridge.lgd.scale import (  # noqa: E402
+    Steps,
+    behind,
+    beside_the_feet,
+    by_the_ground,
+    ground_plane,
+    metric_path,
+    turning_path,
+)
 from bridge.train.room import looking  # noqa: E402
 
 UNKNOWN = np.eye(4)  # a world of its own, as a reconstruction has it
@@ -125,6 +133,20 @@ def test_who_skates_along_is_as_fast_as_the_camera():
     path = CameraPath(world, (points @ UNKNOWN[:3, :3].T + UNKNOWN[:3, 3]) / 3.7, FOCAL, 0.5)
     found, told = metric_path(path, UP, pelvis, joints, inside(stands) - pelvis[:, None], seen, T)
     assert told and np.linalg.norm(found[-1, :3, 3] - found[0, :3, 3]) == pytest.approx(3 * WALK[-1, 0], rel=0.03)
+
+
+def test_before_a_camera_that_turns_too_the_ground_is_what_somebody_lies_on():
+    turn = Rotation.from_euler("y", np.linspace(0, 60, FRAMES)[:, None], degrees=True).as_matrix()
+    inside = lambda points: np.einsum("fba,fkb->fka", turn, np.broadcast_to(points, (FRAMES, len(points), 3)))  # noqa: E731
+    pelvis = inside(np.array([[0.0, 1.0, 4.0]]))[:, 0]  # y down
+    soles, skin = inside(np.full((4, 3), (0.8, 0.0, 0.0))), inside(np.array([[0.0, 0.13, 0.0], [0.0, -0.1, 0.0]])).astype(np.float32)
+    path = np.tile(np.eye(4), (FRAMES, 1, 1))
+    path[:, :3, :3] = turn
+    told = path, np.array([0.0, -1, 0]), pelvis, np.zeros((FRAMES, 24, 3)), soles, np.ones(FRAMES, bool), T
+    for points, lowest in ((None, soles), (skin, skin[:, :1])):
+        world = turning_path(*told, points)
+        height = np.einsum("fa,fka->fk", world[:, 2, :3], lowest + pelvis[:, None]) + world[:, 2, 3:]
+        assert np.abs(height).max() < 1e-5
 
 
 @pytest.mark.parametrize("mode", ["video", "paper"])
