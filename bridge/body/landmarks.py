@@ -129,7 +129,7 @@ _LAID = (0, 1, 2, 4, 5, 6, 9, 15, 16, 17, 18, 19, 20, 21, 22, 23)
 def skin_points(data: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What of a body but its feet may lie on the ground: of every part's skin the points that are farthest out, in 14 directions.
 
-    Returns offsets (K, 3) m from their joint, directions (K, 3, 10) m per beta, joints (K); K is about 175.
+    Returns offsets (K, 3) m from their joint, directions (K, 3, 10) m per beta, joints (K); K is 196 of the default body.
     """
     template, shapes = np.asarray(data["v_template"], float), np.asarray(data["shapedirs"], float)[..., :10]
     weights, regressor = np.asarray(data["weights"]), np.asarray(data["J_regressor"], float)
