@@ -294,6 +294,14 @@ def smooth_noise(count: int, frames: int, size: int, every: int, gen: torch.Gene
     return a + (b - a) * s[..., None]
 
 
+def ramp(count: int, frames: int, gen: torch.Generator) -> Tensor:
+    """From 0 to 1 smoothly, in a third of a second to one and a half, somewhere in a window of 30 frames a second: (count, frames)."""
+    takes = uniform((count, 1), 10, 45, gen)
+    middle = uniform((count, 1), 0, max(frames - 1, 1), gen)
+    s = ((torch.arange(frames) - middle) / takes + 0.5).clamp(0, 1)
+    return s * s * (3 - 2 * s)
+
+
 def uniform(shape, low: float, high: float, gen: torch.Generator) -> Tensor:
     """Numbers between low and high, of any shape."""
     return low + (high - low) * torch.rand(shape, generator=gen)

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from ..rotations import exp_so3
-from .data import Windows, chance, smooth_noise
+from ..rotations import exp_so3, log_so3
+from .data import LEG_OF_FILE, Windows, chance, ramp, smooth_noise
 
 _CHAIR, _STOOL, _OVER, _ON_KNEE = (85, 10, 5, 85), (52, 10, 5, 62), (95, -8, 5, 85), (88, 38, 60, 95)
 _LONG, _TAILOR, _HEELS, _KNEE = (88, 10, 8, 8), (80, 42, 40, 115), (70, 8, 0, 140), (4, 5, 4, 90)
@@ -34,6 +34,7 @@ FIDGET = 6.0  # degrees, within a clip
 MOST_BENT = 150.0
 UPRIGHT = 40.0  # degrees off: whose trunk leans by more is left alone
 SPINE = (3, 6, 9)
+BOW = (25.0, 12.0)  # degrees forward, mean and deviation, half way down to a seat or up from it
 
 
 def _heading(root: Tensor) -> Tensor:
@@ -55,8 +56,11 @@ def upright(windows: Windows) -> Tensor:
     return (windows.rotations[:, :, 0, 1, 1] > math.cos(math.radians(UPRIGHT))).all(1)
 
 
-def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | None = None) -> Windows:
-    """The chosen (B) clips of upright people sitting or kneeling (as `kind` of SEATS says, or as drawn), where they were in the middle."""
+def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | None = None, rising: float = 0.0) -> Windows:
+    """The chosen (B) clips of upright people sitting or kneeling (as `kind` of SEATS says, or as drawn), where they were in the middle.
+
+    A share `rising` of them sits down in the clip, or rises, from and to what was captured.
+    """
     chosen = chosen & upright(windows)
     if not chosen.any():
         return windows
@@ -78,21 +82,58 @@ def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | N
     side = torch.tensor([1.0, -1.0])
     thighs = _about(1, side * spread) @ _about(0, -flexed) @ _about(1, side * out)
 
-    turns = windows.rotations.clone()
+    goes = torch.zeros(count, dtype=torch.bool)
+    way = torch.ones(count, frames)  # 0 as captured, 1 seated
+    if rising and frames > 1:
+        goes = chance(count, rising, gen)
+        down = ramp(count, frames, gen)
+        way = torch.where(goes[:, None], torch.where(chance(count, 0.5, gen)[:, None], down, 1 - down), way)
     lean = torch.tensor([row[3:] for row in rows], dtype=torch.float32)[which]
     lean = (lean[:, 0] + lean[:, 1] * torch.randn(count, generator=gen)).deg2rad()
     slump = torch.rand(count, generator=gen) * lean / len(SPINE)  # what of it the back makes good again
+    lean, slump = lean[:, None] * way, slump[:, None] * way
+    if goes.any():
+        bow = (BOW[0] + BOW[1] * torch.randn(count, generator=gen)).deg2rad()
+        lean = lean - 4 * way * (1 - way) * bow[:, None]
+    turns = windows.rotations.clone()
     heading = _heading(turns[:, :, 0])
-    root = turns[:, :, 0] @ _about(0, -lean)[:, None]
+    root = turns[:, :, 0] @ _about(0, -lean)
+    own = root.transpose(-1, -2) @ turns[:, :, 0]  # legs as captured, below a trunk that leans
+    legs = torch.cat((own[:, :, None] @ turns[:, :, [1, 2]], turns[:, :, [4, 5]]), 2)
+    seat = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ thighs, _about(0, bent)), 2)
+    trans = torch.where(goes[:, None, None], windows.trans, windows.trans[:, frames // 2, None])
+    if goes.any():
+        trans, legs = _going(root, legs, seat, way, trans, goes)
+    else:
+        legs = seat
     turns[:, :, 0] = root
-    turns[:, :, list(SPINE)] = _about(0, slump)[:, None, None] @ turns[:, :, list(SPINE)]
-    turns[:, :, [1, 2]] = (root.transpose(-1, -2) @ heading)[:, :, None] @ thighs
-    turns[:, :, [4, 5]] = _about(0, bent)
-    still = windows.trans[:, frames // 2, None].expand_as(windows.trans)
+    turns[:, :, list(SPINE)] = _about(0, slump)[:, :, None] @ turns[:, :, list(SPINE)]
+    turns[:, :, [1, 2, 4, 5]] = legs
     pick = chosen[:, None, None]
     return Windows(
-        torch.where(pick[..., None, None], turns, windows.rotations), torch.where(pick, still, windows.trans), windows.lower_true & ~chosen
+        torch.where(pick[..., None, None], turns, windows.rotations), torch.where(pick, trans, windows.trans), windows.lower_true & ~chosen
     )
+
+
+def _going(root: Tensor, legs: Tensor, seat: Tensor, way: Tensor, trans: Tensor, goes: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (B, T, 3) of the hips and turns (B, T, 4, 3, 3) of legs on the `way` (B, T) from captured ones to seated.
+
+    Who goes stays over their feet while they do, and moves as captured where they are up.
+    """
+    between = log_so3(legs.transpose(-1, -2) @ seat)
+
+    def at(share: Tensor) -> Tensor:
+        return torch.where((share == 1)[..., None, None, None], seat, legs @ exp_so3(between * share[..., None, None]))
+
+    def feet(turns: Tensor) -> Tensor:
+        thighs = root[:, :, None] @ turns[:, :, :2]
+        return -(thighs[..., 1] + (thighs @ turns[:, :, 2:])[..., 1]).mean(2) * (LEG_OF_FILE / 2)
+
+    now = at(way)
+    before = torch.cat((way[:, :1], way[:, :-1]), 1)
+    step = torch.diff(trans, dim=1, prepend=trans[:, :1]) * (1 - way)[..., None] - (feet(now) - feet(at(before)))
+    there = trans[:, :1] + step.cumsum(1)
+    return torch.where(goes[:, None, None], there, trans), now
 
 
 def standing(windows: Windows, chosen: Tensor, gen: torch.Generator) -> tuple[Windows, Tensor]:

@@ -18,6 +18,8 @@ class Recipe:
     limb_spans: float = 0.5
     crop_lower: float = 0.1
     seated: float = 0.1  # share of clips, of upright people, who sit or kneel
+    rising: float = 0.3  # of those: sit down or rise in the clip
+    arms: float = 0.12  # share of clips whose arms, one or both, are made up
     waist: float = 0.2  # share of clips, of upright people, who stand and are seen to the waist: nobody knows their legs
     nobody: float = 0.05
     limb_swap: float = 0.1
@@ -42,8 +44,8 @@ class Recipe:
     def part(self, breadth: float) -> "Recipe":
         """The recipe with `breadth` (0 to 1) of its oddities: what does not befall every clip befalls fewer."""
         names = (
-            "down_the_tree", "limb_spans", "crop_lower", "seated", "waist", "nobody", "limb_swap", "body_swap", "drop_sets", "person_offset",
-            "moving_camera", "any_root", "facing", "level", "frame_person", "focal_unknown",
+            "down_the_tree", "limb_spans", "crop_lower", "seated", "arms", "waist", "nobody", "limb_swap", "body_swap", "drop_sets",
+            "person_offset", "moving_camera", "any_root", "facing", "level", "frame_person", "focal_unknown",
         )  # fmt: skip
         exact = 1 - (1 - self.focal_exact) * breadth
         return replace(self, focal_exact=exact, **{name: getattr(self, name) * breadth for name in names})
@@ -51,8 +53,8 @@ class Recipe:
 
 TRAIN = Recipe()
 _FIXED = Recipe(
-    noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, seated=0, waist=0, nobody=0,
-    limb_swap=0, body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, facing=0, level=0, frame_person=0,
+    noise=(0, 0), own_noise=1, drift=0, missing=(0, 0), down_the_tree=0, limb_spans=0, crop_lower=0, seated=0, rising=0, arms=0, waist=0,
+    nobody=0, limb_swap=0, body_swap=0, drop_sets=0, person_offset=0, moving_camera=0, any_root=0, facing=0, level=0, frame_person=0,
     usual_lens=0, lenses=(0.6, 2.5), focal_exact=1, focal_unknown=0, clean_share=0,
 )  # fmt: skip
 

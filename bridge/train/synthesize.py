@@ -11,7 +11,7 @@ from ..body.landmarks import available_points
 from ..body.smpl import BodyModel, Shaped
 from ..keypoints.formats import POINTS
 from ..rotations import exp_so3, quaternion_to_matrix
-from . import legs
+from . import arms, legs
 from .data import Windows, chance, smooth_noise, uniform
 from .recipe import Recipe
 from .synthetic_detector import NOISE, detect
@@ -75,7 +75,9 @@ def synthesize(windows: Windows, sets: LandmarkSets, recipe: Recipe, gen: torch.
     betas = torch.randn(count, 10, generator=gen).clamp(-2.5, 2.5)
     waist = torch.zeros(count, dtype=torch.bool)
     if recipe.seated:
-        windows = legs.seated(windows, chance(count, recipe.seated, gen), gen)
+        windows = legs.seated(windows, chance(count, recipe.seated, gen), gen, rising=recipe.rising)
+    if recipe.arms:
+        windows = arms.reaching(windows, chance(count, recipe.arms, gen), gen)
     if recipe.waist:
         windows, waist = legs.standing(windows, chance(count, recipe.waist, gen), gen)
     kinds = NOISE[:, 1] / 0.025
