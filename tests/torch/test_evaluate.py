@@ -16,11 +16,11 @@ from bridge.train.evaluate import main
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.handheld import evaluate_handheld
+from bridge.train.evaluate.made_up import ARMS, LEGS, RISING, evaluate_made_up
 from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
-from bridge.train.evaluate.seats import evaluate_seats
 from bridge.train.evaluate.stress import start_turned
 from bridge.train.evaluate.targets import verdicts
 from bridge.train.legs import SEATS
@@ -148,14 +148,18 @@ def test_rendered_people_are_fitted_from_what_blazepose_says_of_them(val, soles)
     assert 10 < found[LAST]["plain"]["pa"] < 100 and found[LAST]["plain"]["acc"] > 0
 
 
-def test_people_who_sit_are_fitted_and_told_of(val, soles):
+def test_people_who_sit_and_reach_are_fitted_and_told_of(val, soles):
     row = next(r for r in our_rows() if r.key == LAST)
-    found = evaluate_seats(val, soles, Networks(None, None, None, None), [row], True)
-    assert found[LAST].keys() == {"as captured", *SEATS}
-    figures = [v[condition] for v in found[LAST].values() for condition in ("clean", "noise 20%")]
+    networks = Networks(None, None, None, None)
+    arms = {kind: ARMS[kind] for kind in ("up", "folded")}
+    seats, arms = (evaluate_made_up(val, soles, networks, [row], kinds, True) for kinds in (LEGS, arms))
+    assert seats[LAST].keys() == {"as captured", *SEATS, RISING} and arms[LAST].keys() == {"as captured", "up", "folded"}
+    assert seats[LAST]["as captured"] == arms[LAST]["as captured"]
+    figures = [v[condition] for found in (seats, arms) for v in found[LAST].values() for condition in ("clean", "noise 20%")]
     assert 10 < min(figures) and max(figures) < 90
-    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {LAST: "video"}, "seats": found}
-    assert "video: people who sit and kneel" in text(result) and "cross-legged" in text(result)
+    result = {"quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {LAST: "video"}}
+    told = text(result | {"seats": seats, "arms": arms})
+    assert "video: people who sit and kneel" in told and "cross-legged" in told and "video: hands in places" in told and "folded" in told
 
 
 def test_unknown_rows_are_refused():

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What training draws: poses, contacts, cameras, a detector's faults."""
 
-
 import torch
 
 from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.lgd.paper import POINTS18, normalise
-from bridge.rotations import exp_so3
-from bridge.train import legs, loop, paper_data
-from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, sparseness
+from bridge.rotations import exp_so3, log_so3
+from bridge.train import arms, legs, loop, paper_data
+from bridge.train.data import LEFT_LEG, RIGHT_LEG, Sampler, Windows, sparseness
 from bridge.train.paper_data import footage_batch
 from bridge.train.recipe import LAYOUT_SHARE, TRAIN, fixed_recipe
 from bridge.train.synthesize import LandmarkSets, synthesize
@@ -137,6 +136,66 @@ def test_people_sit_and_kneel_under_the_trunks_that_were_captured(folder):
     lifted = down.mean(1) > 45
     assert (lifted.sum(1) == 1).float().mean() > 0.8 and 5 < int(lifted[:, 0].sum()) < 25, "the one or the other"
     assert angles(None)[0].std() > 20
+
+
+def test_people_sit_down_and_rise_over_their_feet(folder):
+    body = BodyModel(load_body())
+    gen = torch.Generator().manual_seed(4)
+    windows = Sampler(loop.all_mocap(body, [folder]), body, widen=False).draw(60, 96, gen)
+    windows.rotations[:, :, 0] = torch.eye(3)
+    windows.rotations[:, :, [1, 2, 4, 5]] = torch.eye(3)  # they stand, and go straight on
+    windows = Windows(windows.rotations, torch.arange(96.0)[:, None].mul(torch.tensor([0.0, 0.0, 0.01])).expand(60, -1, -1), windows.lower_true)
+    changed = legs.seated(windows, torch.ones(60, dtype=torch.bool), gen, "on a chair", rising=1.0)
+    shaped = body.shaped(torch.zeros(10), "smpl")
+    down = (windows.rotations @ changed.rotations)[:, :, 1, 1, 1]  # of the left thigh
+    falls, rises = ((down[:, a] > 0.99) & (down[:, b] < 0.6) for a, b in ((0, -1), (-1, 0)))
+    assert falls.sum() > 10 and rises.sum() > 10, "some sit down, some rise; others are on their way at an end of the clip"
+    lowered = changed.trans[falls, 0, 1] - changed.trans[falls, -1, 1]
+    assert lowered.min() > 0 and 0.25 < lowered.median() < 0.5, "hips sink by about a thigh"
+    ankles = shaped.posed(changed.rotations, changed.trans).joints[:, :, [7, 8]].mean(2)
+    step = torch.diff(ankles, dim=1)
+    assert step[..., 1].abs().max() < 0.025, "feet stay on the floor"
+    seated = changed.trans[:, 1:][down[:, 1:] < 0.3].sub(changed.trans[:, :-1][down[:, 1:] < 0.3])
+    standing = torch.diff(changed.trans, dim=1)[(down[:, 1:] > 0.9999) & (down[:, :-1] > 0.9999)]
+    assert seated.norm(dim=-1).median() < 0.003 and (standing[:, 2] - 0.01).abs().median() < 0.002, "and walk where they stand alone"
+    torch.testing.assert_close(changed.rotations @ changed.rotations.transpose(-1, -2), torch.eye(3).expand_as(changed.rotations), atol=1e-4, rtol=0)
+
+
+def test_hands_are_where_they_are_told_and_arms_bend_as_arms_do(folder):
+    body = BodyModel(load_body())
+    gen = torch.Generator().manual_seed(4)
+    windows = Sampler(loop.all_mocap(body, [folder]), body, widen=False).draw(80, 48, gen)
+    windows.rotations[:, :, [0, 3, 6, 9]] = torch.eye(3)  # the chest's frame is the world's
+    chosen = torch.arange(80) % 2 == 0
+    shaped = body.shaped(torch.zeros(10), "smpl")
+
+    def wrists(changed):
+        """The wrists (chosen, T, 2, 3) as arms.HANDS tells them, the right one's in the mirror; in metres over an arm."""
+        joints = shaped.posed(changed.rotations[chosen]).joints
+        hands = joints[:, :, [20, 21]] - joints[:, :, [16, 17]]
+        return hands * torch.tensor([[1.0, 1, 1], [-1, 1, 1]]) / 0.5
+
+    untouched = [j for j in range(24) if j not in (13, 14, 16, 17, 18, 19)]
+    for kind, (_, place, _) in arms.HANDS.items():
+        changed = arms.reaching(windows, chosen, gen, kind)
+        assert torch.equal(changed.rotations[~chosen], windows.rotations[~chosen]) and torch.equal(changed.trans, windows.trans)
+        assert torch.equal(changed.rotations[:, :, untouched], windows.rotations[:, :, untouched])
+        off = (wrists(changed).mean((0, 1)) - torch.tensor(place)).norm(dim=-1)
+        assert off.max() < 0.2, kind
+        elbows = log_so3(changed.rotations[chosen][:, :, [18, 19]]) * torch.tensor([[-1.0], [1.0]])
+        assert elbows[..., 1].min() > -0.01 and elbows[..., 1].max() < 2.6 and elbows[..., 2].abs().median() < 0.3, "elbows bend forward about their hinge"
+    raised = arms.reaching(windows, chosen, gen, "up").rotations[chosen][:, 0, 13]
+    hanging = arms.reaching(windows, chosen, gen, "hanging").rotations[chosen][:, 0, 13]
+    assert log_so3(raised)[:, 2].mean() > 0.1 > log_so3(hanging)[:, 2].abs().max(), "shoulders rise with raised arms"
+
+    drawn = arms.reaching(windows, chosen, gen)
+    moved = (drawn.rotations != windows.rotations).flatten(3).any(-1)[chosen].any(1)
+    alone = moved[:, 16] != moved[:, 17]
+    assert 4 < int(alone.sum()) < 20 and moved[:, [16, 17]].any(1).all(), "some have one arm as captured"
+    assert torch.diff(wrists(drawn), dim=1)[moved[:, 16]][:, :, 0].norm(dim=-1).max() < 0.45, "and nothing jumps"
+    turns = drawn.rotations[chosen]
+    torch.testing.assert_close(turns @ turns.transpose(-1, -2), torch.eye(3).expand_as(turns), atol=1e-4, rtol=0)
+    assert torch.equal(drawn.lower_true, windows.lower_true), "the legs are as captured"
 
 
 def test_people_seen_to_the_waist_stand(folder):

@@ -20,17 +20,17 @@ from ..baselines import cached_prior
 from ..data import data_folder, load_mocap
 from ..loop import git_commit
 from .cases import Soles
+from .made_up import ARMS, LEGS, evaluate_made_up
 from .multiview import evaluate_multiview
 from .noise import noise_alone
 from .rendered import CLIPS, QUICK_CLIPS, rendered
 from .report import text
 from .rows import BATCH, Networks, our_rows
-from .seats import evaluate_seats
 from .stress import stress
 from .tables import BASELINES, QUICK, Scope, baseline_table, main_table, note, row_times
 from .targets import verdicts
 
-SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried", "waist", "seats")
+SECTIONS = ("table", "times", "baselines", "multiview", "stress", "noise", "rendered", "handheld", "carried", "waist", "seats", "arms")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -134,9 +134,10 @@ def evaluate(options: argparse.Namespace, names: list[str], sections: list[str])
     if "rendered" in sections:
         note("rendered ...")
         result["rendered"] = rendered(val, soles, networks, rows, QUICK_CLIPS if options.quick else CLIPS)
-    if "seats" in sections:
-        note("seats ...")
-        result["seats"] = evaluate_seats(val, soles, networks, rows, options.quick)
+    for section, kinds in (("seats", LEGS), ("arms", ARMS)):
+        if section in sections:
+            note(f"{section} ...")
+            result[section] = evaluate_made_up(val, soles, networks, rows, kinds, options.quick)
     if "handheld" in sections:
         note("handheld ...")
         from .handheld import evaluate_handheld  # OpenCV

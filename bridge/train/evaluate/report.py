@@ -42,8 +42,9 @@ def text(result: dict) -> str:
         parts += [_line(f"val-{k}", [v["points"], v["second"], v["lasting"]]) for k, v in result["noise"].items()] + [""]
     if result.get("rendered"):
         parts += _rendered(result)
-    if result.get("seats"):
-        parts += _seats(result)
+    for section, what in (("seats", "people who sit and kneel"), ("arms", "hands in places")):
+        if result.get(section):
+            parts += _made_up(result, section, what)
     if result.get("handheld"):
         parts += ["Beam clip, one camera turned, our detector: limb points in the world, the clip laid on the truth, mm, camera untold; followed; its error, degrees; clips seen to travel; no lens told: how far it is off by the background, %; by the person alone; up, degrees; by the person alone"]
         keys = ("untold", "followed", "turns", "travels", "lens", "lens_person", "up", "up_person")
@@ -137,11 +138,11 @@ def _rendered(result: dict) -> list[str]:
     return [head, *(_line(result["titles"][k], [v.get(g, {}).get(n) for g, n in keys]) for k, v in rows), ""]
 
 
-def _seats(result: dict) -> list[str]:
+def _made_up(result: dict, section: str, what: str) -> list[str]:
     lines = []
-    for row, kinds in result["seats"].items():
+    for row, kinds in result[section].items():
         conditions = list(next(iter(kinds.values())))
-        lines.append(f"{result['titles'][row]}: people who sit and kneel, PA-MPJPE mm: {'; '.join(conditions)}")
+        lines.append(f"{result['titles'][row]}: {what}, PA-MPJPE mm: {'; '.join(conditions)}")
         lines += [_line(f"    {kind}", list(found.values())) for kind, found in kinds.items()] + [""]
     return lines
 
