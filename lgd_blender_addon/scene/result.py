@@ -12,6 +12,7 @@ from . import armature, carriage, correctives, mesh, timing
 from .axes import camera_to_rig, inverse
 from .body import Body
 from .camera import build_camera, carried, follow_footage, remember_pictures, show_footage
+from .collection import collection_for, editable
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
@@ -106,8 +107,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     first = footage.frames[0] if footage else 0
     order, times, frames, sources = key_places(scene, motion, footage, options.timing, options.start)
     take = Take(name)
-    own = [c for c in rig.users_collection if _editable(c)] if rig else []
-    collection = own[0] if own else _collection(scene, footage.name if footage else name)
+    collection = collection_for(scene, rig, footage.name if footage else name)
     betas, trans, stands, alike = motion.betas, motion.trans, np.eye(4), False
     given = bpy.data.objects.get(options.camera) if options.camera else None
     if rig is None:
@@ -264,21 +264,6 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start:
     return order, times, frames, sources
 
 
-def _collection(scene, name: str):
-    most = bpy.types.ID.bl_rna.properties["name"].length_max - 1  # bytes that Blender keeps of it
-    label = f"LGD {name}".encode()[:most].decode(errors="ignore")
-    found = next((c for c in scene.collection.children if c.name == label and _editable(c)), None)
-    if found is None:
-        found = bpy.data.collections.new(label)
-        scene.collection.children.link(found)
-    return found
-
-
-def _editable(block) -> bool:
-    """Whether a data-block belongs to this file, so that what is put into it is saved."""
-    return block.library is None and block.override_library is None
-
-
 def camera_of(scene, rig, last: bool = False):
     """The camera of a scene that a rig's take was solved for, or its last one, also where it was renamed since, as in a full copy of a scene:
     it still has its first name noted. None where there is none."""
@@ -337,7 +322,7 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     take = Take(name)
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
-            if not (_editable(given) and _editable(given.data)):
+            if not (editable(given) and editable(given.data)):
                 return given, [f"{given.name} belongs to another file: the pictures behind it stay where they are."]
             try:
                 follow_footage(given, footage, frames, sources, take)
