@@ -2,6 +2,7 @@
 """Where in the scene a solve puts what it makes, and whether that is seen."""
 
 import bpy
+import pytest
 
 from lgd_blender_addon.scene import takes
 
@@ -19,3 +20,23 @@ def test_a_new_camera_of_a_rig_that_is_in_other_collections_too_is_in_the_scene(
     bpy.ops.lgd.fit()
     assert len([o for o in bpy.context.scene.objects if o.type == "CAMERA"]) == 2
     assert bpy.context.scene.objects.get(rig.animation_data.action[takes.CAMERA_PROPERTY])
+
+
+@pytest.mark.parametrize("how", ["excluded", "eye", "monitor"])
+def test_a_new_rig_is_seen_where_the_collection_of_those_before_is_hidden(script, how):
+    bpy.ops.lgd.fit()
+    layer = bpy.context.view_layer.layer_collection.children[0]
+    if how == "excluded":
+        layer.exclude = True
+    elif how == "eye":
+        layer.hide_viewport = True
+    else:
+        layer.collection.hide_viewport = True
+    for _ in range(2):
+        assert bpy.ops.lgd.new_shape() == {"FINISHED"}
+        rig = bpy.context.object
+        assert rig in rigs()[1:] and rig.visible_get() and rig.children[0].visible_get()
+    assert len(bpy.context.scene.collection.children) == 2
+    bpy.context.scene.lgd.camera = "NEW"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}, "onto the one that is active"
+    assert bpy.context.scene.objects[rig.animation_data.action[takes.CAMERA_PROPERTY]].visible_get()
