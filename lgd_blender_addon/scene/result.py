@@ -152,6 +152,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         notes.append(f"{rig.name} shows the starred track of its NLA, not the new take: take the star off.")
     _remember(rig, motion, footage, options, camera, first, made=camera != given)
     bpy.context.view_layer.update()
+    if not rig.visible_get():
+        notes.append(f"{rig.name} is hidden: show it, or its collection, to see the take.")
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
 

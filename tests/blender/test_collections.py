@@ -40,3 +40,12 @@ def test_a_new_rig_is_seen_where_the_collection_of_those_before_is_hidden(script
     bpy.context.scene.lgd.camera = "NEW"
     assert bpy.ops.lgd.fit() == {"FINISHED"}, "onto the one that is active"
     assert bpy.context.scene.objects[rig.animation_data.action[takes.CAMERA_PROPERTY]].visible_get()
+
+
+def test_a_take_of_a_hidden_rig_is_told(script):
+    show = bpy.context.window_manager.lgd
+    bpy.ops.lgd.fit()
+    assert "hidden" not in show.warnings
+    rigs()[0].hide_set(True)
+    bpy.ops.lgd.fit()
+    assert len(rigs()) == 1 and "is hidden" in show.warnings
