@@ -179,7 +179,7 @@ def _shown_straight(context) -> dict:
     if space is not None and space.type == "CLIP_EDITOR" and space.clip_user.use_render_undistorted:
         clip = space.clip
     elif space is not None and space.type == "VIEW_3D":
-        shown = _footage_behind(context.scene)
+        shown = _footage_behind(_looking(context), context.scene)
         if shown is not None and shown.source == "MOVIE_CLIP" and shown.clip_user.use_render_undistorted:
             clip = context.scene.active_clip if shown.use_camera_clip else shown.clip
     return lens.distortion_of(clip)[0] if clip is not None else {}
@@ -196,7 +196,7 @@ def _placing_straight(context):
             return None
         view = region.view2d
         return lambda x, y: view.view_to_region((x + 0.5) / w, 1.0 - (y + 0.5) / h, clip=False)
-    shown = _footage_behind(context.scene) if area.type == "VIEW_3D" else None
+    shown = _footage_behind(_looking(context), context.scene) if area.type == "VIEW_3D" else None
     return _through_camera(context, w, h, shown.frame_method) if shown is not None else None
 
 
@@ -208,9 +208,14 @@ def is_footage(shown) -> bool:
     return not tracks.path or own.name in (path.name, path.parent.name)
 
 
-def _footage_behind(scene):
-    """The background by which the scene's camera shows the footage, which need not be its first; None where none does."""
-    camera = scene.camera
+def _looking(context):
+    """The camera that a 3D view looks through: the scene's, or one of its own (Use Local Camera)."""
+    space = context.space_data
+    return space.camera if space is not None and space.use_local_camera else context.scene.camera
+
+
+def _footage_behind(camera, scene):
+    """The background by which a camera shows the footage, which need not be its first; None where none does."""
     if camera is None or camera.type != "CAMERA" or not camera.data.show_background_images:
         return None
     for shown in camera.data.background_images:
@@ -221,7 +226,7 @@ def _footage_behind(scene):
 
 
 def _through_camera(context, w, h, method: str):
-    view, camera = context.region_data, context.scene.camera
+    view, camera = context.region_data, _looking(context)
     if view is None or view.view_perspective != "CAMERA" or camera is None or camera.type != "CAMERA":
         return None
     corners = [camera.matrix_world @ corner for corner in camera.data.view_frame(scene=context.scene)]

@@ -168,10 +168,15 @@ def test_skeletons_lie_where_the_camera_shows_the_footage(addon, monkeypatch, si
     shown.image, shown.frame_method = take, method
     flat = lambda region, view, corner: Vector((100 + (corner.x + 0.5) * 192, 50 + (corner.y + 0.28125) / 0.5625 * 108))  # noqa: E731
     monkeypatch.setattr(overlay, "location_3d_to_region_2d", flat)
-    space, view = SimpleNamespace(type="VIEW_3D"), SimpleNamespace(view_perspective="CAMERA")
-    place = overlay.placing(SimpleNamespace(region_data=view, scene=scene, region=space, area=space, space_data=space))
+    view, space = SimpleNamespace(view_perspective="CAMERA"), SimpleNamespace(type="VIEW_3D", use_local_camera=False, camera=scene.camera)
+    context = SimpleNamespace(region_data=view, scene=scene, region=space, area=space, space_data=space)
+    place = overlay.placing(context)
     assert place(-0.5, -0.5) == pytest.approx(low, abs=0.01)
     assert place(size[0] - 0.5, size[1] - 0.5) == pytest.approx(high, abs=0.01)
+    scene.camera = bpy.data.objects.new("Another", bpy.data.cameras.new("Another"))
+    assert overlay.placing(context) is None
+    space.use_local_camera = True  # this view looks through the first one all the same
+    assert overlay.placing(context)(-0.5, -0.5) == pytest.approx(low, abs=0.01)
 
 
 def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_path):
@@ -182,16 +187,16 @@ def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_pa
     texture.filepath, moved.filepath = "/textures/wood.png", "/elsewhere/take.mp4"
     assert overlay.is_footage(moved) and not overlay.is_footage(texture) and not overlay.is_footage(None)
     scene = bpy.context.scene
-    assert overlay._footage_behind(scene) is None
+    assert overlay._footage_behind(scene.camera, scene) is None
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     data = scene.camera.data
-    assert overlay._footage_behind(scene) is None
+    assert overlay._footage_behind(scene.camera, scene) is None
     data.show_background_images = True
     for image in (texture, moved):
         data.background_images.new().image = image
-    assert overlay._footage_behind(scene) == data.background_images[1], "by which it is placed and told to be straight"
+    assert overlay._footage_behind(scene.camera, scene) == data.background_images[1], "by which it is placed and told to be straight"
     data.background_images[1].show_background_image = False
-    assert overlay._footage_behind(scene) is None
+    assert overlay._footage_behind(scene.camera, scene) is None
     overlay.tracks.path = "/films/shot_7"  # a folder of images
     texture.filepath = "/films/shot_7/0001.png"
-    assert overlay._footage_behind(scene)
+    assert overlay._footage_behind(scene.camera, scene)
