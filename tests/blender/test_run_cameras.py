@@ -111,6 +111,8 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
     assert bpy.context.selected_objects == [other] and bpy.context.object == other
     scene.frame_set(7)
     bpy.context.view_layer.update()
+    result.camera_of(scene, other).name = "Close-up"
+    assert result.camera_of(scene, other).name == "Close-up" and result.camera_of(scene, rig).name.startswith("LGD camera")
     for name in ("pelvis", "left_wrist", "head"):
         assert (other.pose.bones[name].head - rig.pose.bones[name].head).length < 1e-4
     bpy.context.view_layer.objects.active = rig
