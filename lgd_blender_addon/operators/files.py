@@ -95,6 +95,8 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
             return complain(self, error)
         forget_complaint()
         select(context, [built])
+        for note in built.notes:
+            self.report({"WARNING"}, note)
         return {"FINISHED"}
 
 

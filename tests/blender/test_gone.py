@@ -142,10 +142,13 @@ def test_a_damaged_second_person_leaves_the_pictures_where_they_were(script, mon
     assert user.frame_offset == before
 
 
-def test_motions_are_written_and_read_beside_the_file(script, tmp_path):
+def test_motions_are_written_and_read_beside_the_file(script, tmp_path, capfd):
     bpy.ops.lgd.fit()
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     assert bpy.ops.lgd.export_motion(filepath="//out.npz") == {"FINISHED"} and (tmp_path / "out.npz").is_file()
     assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
     with pytest.raises(RuntimeError, match="^Error: The file x"):
         bpy.ops.lgd.export_motion(filepath=f"//{'x' * 260}.npz")
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
+    assert "unit scale is 0.01" in capfd.readouterr().out, "told as after a solve"
