@@ -127,14 +127,17 @@ def test_the_descent_of_an_earlier_take_is_its_own(script):
     bpy.ops.lgd.fit()
     (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     first, steps = rig.animation_data.action, descent.steps_file(rig)
-    wanted = descent.steps_at(rig, 5)[0]
+    wanted, before = descent.steps_at(rig, 5)[0], result.camera_of(bpy.context.scene, rig)
+    bpy.context.scene.lgd.camera = "NEW"
     bpy.ops.lgd.fit()
+    assert result.camera_of(bpy.context.scene, rig) != before
     assert descent.steps_file(rig) != steps and np.abs(descent.steps_at(rig, 5)[0] - wanted).max() > 0.01
     rig.lgd.trace = rig.animation_data.action[takes.STEPS_PROPERTY] = ""  # as of a solve in video mode
     assert not bpy.ops.lgd.play_descent.poll()
     rig.animation_data.action = first
     assert bpy.ops.lgd.play_descent.poll() and np.array_equal(descent.steps_at(rig, 5)[0], wanted)
     assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"} and descent.steps_file(rig) == steps
+    assert result.camera_of(bpy.context.scene, rig) == before
 
 
 def test_a_range_before_frame_0_is_told(script, capfd):
