@@ -16,6 +16,7 @@ from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
 from ..scene.takes import CAMERA_PROPERTY, STEPS_PROPERTY, playing, stored_motion
+from . import pump
 from .run import complain, forget_complaint, present_rig
 
 
@@ -147,7 +148,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
 
     def _end(self, context):
         context.window_manager.event_timer_remove(self._timer)
-        context.workspace.status_text_set(None)
+        pump.clear_status_bar()
         # The keys take over again.
         context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
         return {"FINISHED"}

@@ -2,6 +2,8 @@
 """A run from click to rig before the scene's camera or a new one, and what is done with its result."""
 
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
@@ -158,3 +160,15 @@ def test_footage_that_is_scaled_behind_the_camera_is_told(script):
         background.scale = scale
         bpy.ops.lgd.fit()
         assert ("scaled, shifted" in bpy.context.window_manager.lgd.warnings) == (scale != 1)
+
+
+def test_no_workspace_keeps_the_line_of_a_descent_that_was_played(script, monkeypatch):
+    """Also one that was left while it played."""
+    from lgd_blender_addon.operators import descent
+
+    bpy.ops.wm.read_homefile(app_template="", use_factory_startup=True)
+    shown = dict.fromkeys(bpy.data.workspaces.keys(), "Step 1 of 3")
+    monkeypatch.setattr(bpy.types.WorkSpace, "status_text_set", lambda _, text: shown.update({bpy.context.workspace.name: text}))
+    timer = bpy.context.window_manager.event_timer_add(1.0, window=bpy.context.window)
+    assert descent.LGD_OT_play_descent._end(SimpleNamespace(_timer=timer), bpy.context) == {"FINISHED"}
+    assert len(shown) > 5 and not any(shown.values())
