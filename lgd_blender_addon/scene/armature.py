@@ -211,7 +211,7 @@ def set_shapes(rig, joints) -> None:
 def _widget(kind: str):
     """A wire shape shared by all rigs, kept out of every scene."""
     name = f"LGD shape {kind}"
-    found = bpy.data.objects.get(name)
+    found = bpy.data.objects.get((name, None))  # not a linked one, which goes with its library
     if found is not None and found.type == "MESH":
         return found
     angles = np.linspace(0, 2 * np.pi, 33)[:-1]

@@ -49,3 +49,18 @@ def test_a_take_of_a_hidden_rig_is_told(script):
     rigs()[0].hide_set(True)
     bpy.ops.lgd.fit()
     assert len(rigs()) == 1 and "is hidden" in show.warnings
+
+
+def test_what_rigs_share_is_this_files_own_where_others_are_linked(script, film, tmp_path):
+    """Else the new rig loses its shapes and its material with the library."""
+    bpy.ops.lgd.fit()
+    library = str(tmp_path / "library.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=library)
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(library, link=True) as (there, here):
+        here.objects = [name for name in there.objects if name.startswith("Body")]
+    bpy.context.scene.lgd.path = film
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in rigs() if o.library is None]
+    assert not [b.name for b in rig.pose.bones if b.custom_shape.library is not None]
+    assert rig.children[0].data.materials[0].library is None
