@@ -134,6 +134,20 @@ def shown_tracks(data) -> tuple[list, bool]:
     return starred or [track for track in data.nla_tracks if not track.mute], data.use_tweak_mode or not starred
 
 
+def strips_of(track) -> list:
+    """The strips of a track that play an action, without muted ones. A meta strip holds its own where they are in the scene's time; one that is
+    reversed is not looked into."""
+    found = []
+    for strip in track.strips:
+        if strip.mute:
+            continue
+        if strip.type == "META" and not strip.use_reverse:
+            found += strips_of(strip)
+        elif strip.action is not None:
+            found.append(strip)
+    return found
+
+
 def bag_of(block):
     """The holder of f-curves of a block's present action, None where it has none."""
     data = block.animation_data

@@ -4,7 +4,7 @@
 import numpy as np
 
 from .._bridge import counting
-from .keyframes import curves, find_curve, keys_of, shown_tracks
+from .keyframes import curves, find_curve, keys_of, shown_tracks, strips_of
 from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
@@ -22,7 +22,7 @@ def playing(rig):
     tracks, acts = shown_tracks(data)
     if acts and data.action is not None and STORED_PROPERTY in data.action:
         return data.action, []
-    strips = [s for track in reversed(tracks) for s in reversed(track.strips) if not s.mute and s.action is not None]
+    strips = [s for track in reversed(tracks) for s in reversed(strips_of(track))]
     action = next((s.action for s in strips if STORED_PROPERTY in s.action), None)
     return action, [s for s in strips if s.action == action] if action is not None else []
 
@@ -60,7 +60,7 @@ def keyed(rig) -> np.ndarray:
     if action is None or strips:
         covered: list[tuple[float, float]] = []
         for track in reversed(tracks):
-            strips = [s for s in track.strips if not s.mute and s.action is not None]
+            strips = strips_of(track)
             for strip in strips:
                 keys = keys_of_bones(curves(rig, strip.action, getattr(strip, "action_slot", None)))
                 frames |= {f for f in shown(rig, [strip], sorted(keys))[0].tolist() if not any(a < f < b for a, b in covered)}
@@ -97,7 +97,7 @@ def played_keys(block, path: str, index: int = 0) -> tuple[np.ndarray, np.ndarra
     curve, data = find_curve(block, path, index), block.animation_data
     if curve is not None or data is None:
         return keys_of(curve) if curve is not None else (np.zeros(0), np.zeros(0))
-    for strip in (s for track in reversed(shown_tracks(data)[0]) for s in reversed(track.strips) if not s.mute and s.action is not None):
+    for strip in (s for track in reversed(shown_tracks(data)[0]) for s in reversed(strips_of(track))):
         found = curves(block, strip.action, getattr(strip, "action_slot", None))
         curve = next((c for c in found if c.data_path == path and c.array_index == index), None)
         if curve is not None:

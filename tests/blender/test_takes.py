@@ -208,7 +208,21 @@ def test_bones_of_other_names_are_not_told_apart(addon, solved):
     assert built.rig.animation_data.action == action and len(bpy.data.actions) == actions
 
 
-@pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "opened"))
+def grouped(rig):
+    """The meta strip that Blender makes of a rig's strips."""
+    for track in rig.animation_data.nla_tracks:
+        for strip in track.strips:
+            track.select = strip.select = True
+    bpy.context.view_layer.objects.active = rig
+    rig.select_set(True)
+    area = bpy.context.window.screen.areas[0]
+    area.type = "NLA_EDITOR"
+    with bpy.context.temp_override(window=bpy.context.window, area=area, region=area.regions[-1]):
+        assert bpy.ops.nla.meta_add() == {"FINISHED"}
+    return rig.animation_data.nla_tracks[0].strips[0]
+
+
+@pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "grouped", "opened"))
 def test_strips_show_what_they_show(tmp_path, default_body, how):
     """Bad frames lie where the take's frame 26 is seen, and exports have what is seen, whatever became of the strip."""
     errors = np.full(40, 2.0)
@@ -228,6 +242,9 @@ def test_strips_show_what_they_show(tmp_path, default_body, how):
     elif how == "repeated":
         strip.repeat = 2
         expected, seen = [126.0, 165.0], None
+    elif how == "grouped":
+        grouped(built.rig).frame_start_ui += 20
+        expected = [146.0]
     else:
         data.nla_tracks[0].select = strip.select = True
         data.nla_tracks.active = data.nla_tracks[0]
