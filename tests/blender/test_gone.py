@@ -76,6 +76,21 @@ def test_bones_of_other_names_are_told_before_the_solve(script):
     assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
 
 
+@pytest.mark.parametrize("lost", ["bone", "body"])
+def test_of_several_people_too_what_their_rigs_lack_is_told_before_the_solve(script, lost):
+    script.people = bpy.context.scene.lgd.look_for = 2
+    bpy.ops.lgd.fit()
+    second = next(rig for rig in rigs() if rig.lgd.person == 1)
+    if lost == "bone":
+        second.data.bones["left_knee"].name = "Knie"
+    else:
+        bpy.data.objects.remove(second.children[0])
+    before = len(script.asked)
+    with pytest.raises(RuntimeError, match="left_knee" if lost == "bone" else "lost its body"):
+        bpy.ops.lgd.fit()
+    assert len(script.asked) == before
+
+
 def test_another_body_makes_another_rig(script):
     """Not the old one's mesh with a take that was solved for the other."""
     bpy.ops.lgd.fit()
