@@ -198,6 +198,7 @@ def _can_be_keyed(rig) -> None:
     if lost:
         named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
         raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
+    armature.known_bones(rig)
 
 
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:

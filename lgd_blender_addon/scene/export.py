@@ -9,7 +9,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from . import carriage, mesh, result, takes
-from .armature import bone_names, rest_pelvis
+from .armature import bone_names, must_rest_alike, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 
@@ -34,6 +34,7 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
         raise LgdError(
             "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
         )
+    must_rest_alike(rig, names)
     quats, location, carried = carriage.animation(scene, rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)

@@ -76,6 +76,23 @@ def test_bones_of_other_names_are_told_before_the_solve(script):
     assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
 
 
+def test_bones_that_rest_turned_are_told(script, tmp_path):
+    """Keys and exports of them were other poses than the person's. Ctrl+A on the object turns all bones alike, which is known."""
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    rig.rotation_euler, rig.scale = (0.3, 0.2, 1.0), (2, 2, 2)
+    bpy.ops.object.transform_apply()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and rigs() == [rig]
+    bpy.ops.object.mode_set(mode="EDIT")
+    rig.data.edit_bones["left_knee"].tail = rig.data.edit_bones["left_ankle"].head
+    bpy.ops.object.mode_set(mode="OBJECT")
+    before = len(script.asked)
+    for button in (bpy.ops.lgd.fit, lambda: bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"))):
+        with pytest.raises(RuntimeError, match="turned in Edit Mode.*left_knee"):
+            button()
+    assert len(script.asked) == before and not list(tmp_path.glob("out.npz*"))
+
+
 @pytest.mark.parametrize("lost", ["bone", "body"])
 def test_of_several_people_too_what_their_rigs_lack_is_told_before_the_solve(script, lost):
     script.people = bpy.context.scene.lgd.look_for = 2
