@@ -49,7 +49,8 @@ class Take:
                 self.actions.append(self._shared)
                 self._shared.layers.new("Layer").strips.new(type="KEYFRAME")
             action = self._shared
-            slot = action.slots.new(id_type=block.id_type, name=block.name)
+            # As the last one, also where the block was renamed: by that Blender finds its slot in each of its takes when they are chosen.
+            slot = action.slots.new(id_type=block.id_type, name=data.last_slot_identifier[2:] or block.name)
             data.action = action
             data.action_slot = slot
             return action.layers[0].strips[0].channelbag(slot, ensure=True)

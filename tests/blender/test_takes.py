@@ -353,3 +353,15 @@ def test_an_action_without_keys_leaves_the_scenes_range(solved):
     bpy.context.view_layer.objects.active = built.rig
     scene.frame_start, scene.frame_end = 5, 77
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and (scene.frame_start, scene.frame_end) == (5, 77)
+
+
+@pytest.mark.skipif(not keyframes.SLOTS, reason="slots came with 4.4")
+def test_an_earlier_take_of_a_rig_that_was_renamed_moves_it_when_it_is_chosen(solved, default_body):
+    """Blender finds the slot by the name of the one before, or the rig's; there are two."""
+    motion, built = solved
+    first, rig, again = built.action, built.rig, result.Options(rig=built.rig.session_uid, show_footage=False)
+    rig.name = "Hero"
+    result.build(bpy.context.scene, motion, default_body, plain_footage(), again)
+    assert rig.animation_data.action != first
+    rig.animation_data.action = first
+    assert rig.animation_data.action_slot == first.slots[0]
