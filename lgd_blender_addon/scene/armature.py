@@ -115,7 +115,7 @@ def build_armature(body: Body, betas, name: str, collection):
 
 
 def rename_bones(rig) -> None:
-    """Give the bones the names of MPI's "SMPL for Blender" (Pelvis, L_Hip ...); vertex groups and drivers follow."""
+    """Give the bones the names of MPI's "SMPL for Blender" (Pelvis, L_Hip ...); vertex groups follow, drivers do not."""
     for joint in JOINTS:
         if joint in rig.data.bones:
             rig.data.bones[joint].name = mpi_name(joint)

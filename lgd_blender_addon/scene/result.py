@@ -141,7 +141,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     take.finish(times[0], times[-1])
     action = take.actions[0]
     action[STORED_PROPERTY] = pack(motion, first, order, times, stands)
-    if options.correctives != "LIVE" or correctives.get_mode(skin) != "LIVE":  # baked ones hold their values where their action is gone
+    if options.correctives != "LIVE" or not correctives.follows(skin, bones):  # baked ones hold their values where their action is gone
         correctives.set_mode(skin, rig, options.correctives)
     camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
     notes += told
