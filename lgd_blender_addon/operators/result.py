@@ -277,6 +277,8 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
             if first < -1e-3:
                 self.report({"WARNING"}, f"The take begins on frame {first:g}, but Blender's range at 0 at the earliest: move the keys and the footage to see all of it")
+            if scene.use_preview_range and not scene.frame_preview_start <= scene.frame_start <= scene.frame_end <= scene.frame_preview_end:
+                self.report({"WARNING"}, f"The preview range, {scene.frame_preview_start} to {scene.frame_preview_end}, plays in its place: switch it off to see the whole take")
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:
                 scene.frame_set(scene.frame_start)
         if self.use_rate and motion is not None:

@@ -149,6 +149,16 @@ def test_a_range_before_frame_0_is_told(script, capfd):
     assert bpy.context.scene.frame_end == 13 and "begins on frame -10" in capfd.readouterr().out
 
 
+def test_a_preview_range_that_plays_less_is_told(script, capfd):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    for last, told in ((9, True), (24, False)):
+        scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 1, last
+        capfd.readouterr()
+        assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.frame_end == 24
+        assert ("preview range, 1 to 9, plays" in capfd.readouterr().out) == told
+
+
 def test_footage_that_is_scaled_behind_the_camera_is_told(script):
     scene, settings = bpy.context.scene, bpy.context.scene.lgd
     scene.camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
