@@ -101,6 +101,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         f"The scene's unit scale is {scale:g}, but the body is built as where a unit is a metre: set Unit Scale to 1, or parent the rig and "
         f"the camera to an empty and scale that by {1 / scale:g}."
     ]
+    if scene.render.frame_map_old != scene.render.frame_map_new:
+        notes.append("The scene's Time Stretching plays keys on other frames than those they lie on, which is not read: set its Old and New alike.")
     name = footage.name if footage else (options.name or "motion")
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"

@@ -159,6 +159,17 @@ def test_a_preview_range_that_plays_less_is_told(script, capfd):
         assert ("preview range, 1 to 9, plays" in capfd.readouterr().out) == told
 
 
+def test_stretched_time_is_told(script):
+    scene = bpy.context.scene
+    scene.render.frame_map_new = 200
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    scene.frame_set(20)
+    frames, errors = takes.take_keys(rig, f'["{result.ERROR_PROPERTY}"]')
+    assert rig[result.ERROR_PROPERTY] == pytest.approx(errors[frames == 10][0]), "Blender shows another key than that of the frame"
+    assert "Time Stretching" in bpy.context.window_manager.lgd.warnings
+
+
 def test_footage_that_is_scaled_behind_the_camera_is_told(script):
     scene, settings = bpy.context.scene, bpy.context.scene.lgd
     scene.camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
