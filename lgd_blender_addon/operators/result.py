@@ -283,7 +283,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
                 scene.frame_set(scene.frame_start)
         if self.use_rate and motion is not None:
             render.fps, render.fps_base = nearest_rate(takes.rate_of(motion))
-        camera = scene_result.camera_of(scene, rig)
+        camera = takes.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
             # A camera of ours takes pixels as square; one that was solved in Blender takes them as its clip tells.

@@ -16,7 +16,7 @@ from .collection import collection_for, editable
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
-from .takes import CAMERA_PROPERTY, STORED_PROPERTY, playing, stored_motion
+from .takes import CAMERA_PROPERTY, STORED_PROPERTY, known_as, stored_motion
 from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
@@ -147,7 +147,7 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         correctives.set_mode(skin, rig, options.correctives)
     camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
     notes += told
-    action[CAMERA_PROPERTY] = camera.name
+    action[CAMERA_PROPERTY] = known_as(camera)
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
         notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
     if not shown_tracks(rig.animation_data)[1]:
@@ -268,22 +268,6 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start:
     return order, times, frames, sources
 
 
-def camera_of(scene, rig, last: bool = False):
-    """The camera of a scene that a rig's take was solved for, or its last one, also where it was renamed since, as in a full copy of a scene:
-    it still has its first name noted. None where there is none."""
-    note = getattr(rig, "lgd", None)  # where the add-on is registered
-    if note is None:
-        return None
-    action = None if last else playing(rig)[0]
-    name = note.camera if action is None else action.get(CAMERA_PROPERTY, note.camera)
-    named = scene.objects.get(name) if name else None
-    if named is not None and named.type == "CAMERA":
-        return named
-    solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
-    solved = [o for o in solved if o.lgd.camera == name] or solved
-    return solved[0] if len(solved) == 1 else None
-
-
 def _back_to_quaternions(rig) -> list[str]:
     changed = [b for b in rig.pose.bones if b.rotation_mode != "QUATERNION"]
     for bone in changed:
@@ -380,6 +364,6 @@ def _remember(rig, motion, footage, options, camera, first, made: bool) -> None:
         if item.session_uid != options.rig:  # one that was there keeps its number: of who is boxed it is 0
             note.person = options.number
         note.first, note.count = first, motion.frames
-        note.camera = camera.name if camera else ""
+        note.camera = known_as(camera)
         note.width, note.height = motion.image_size
         note.focal_told = options.focal_told

@@ -8,7 +8,7 @@ from mathutils import Matrix
 from models import write_motion
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import keyframes
+from lgd_blender_addon.scene import keyframes, takes
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -190,3 +190,29 @@ def test_a_camera_that_stands_still_is_not_taken_again_in_place_of_one_that_move
     settings.camera, settings.timing = "AUTO", "REAL"
     assert bpy.ops.lgd.fit() == {"FINISHED"}
     assert not script.asked[-1][1].get("camera") and "a new camera is made" in show.warnings
+
+
+def test_each_take_finds_its_camera_where_a_later_one_got_its_name(script):
+    """A new one has the name that the one before had, which was renamed; one of the user's own is renamed; one is copied."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    cameras, actions = [scene.camera], [rig.animation_data.action]
+    cameras[0].name = "Wide"
+    settings.camera = "NEW"
+    bpy.ops.lgd.fit()
+    settings.camera = "SCENE"
+    cameras.append(takes.camera_of(scene, rig))
+    for name in ("Own", "Copy"):
+        own = bpy.data.objects.new(name, bpy.data.cameras.new(name)) if name == "Own" else cameras[1].copy()
+        scene.collection.objects.link(own)
+        scene.camera, own.location.y = own, -5
+        cameras.append(own)
+        actions.append(rig.animation_data.action)
+        bpy.ops.lgd.fit()
+    actions.append(rig.animation_data.action)
+    assert len(set(cameras)) == len(set(actions)) == 4
+    cameras[2].name = "Renamed"
+    for action, camera in zip(actions, cameras, strict=True):
+        rig.animation_data.action = action
+        assert takes.camera_of(scene, rig) == camera

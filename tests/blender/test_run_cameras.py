@@ -113,8 +113,8 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
     assert bpy.context.selected_objects == [other] and bpy.context.object == other
     scene.frame_set(7)
     bpy.context.view_layer.update()
-    result.camera_of(scene, other).name = "Close-up"
-    assert result.camera_of(scene, other).name == "Close-up" and result.camera_of(scene, rig).name.startswith("LGD camera")
+    takes.camera_of(scene, other).name = "Close-up"
+    assert takes.camera_of(scene, other).name == "Close-up" and takes.camera_of(scene, rig).name.startswith("LGD camera")
     for name in ("pelvis", "left_wrist", "head"):
         assert (other.pose.bones[name].head - rig.pose.bones[name].head).length < 1e-4
     bpy.context.view_layer.objects.active = rig
@@ -129,17 +129,17 @@ def test_the_descent_of_an_earlier_take_is_its_own(script):
     bpy.ops.lgd.fit()
     (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     first, steps = rig.animation_data.action, descent.steps_file(rig)
-    wanted, before = descent.steps_at(rig, 5)[0], result.camera_of(bpy.context.scene, rig)
+    wanted, before = descent.steps_at(rig, 5)[0], takes.camera_of(bpy.context.scene, rig)
     bpy.context.scene.lgd.camera = "NEW"
     bpy.ops.lgd.fit()
-    assert result.camera_of(bpy.context.scene, rig) != before
+    assert takes.camera_of(bpy.context.scene, rig) != before
     assert descent.steps_file(rig) != steps and np.abs(descent.steps_at(rig, 5)[0] - wanted).max() > 0.01
     rig.lgd.trace = rig.animation_data.action[takes.STEPS_PROPERTY] = ""  # as of a solve in video mode
     assert not bpy.ops.lgd.play_descent.poll()
     rig.animation_data.action = first
     assert bpy.ops.lgd.play_descent.poll() and np.array_equal(descent.steps_at(rig, 5)[0], wanted)
     assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"} and descent.steps_file(rig) == steps
-    assert result.camera_of(bpy.context.scene, rig) == before
+    assert takes.camera_of(bpy.context.scene, rig) == before
 
 
 def test_a_range_before_frame_0_is_told(script, capfd):

@@ -120,7 +120,7 @@ def test_each_rig_has_its_own_camera_whatever_that_is_called_by_now(solved, defa
     motion, built = solved
     other = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
     built.camera.name = "Shot camera"
-    assert [result.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
+    assert [takes.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
 
 
 def pushed_down(built, start: int = 11):
