@@ -201,6 +201,8 @@ def _loaded(path: Path, source: str):
     and would make a sequence of a picture that is used elsewhere."""
     for image in bpy.data.images:
         if image.source == source and image.library is None and Path(os.path.normpath(bpy.path.abspath(image.filepath))) == path:
+            if source != "FILE":  # which may be painted on
+                image.reload()  # another take may have been saved under its name
             return image
     image = bpy.data.images.load(str(path))
     image.source = source

@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 import pytest
 from models import synthetic_body
+from movies import make_movie
 
 from lgd_blender_addon.operators import bodies, pump
 from lgd_blender_addon.operators.request import plan_fit
@@ -37,6 +38,16 @@ def test_footage_that_vanishes_leaves_the_solve(script, tmp_path):
     assert run.error is None and len(rigs()) == 1 and "own.mp4 is not to be read any more" in bpy.context.window_manager.lgd.warnings
     camera = bpy.context.scene.camera
     assert camera is not None and not len(camera.data.background_images)
+
+
+def test_footage_that_is_replaced_by_other_of_its_name_shows_behind_the_camera(script, film, tmp_path):
+    path = bpy.context.scene.lgd.path = shutil.copy(film, str(tmp_path / "take.mp4"))
+    bpy.ops.lgd.fit()
+    shown = bpy.context.scene.camera.data.background_images[0].image
+    assert shown.frame_duration == 24
+    shutil.copy(make_movie(tmp_path, 30, (25, 1)), path)
+    bpy.ops.lgd.fit()
+    assert bpy.context.scene.camera.data.background_images[0].image == shown and shown.frame_duration == 30
 
 
 def test_a_rig_that_is_deleted_meanwhile_is_made_anew(script):
