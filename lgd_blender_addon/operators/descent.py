@@ -28,7 +28,7 @@ def steps_file(rig) -> str:
 
 def steps_at(rig, frame: float, path: str = ""):
     """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
-    file = path or steps_file(rig)
+    file = bpy.path.abspath(path) or steps_file(rig)
     motion, names = stored_motion(rig), known_bones(rig)
     if not file or not Path(file).exists() or motion is None:
         raise LgdError(

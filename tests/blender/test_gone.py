@@ -190,6 +190,9 @@ def test_motions_are_written_and_read_beside_the_file(script, tmp_path, capfd):
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     assert bpy.ops.lgd.export_motion(filepath="//out.npz") == {"FINISHED"} and (tmp_path / "out.npz").is_file()
     assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
+    bpy.context.view_layer.objects.active = solved = next(rig for rig in rigs() if rig.lgd.trace)
+    shutil.copy(solved.lgd.trace, tmp_path / "steps.npz")
+    assert bpy.ops.lgd.play_descent(trace="//steps.npz") == {"FINISHED"}, "as the file browser names them"
     with pytest.raises(RuntimeError, match="^Error: The file x"):
         bpy.ops.lgd.export_motion(filepath=f"//{'x' * 260}.npz")
     bpy.context.scene.unit_settings.scale_length = 0.01
