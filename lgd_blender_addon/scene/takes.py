@@ -54,6 +54,7 @@ def camera_of(scene, rig, last: bool = False):
     name = note.camera if action is None else action.get(CAMERA_PROPERTY, note.camera)
     cameras = [o for o in scene.objects if o.type == "CAMERA"]
     known = [o for o in cameras if name and o.lgd.camera == name]
+    known = [o for o in known if o.lgd.footage == note.footage] or known  # another file's, appended, may have had the same name
     named = [o for o in known or cameras if o.name == name]  # of copies, and where it was noted by an older version
     solved = [o for o in cameras if o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
     return next((found[0] for found in (named, known, solved) if len(found) == 1), None)

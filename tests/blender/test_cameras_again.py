@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which camera a solve takes again, and how one that moves is looked for."""
 
+import shutil
+
 import bpy
 import numpy as np
 import pytest
@@ -216,3 +218,20 @@ def test_each_take_finds_its_camera_where_a_later_one_got_its_name(script):
     for action, camera in zip(actions, cameras, strict=True):
         rig.animation_data.action = action
         assert takes.camera_of(scene, rig) == camera
+
+
+def test_a_rig_that_was_appended_finds_the_camera_that_came_along(script, film, tmp_path):
+    """Of a shot whose footage, and so its camera, has the same name."""
+    for shot in ("a", "b"):
+        bpy.ops.wm.read_homefile(use_empty=True)
+        (tmp_path / shot).mkdir()
+        bpy.context.scene.lgd.path = shutil.copy(film, str(tmp_path / shot / "take.mp4"))
+        bpy.ops.lgd.fit()
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / f"{shot}.blend"))
+    with bpy.data.libraries.load(str(tmp_path / "a.blend")) as (there, here):
+        here.collections = there.collections
+    scene = bpy.context.scene
+    scene.collection.children.link(here.collections[0])
+    for rig in rigs():
+        camera = takes.camera_of(scene, rig)
+        assert camera.lgd.footage == rig.lgd.footage and camera.users_collection == rig.users_collection
