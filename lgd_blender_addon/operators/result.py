@@ -142,6 +142,9 @@ def _somebody_else(rig, motion, body, footage) -> str:
     )
 
 
+NO_TAKE = "{} plays no take that was solved: nothing tells how sure it is"  # one that was baked, for one
+
+
 class _OnRig:
     @classmethod
     def poll(cls, context):
@@ -162,8 +165,11 @@ class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
 
     def execute(self, context):
         """Set the scene's frame."""
-        scene = context.scene
-        found = trust.bad_frames(present_rig(context), scene.lgd.bad_pixels)
+        scene, rig = context.scene, present_rig(context)
+        if takes.playing(rig)[0] is None:
+            self.report({"WARNING"}, NO_TAKE.format(rig.name))
+            return {"CANCELLED"}
+        found = trust.bad_frames(rig, scene.lgd.bad_pixels)
         now = scene.frame_current + scene.frame_subframe
         ahead = [f for f in found if (f < now - 1e-3 if self.back else f > now + 1e-3)]
         if not found:
@@ -198,6 +204,9 @@ class LGD_OT_select_doubtful(_OnRig, bpy.types.Operator):
             return {"CANCELLED"}
         if rig.library is not None or (rig.override_library is not None and rig.override_library.is_system_override):
             self.report({"WARNING"}, f"{rig.name} belongs to another file: make it editable first")
+            return {"CANCELLED"}
+        if takes.playing(rig)[0] is None:
+            self.report({"WARNING"}, NO_TAKE.format(rig.name))
             return {"CANCELLED"}
         doubtful = [joint for joint, value in trust.at(rig, context.scene.frame_current_final).items() if value < self.below]
         if not doubtful:

@@ -149,6 +149,14 @@ def test_a_range_before_frame_0_is_told(script, capfd):
     assert bpy.context.scene.frame_end == 13 and "begins on frame -10" in capfd.readouterr().out
 
 
+def test_of_a_rig_without_a_take_nothing_is_called_good(script, capfd):
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    rig.animation_data.action = None
+    for button in (bpy.ops.lgd.next_bad_frame, bpy.ops.lgd.select_doubtful):
+        assert button() == {"CANCELLED"} and "plays no take" in capfd.readouterr().out
+
+
 def test_a_preview_range_that_plays_less_is_told(script, capfd):
     scene = bpy.context.scene
     bpy.ops.lgd.fit()
