@@ -156,6 +156,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     bpy.context.view_layer.update()
     if not rig.visible_get():
         notes.append(f"{rig.name} is hidden: show it, or its collection, to see the take.")
+    if rig.data.pose_position == "REST":
+        notes.append(f"{rig.name} is in Rest Position: set its armature to Pose Position to see the take.")
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
 

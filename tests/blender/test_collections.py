@@ -42,10 +42,13 @@ def test_a_new_rig_is_seen_where_the_collection_of_those_before_is_hidden(script
     assert bpy.context.scene.objects[rig.animation_data.action[takes.CAMERA_PROPERTY]].visible_get()
 
 
-def test_a_take_of_a_hidden_rig_is_told(script):
+def test_a_take_of_a_rig_that_does_not_show_it_is_told(script):
     show = bpy.context.window_manager.lgd
     bpy.ops.lgd.fit()
     assert "hidden" not in show.warnings
+    rigs()[0].data.pose_position = "REST"
+    bpy.ops.lgd.fit()
+    assert "in Rest Position" in show.warnings and "hidden" not in show.warnings
     rigs()[0].hide_set(True)
     bpy.ops.lgd.fit()
     assert len(rigs()) == 1 and "is hidden" in show.warnings
