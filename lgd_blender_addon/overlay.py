@@ -175,14 +175,13 @@ def picking(context):
 
 def _shown_straight(context) -> dict:
     """The distortion that is taken out of the clip where it is shown; {} where it is shown as filmed."""
-    camera, space, clip = context.scene.camera, context.space_data, None
+    space, clip = context.space_data, None
     if space is not None and space.type == "CLIP_EDITOR" and space.clip_user.use_render_undistorted:
         clip = space.clip
-    elif space is not None and space.type == "VIEW_3D" and camera is not None and camera.type == "CAMERA":
-        shown = (b for b in camera.data.background_images if b.source == "MOVIE_CLIP" and b.clip_user.use_render_undistorted)
-        first = next(shown, None)
-        if first is not None:
-            clip = context.scene.active_clip if first.use_camera_clip else first.clip
+    elif space is not None and space.type == "VIEW_3D":
+        shown = _footage_behind(_looking(context), context.scene)
+        if shown is not None and shown.source == "MOVIE_CLIP" and shown.clip_user.use_render_undistorted:
+            clip = context.scene.active_clip if shown.use_camera_clip else shown.clip
     return lens.distortion_of(clip)[0] if clip is not None else {}
 
 
@@ -197,9 +196,8 @@ def _placing_straight(context):
             return None
         view = region.view2d
         return lambda x, y: view.view_to_region((x + 0.5) / w, 1.0 - (y + 0.5) / h, clip=False)
-    if area.type == "VIEW_3D" and _is_before_footage(context.scene):
-        return _through_camera(context, w, h)
-    return None
+    shown = _footage_behind(_looking(context), context.scene) if area.type == "VIEW_3D" else None
+    return _through_camera(context, w, h, shown.frame_method) if shown is not None else None
 
 
 def is_footage(shown) -> bool:
@@ -210,19 +208,25 @@ def is_footage(shown) -> bool:
     return not tracks.path or own.name in (path.name, path.parent.name)
 
 
-def _is_before_footage(scene) -> bool:
-    camera = scene.camera
+def _looking(context):
+    """The camera that a 3D view looks through: the scene's, or one of its own (Use Local Camera)."""
+    space = context.space_data
+    return space.camera if space is not None and space.use_local_camera else context.scene.camera
+
+
+def _footage_behind(camera, scene):
+    """The background by which a camera shows the footage, which need not be its first; None where none does."""
     if camera is None or camera.type != "CAMERA" or not camera.data.show_background_images:
-        return False
+        return None
     for shown in camera.data.background_images:
         clip = scene.active_clip if shown.use_camera_clip else shown.clip
         if shown.show_background_image and is_footage(shown.image if shown.source == "IMAGE" else clip):
-            return True
-    return False
+            return shown
+    return None
 
 
-def _through_camera(context, w, h):
-    view, camera = context.region_data, context.scene.camera
+def _through_camera(context, w, h, method: str):
+    view, camera = context.region_data, _looking(context)
     if view is None or view.view_perspective != "CAMERA" or camera is None or camera.type != "CAMERA":
         return None
     corners = [camera.matrix_world @ corner for corner in camera.data.view_frame(scene=context.scene)]
@@ -231,8 +235,7 @@ def _through_camera(context, w, h):
         return None
     left, right = min(p.x for p in flat), max(p.x for p in flat)
     low, high = min(p.y for p in flat), max(p.y for p in flat)
-    shown = next(iter(camera.data.background_images), None)
-    part = part_of_frame((w, h), context.scene.render, shown.frame_method) if shown else (1.0, (right - left) / max(high - low, 1e-6) * h / w)
+    part = part_of_frame((w, h), context.scene.render, method)
     across, up = (right - left) * part[0] / w, (high - low) * part[1] / h
     middle = (left + right) / 2, (low + high) / 2
     return lambda x, y: (middle[0] + (x + 0.5 - w / 2) * across, middle[1] - (y + 0.5 - h / 2) * up)

@@ -10,7 +10,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from ..scene import footage as places
-from ..scene import lens, result, timing
+from ..scene import lens, result, takes, timing
 from ..scene.camera import camera_for_solver, moves_elsewhere
 
 SAME_LENS = 0.005  # told and found focal lengths nearer than this are one
@@ -22,7 +22,7 @@ def solved_cameras(context, found: places.Footage, rig=None) -> list:
     objects = context.scene.objects
     ours = [o for o in objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and places.same_footage(o.lgd.footage, found.path)]
     rigs = (o for o in objects if o.type == "ARMATURE" and o.lgd.role == "RIG" and o != rig)
-    last = [result.camera_of(context.scene, o, last=True) for o in (rig, *rigs) if o is not None]
+    last = [takes.camera_of(context.scene, o, last=True) for o in (rig, *rigs) if o is not None]
     return sorted(ours, key=lambda camera: last.index(camera) if camera in last else len(last))
 
 

@@ -15,7 +15,8 @@ from ..scene.armature import bone_names, known_bones, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
-from ..scene.takes import STEPS_PROPERTY, playing, stored_motion
+from ..scene.takes import CAMERA_PROPERTY, STEPS_PROPERTY, playing, stored_motion
+from . import pump
 from .run import complain, forget_complaint, present_rig
 
 
@@ -27,7 +28,7 @@ def steps_file(rig) -> str:
 
 def steps_at(rig, frame: float, path: str = ""):
     """The steps at a Blender frame: quats (S, 24, 4), location (S, 3), reprojection error (S,) px. Raises LgdError."""
-    file = path or steps_file(rig)
+    file = bpy.path.abspath(path) or steps_file(rig)
     motion, names = stored_motion(rig), known_bones(rig)
     if not file or not Path(file).exists() or motion is None:
         raise LgdError(
@@ -147,7 +148,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
 
     def _end(self, context):
         context.window_manager.event_timer_remove(self._timer)
-        context.workspace.status_text_set(None)
+        pump.clear_status_bar()
         # The keys take over again.
         context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
         return {"FINISHED"}
@@ -160,7 +161,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
 def bake(rig, quats, location, frame: int, apart: int = 12):
     """Key the steps in a new action of the rig, `apart` frames from one another; returns the action."""
     old = playing(rig)[0] or rig.animation_data.action
-    data, steps = old.get(scene_result.STORED_PROPERTY), steps_file(rig)
+    data, steps, camera = old.get(scene_result.STORED_PROPERTY), steps_file(rig), old.get(CAMERA_PROPERTY, rig.lgd.camera)
     take = Take(f"{old.name} descent {frame}")
     times = frame + apart * np.arange(len(quats), dtype=float)
     write_pose(take, rig, bone_names(rig.data), times, quats, location)
@@ -168,6 +169,7 @@ def bake(rig, quats, location, frame: int, apart: int = 12):
     if data is not None:
         take.actions[0][scene_result.STORED_PROPERTY] = bytes(data)
         take.actions[0][STEPS_PROPERTY] = steps
+        take.actions[0][CAMERA_PROPERTY] = camera
     return take.actions[0]
 
 

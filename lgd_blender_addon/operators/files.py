@@ -95,6 +95,8 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
             return complain(self, error)
         forget_complaint()
         select(context, [built])
+        for note in built.notes:
+            self.report({"WARNING"}, note)
         return {"FINISHED"}
 
 
@@ -107,7 +109,7 @@ def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "L
     shown = places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
     options = scene_result.Options(timing=timing, correctives=correctives, show_footage=False)
     built = scene_result.build(scene, motion, body, shown, options)
-    built.rig.lgd.footage = ""
+    built.rig.lgd.footage = built.camera.lgd.footage = ""  # it has none, and each knows the other by having the same
     return built
 
 

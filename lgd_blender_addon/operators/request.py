@@ -190,6 +190,17 @@ def keypoints_of_footage(context) -> bool:
     return places.same_footage(settings.keypoints_source, found.path) and found.frames[0] >= settings.keypoints_first
 
 
+def _can_be_keyed(rig) -> None:
+    """Raises LgdError, before anything is solved in vain, for a rig onto which nothing can be solved again."""
+    if result.skin_of(rig) is None:
+        raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
+    lost = armature.lost_bones(rig.data)
+    if lost:
+        named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
+        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
+    armature.known_bones(rig)
+
+
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     """The plan of a solve: from the footage (detect and fit), or from keypoints that are there."""
     settings = context.scene.lgd
@@ -224,17 +235,10 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         "fast": settings.fast_detection,
         "look_for": wanted,
     }
+    for held in filter(None, rigs.values()):
+        _can_be_keyed(held)
     if rig is not None:
-        skin = result.skin_of(rig)
-        if skin is None:
-            raise LgdError(
-                "bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig."
-            )
-        lost = armature.lost_bones(rig.data)
-        if lost:
-            named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
-            raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
-        request["betas"] = [float(b) for b in mesh.get_shape(skin)]
+        request["betas"] = [float(b) for b in mesh.get_shape(result.skin_of(rig))]
     request |= keypoints_request(context, found) if from_keypoints else {"source": source}
     options = result.Options(
         timing=settings.timing,

@@ -142,6 +142,9 @@ def _somebody_else(rig, motion, body, footage) -> str:
     )
 
 
+NO_TAKE = "{} plays no take that was solved: nothing tells how sure it is"  # one that was baked, for one
+
+
 class _OnRig:
     @classmethod
     def poll(cls, context):
@@ -162,8 +165,11 @@ class LGD_OT_next_bad_frame(_OnRig, bpy.types.Operator):
 
     def execute(self, context):
         """Set the scene's frame."""
-        scene = context.scene
-        found = trust.bad_frames(present_rig(context), scene.lgd.bad_pixels)
+        scene, rig = context.scene, present_rig(context)
+        if takes.playing(rig)[0] is None:
+            self.report({"WARNING"}, NO_TAKE.format(rig.name))
+            return {"CANCELLED"}
+        found = trust.bad_frames(rig, scene.lgd.bad_pixels)
         now = scene.frame_current + scene.frame_subframe
         ahead = [f for f in found if (f < now - 1e-3 if self.back else f > now + 1e-3)]
         if not found:
@@ -198,6 +204,9 @@ class LGD_OT_select_doubtful(_OnRig, bpy.types.Operator):
             return {"CANCELLED"}
         if rig.library is not None or (rig.override_library is not None and rig.override_library.is_system_override):
             self.report({"WARNING"}, f"{rig.name} belongs to another file: make it editable first")
+            return {"CANCELLED"}
+        if takes.playing(rig)[0] is None:
+            self.report({"WARNING"}, NO_TAKE.format(rig.name))
             return {"CANCELLED"}
         doubtful = [joint for joint, value in trust.at(rig, context.scene.frame_current_final).items() if value < self.below]
         if not doubtful:
@@ -277,11 +286,13 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
             scene.frame_start, scene.frame_end = int(first + 1e-3), int(-(-(last - 1e-3) // 1))
             if first < -1e-3:
                 self.report({"WARNING"}, f"The take begins on frame {first:g}, but Blender's range at 0 at the earliest: move the keys and the footage to see all of it")
+            if scene.use_preview_range and not scene.frame_preview_start <= scene.frame_start <= scene.frame_end <= scene.frame_preview_end:
+                self.report({"WARNING"}, f"The preview range, {scene.frame_preview_start} to {scene.frame_preview_end}, plays in its place: switch it off to see the whole take")
             if not scene.frame_start <= scene.frame_current <= scene.frame_end:
                 scene.frame_set(scene.frame_start)
         if self.use_rate and motion is not None:
             render.fps, render.fps_base = nearest_rate(takes.rate_of(motion))
-        camera = scene_result.camera_of(scene, rig)
+        camera = takes.camera_of(scene, rig)
         if self.use_size and rig.lgd.width:
             render.resolution_x, render.resolution_y = rig.lgd.width, rig.lgd.height
             # A camera of ours takes pixels as square; one that was solved in Blender takes them as its clip tells.

@@ -68,11 +68,21 @@ def lost_bones(armature) -> list[str]:
 
 
 def known_bones(rig) -> list[str]:
-    """`bone_names` of a rig's armature. Raises LgdError where some were renamed or removed."""
+    """`bone_names` of a rig's armature. Raises LgdError where some were renamed or removed, or rest turned."""
     names = bone_names(rig.data)
     if names is None:
         raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
+    must_rest_alike(rig, names)
     return names
+
+
+def must_rest_alike(rig, names) -> None:
+    """Raises LgdError where bones were turned in their rest pose: their rotations are SMPL's no more. names: of `bone_names`."""
+    rest = {name: np.array(rig.data.bones[name].matrix_local)[:3, :3] for name in names}
+    turned = [name for name in names if np.abs(rest[name] - rest[names[0]]).max() > 1e-3]
+    if turned:
+        text = f"Bones of {rig.name} were turned in Edit Mode, or by Apply Pose as Rest Pose: {', '.join(turned[:3])}."
+        raise LgdError("bad_input", text + " Rotations mean something else by now.", "Turn them back, or use New Shape to make a new rig.")
 
 
 def build_armature(body: Body, betas, name: str, collection):
@@ -105,7 +115,7 @@ def build_armature(body: Body, betas, name: str, collection):
 
 
 def rename_bones(rig) -> None:
-    """Give the bones the names of MPI's "SMPL for Blender" (Pelvis, L_Hip ...); vertex groups and drivers follow."""
+    """Give the bones the names of MPI's "SMPL for Blender" (Pelvis, L_Hip ...); vertex groups follow, drivers do not."""
     for joint in JOINTS:
         if joint in rig.data.bones:
             rig.data.bones[joint].name = mpi_name(joint)
@@ -211,7 +221,7 @@ def set_shapes(rig, joints) -> None:
 def _widget(kind: str):
     """A wire shape shared by all rigs, kept out of every scene."""
     name = f"LGD shape {kind}"
-    found = bpy.data.objects.get(name)
+    found = bpy.data.objects.get((name, None))  # not a linked one, which goes with its library
     if found is not None and found.type == "MESH":
         return found
     angles = np.linspace(0, 2 * np.pi, 33)[:-1]

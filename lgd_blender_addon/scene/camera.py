@@ -11,7 +11,7 @@ from mathutils import Matrix
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .carriage import seen_to_move
-from .footage import Footage, folder_files, numbered, offset_path
+from .footage import Footage, folder_files, from_clip, numbered, offset_path
 from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
 from .takes import played_keys
 
@@ -122,10 +122,14 @@ def follow_footage(camera, footage: Footage, frames, sources, take: Take) -> Non
     """Have the footage that an earlier solve put behind a camera show on Blender's frames (N,) the source frames (N,): another
     range, or another pace, or the same where the footage was moved since. What shows them already stays as it is: the earlier solve may
     have been of more. `take` gets the keys of a camera that has none yet."""
-    backgrounds = [(i, b) for i, b in enumerate(camera.data.background_images) if b.source == "IMAGE" and b.image is not None]
+    clips = [b for b in camera.data.background_images if b.source == "MOVIE_CLIP" and b.clip is not None]
+    lagging = [b for b in clips if not _keeps_step(b.clip, footage, frames, sources)]
+    backgrounds = [(i, b) for i, b in enumerate(camera.data.background_images) if b in lagging or (b.source == "IMAGE" and b.image is not None)]
     if not backgrounds:
         return
     image, numbers = _image(footage)
+    for background in lagging:  # a clip shows its pictures one a frame, from its own start on
+        background.source, background.image, background.image_user.use_auto_refresh = "IMAGE", image, True
     for index, background in backgrounds:
         if background.image != image or image.source == "FILE":
             continue
@@ -166,6 +170,15 @@ def _window(user, image, numbers, footage: Footage, frames, sources):
     return offsets
 
 
+def _keeps_step(clip, footage: Footage, frames, sources) -> bool:
+    """Whether a clip shows on Blender's frames (N,) the source frames (N,) of a footage, or is another's."""
+    try:
+        shown = from_clip(clip)
+    except LgdError:  # its file is gone
+        return True
+    return shown.path != footage.path or _as_shown(shown, frames, sources)
+
+
 def _as_shown(footage: Footage, frames, sources) -> bool:
     place = np.asarray(frames) - footage.start
     inside = (place >= 0) & (place < len(footage.table))
@@ -201,6 +214,8 @@ def _loaded(path: Path, source: str):
     and would make a sequence of a picture that is used elsewhere."""
     for image in bpy.data.images:
         if image.source == source and image.library is None and Path(os.path.normpath(bpy.path.abspath(image.filepath))) == path:
+            if source != "FILE":  # which may be painted on
+                image.reload()  # another take may have been saved under its name
             return image
     image = bpy.data.images.load(str(path))
     image.source = source

@@ -40,6 +40,8 @@ def animation(scene, rig, names, frames):
     if not moves and _keyed_alone(rig, names):
         return (*read_pose(rig, names, frames), now(rig, names)[None])
     seen_to_move(rig)
+    if rig.data.pose_position == "REST":
+        raise LgdError("bad_input", f"{rig.name} is in Rest Position, in which nothing moves its bones.", "Set its armature to Pose Position.")
     found = at_each(scene, frames, lambda: (_pose(rig, names), now(rig, names)))
     quats, location = (np.array(part) for part in zip(*(pose for pose, _ in found), strict=True))
     carried = np.array([carried for _, carried in found])

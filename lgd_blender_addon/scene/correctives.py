@@ -40,6 +40,13 @@ def get_mode(mesh) -> str:
     return "BAKED" if any(c.data_path == _path(0) for c in curves(keys)) else "OFF"
 
 
+def follows(mesh, names) -> bool:
+    """Whether a mesh's correctives are live by the names (24) that the bones have by now: Blender's drivers do not go along where bones are renamed."""
+    data = mesh.data.shape_keys.animation_data
+    driver = next((d.driver for d in data.drivers if d.data_path == _path(0)), None) if data is not None else None
+    return driver is not None and any(f'"{names[1]}"' in variable.targets[0].data_path for variable in driver.variables)
+
+
 def set_mode(mesh, rig, mode: str, scene=None) -> None:
     """Change the correctives of a mesh skinned to `rig`. Nothing happens on a body that has none. scene: baked is what is seen there, with
     all layers of the NLA; None: the rig's present action. Raises LgdError; then nothing has changed."""

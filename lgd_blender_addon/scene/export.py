@@ -9,7 +9,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from . import carriage, mesh, result, takes
-from .armature import bone_names, rest_pelvis
+from .armature import bone_names, must_rest_alike, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 
@@ -34,6 +34,7 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
         raise LgdError(
             "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
         )
+    must_rest_alike(rig, names)
     quats, location, carried = carriage.animation(scene, rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
@@ -64,7 +65,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     times = (frames - frames[0]) / rate if times is None else times
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
-    unit = result.unit_of(rig, result.camera_of(scene, rig))
+    unit = result.unit_of(rig, takes.camera_of(scene, rig))
     poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
@@ -107,7 +108,7 @@ def _evenly(frames, times, rate: float):
 
 def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, carried, times, fps, stored, rows) -> dict:
     size = stored.image_size if stored is not None else (scene.render.resolution_x, scene.render.resolution_y)
-    camera = result.camera_of(scene, rig)
+    camera = takes.camera_of(scene, rig)
     still = stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2)
     if still and (camera is None or not _moved(carried, stored)):
         T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))

@@ -49,7 +49,8 @@ class Take:
                 self.actions.append(self._shared)
                 self._shared.layers.new("Layer").strips.new(type="KEYFRAME")
             action = self._shared
-            slot = action.slots.new(id_type=block.id_type, name=block.name)
+            # As the last one, also where the block was renamed: by that Blender finds its slot in each of its takes when they are chosen.
+            slot = action.slots.new(id_type=block.id_type, name=data.last_slot_identifier[2:] or block.name)
             data.action = action
             data.action_slot = slot
             return action.layers[0].strips[0].channelbag(slot, ensure=True)
@@ -132,6 +133,20 @@ def shown_tracks(data) -> tuple[list, bool]:
         return [], True
     starred = [track for track in data.nla_tracks if track.is_solo]
     return starred or [track for track in data.nla_tracks if not track.mute], data.use_tweak_mode or not starred
+
+
+def strips_of(track) -> list:
+    """The strips of a track that play an action, without muted ones. A meta strip holds its own where they are in the scene's time; one that is
+    reversed is not looked into."""
+    found = []
+    for strip in track.strips:
+        if strip.mute:
+            continue
+        if strip.type == "META" and not strip.use_reverse:
+            found += strips_of(strip)
+        elif strip.action is not None:
+            found.append(strip)
+    return found
 
 
 def bag_of(block):

@@ -53,7 +53,7 @@ def _fill(data, vertices, body: Body) -> None:
 
 
 def _material():
-    material = bpy.data.materials.get(MATERIAL)
+    material = bpy.data.materials.get((MATERIAL, None))  # not a linked one, which goes with its library
     if material is not None:
         return material
     material = bpy.data.materials.new(MATERIAL)

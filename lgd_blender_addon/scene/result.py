@@ -12,10 +12,11 @@ from . import armature, carriage, correctives, mesh, timing
 from .axes import camera_to_rig, inverse
 from .body import Body
 from .camera import build_camera, carried, follow_footage, remember_pictures, show_footage
+from .collection import collection_for, editable
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
-from .takes import CAMERA_PROPERTY, STORED_PROPERTY, playing, stored_motion
+from .takes import CAMERA_PROPERTY, STORED_PROPERTY, known_as, stored_motion
 from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
@@ -100,14 +101,15 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
         f"The scene's unit scale is {scale:g}, but the body is built as where a unit is a metre: set Unit Scale to 1, or parent the rig and "
         f"the camera to an empty and scale that by {1 / scale:g}."
     ]
+    if scene.render.frame_map_old != scene.render.frame_map_new:
+        notes.append("The scene's Time Stretching plays keys on other frames than those they lie on, which is not read: set its Old and New alike.")
     name = footage.name if footage else (options.name or "motion")
     if options.people > 1 and options.number:
         name = f"{name} person {options.number + 1}"
     first = footage.frames[0] if footage else 0
     order, times, frames, sources = key_places(scene, motion, footage, options.timing, options.start)
     take = Take(name)
-    own = [c for c in rig.users_collection if _editable(c)] if rig else []
-    collection = own[0] if own else _collection(scene, footage.name if footage else name)
+    collection = collection_for(scene, rig, footage.name if footage else name)
     betas, trans, stands, alike = motion.betas, motion.trans, np.eye(4), False
     given = bpy.data.objects.get(options.camera) if options.camera else None
     if rig is None:
@@ -141,17 +143,21 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     take.finish(times[0], times[-1])
     action = take.actions[0]
     action[STORED_PROPERTY] = pack(motion, first, order, times, stands)
-    if options.correctives != "LIVE" or correctives.get_mode(skin) != "LIVE":  # baked ones hold their values where their action is gone
+    if options.correctives != "LIVE" or not correctives.follows(skin, bones):  # baked ones hold their values where their action is gone
         correctives.set_mode(skin, rig, options.correctives)
     camera, told = _camera(given, scene, motion, footage, options, order, times, frames, sources, collection)
     notes += told
-    action[CAMERA_PROPERTY] = camera.name
+    action[CAMERA_PROPERTY] = known_as(camera)
     if options.straight and any(b.source == "IMAGE" for b in camera.data.background_images):
         notes.append(f"Behind {camera.name} the footage keeps its lens's distortion, which the body has not: to see both alike, solve its movie clip.")
     if not shown_tracks(rig.animation_data)[1]:
         notes.append(f"{rig.name} shows the starred track of its NLA, not the new take: take the star off.")
     _remember(rig, motion, footage, options, camera, first, made=camera != given)
     bpy.context.view_layer.update()
+    if not rig.visible_get():
+        notes.append(f"{rig.name} is hidden: show it, or its collection, to see the take.")
+    if rig.data.pose_position == "REST":
+        notes.append(f"{rig.name} is in Rest Position: set its armature to Pose Position to see the take.")
     return Built(rig, skin, camera, action, float(times[0]), float(times[-1]), keys, notes)
 
 
@@ -264,37 +270,6 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start:
     return order, times, frames, sources
 
 
-def _collection(scene, name: str):
-    most = bpy.types.ID.bl_rna.properties["name"].length_max - 1  # bytes that Blender keeps of it
-    label = f"LGD {name}".encode()[:most].decode(errors="ignore")
-    found = next((c for c in scene.collection.children if c.name == label and _editable(c)), None)
-    if found is None:
-        found = bpy.data.collections.new(label)
-        scene.collection.children.link(found)
-    return found
-
-
-def _editable(block) -> bool:
-    """Whether a data-block belongs to this file, so that what is put into it is saved."""
-    return block.library is None and block.override_library is None
-
-
-def camera_of(scene, rig, last: bool = False):
-    """The camera of a scene that a rig's take was solved for, or its last one, also where it was renamed since, as in a full copy of a scene:
-    it still has its first name noted. None where there is none."""
-    note = getattr(rig, "lgd", None)  # where the add-on is registered
-    if note is None:
-        return None
-    action = None if last else playing(rig)[0]
-    name = note.camera if action is None else action.get(CAMERA_PROPERTY, note.camera)
-    named = scene.objects.get(name) if name else None
-    if named is not None and named.type == "CAMERA":
-        return named
-    solved = [o for o in scene.objects if o.type == "CAMERA" and o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
-    solved = [o for o in solved if o.lgd.camera == name] or solved
-    return solved[0] if len(solved) == 1 else None
-
-
 def _back_to_quaternions(rig) -> list[str]:
     changed = [b for b in rig.pose.bones if b.rotation_mode != "QUATERNION"]
     for bone in changed:
@@ -337,7 +312,7 @@ def _camera(given, scene, motion, footage, options, order, times, frames, source
     take = Take(name)
     if given is not None:
         if footage is not None and options.show_footage and getattr(given, "lgd", None) and given.lgd.role == "CAMERA":
-            if not (_editable(given) and _editable(given.data)):
+            if not (editable(given) and editable(given.data)):
                 return given, [f"{given.name} belongs to another file: the pictures behind it stay where they are."]
             try:
                 follow_footage(given, footage, frames, sources, take)
@@ -391,6 +366,6 @@ def _remember(rig, motion, footage, options, camera, first, made: bool) -> None:
         if item.session_uid != options.rig:  # one that was there keeps its number: of who is boxed it is 0
             note.person = options.number
         note.first, note.count = first, motion.frames
-        note.camera = camera.name if camera else ""
+        note.camera = known_as(camera)
         note.width, note.height = motion.image_size
         note.focal_told = options.focal_told

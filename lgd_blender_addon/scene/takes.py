@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A rig's take: the action that a solve made, as it plays now, in Blender's time and in the footage's."""
 
+import bpy
 import numpy as np
 
 from .._bridge import counting
-from .keyframes import curves, find_curve, keys_of, shown_tracks
+from .keyframes import curves, find_curve, keys_of, shown_tracks, strips_of
 from .motion import Motion, load_motion
 
 STORED_PROPERTY = "lgd_motion"  # of an action: the motion as it was solved
 STEPS_PROPERTY = "lgd_steps"  # of an action: the file of the paper mode's steps by which it was solved; empty where none were kept
-CAMERA_PROPERTY = "lgd_camera"  # of an action: the name that the camera had before which it was solved
+CAMERA_PROPERTY = "lgd_camera"  # of an action: what the camera is known as before which it was solved
 MOST = 0.9  # of the keys that a solve put, or of those that are there: one of them must lie on the others
 
 
@@ -22,9 +23,41 @@ def playing(rig):
     tracks, acts = shown_tracks(data)
     if acts and data.action is not None and STORED_PROPERTY in data.action:
         return data.action, []
-    strips = [s for track in reversed(tracks) for s in reversed(track.strips) if not s.mute and s.action is not None]
+    strips = [s for track in reversed(tracks) for s in reversed(strips_of(track))]
     action = next((s.action for s in strips if STORED_PROPERTY in s.action), None)
     return action, [s for s in strips if s.action == action] if action is not None else []
+
+
+def known_as(camera) -> str:
+    """What takes and rigs note of a camera: the name that it had when the first of them was solved before it, by which it is known when it is
+    renamed. It is told from others of its scene that had the same, as a new one has where the one before was renamed."""
+    note = getattr(camera, "lgd", None)  # where the add-on is registered
+    if note is None:
+        return camera.name
+    beside = (o for o in bpy.data.objects if o.type == "CAMERA" and o != camera and set(o.users_scene) & set(camera.users_scene))
+    others = {o.lgd.camera for o in beside}
+    if not note.camera or (note.camera in others and note.camera != camera.name):  # a copy has it of the first
+        name, count = camera.name, 1
+        while name in others:
+            name, count = f"{camera.name} ({count + 1})", count + 1
+        note.camera = name
+    return note.camera
+
+
+def camera_of(scene, rig, last: bool = False):
+    """The camera of a scene that a rig's take was solved for, or its last one, also where it was renamed since, as in a full copy of a scene.
+    None where there is none."""
+    note = getattr(rig, "lgd", None)  # where the add-on is registered
+    if note is None:
+        return None
+    action = None if last else playing(rig)[0]
+    name = note.camera if action is None else action.get(CAMERA_PROPERTY, note.camera)
+    cameras = [o for o in scene.objects if o.type == "CAMERA"]
+    known = [o for o in cameras if name and o.lgd.camera == name]
+    known = [o for o in known if o.lgd.footage == note.footage] or known  # another file's, appended, may have had the same name
+    named = [o for o in known or cameras if o.name == name]  # of copies, and where it was noted by an older version
+    solved = [o for o in cameras if o.lgd.role == "CAMERA" and o.lgd.footage == note.footage]
+    return next((found[0] for found in (named, known, solved) if len(found) == 1), None)
 
 
 def shown(rig, strips, frames) -> tuple[np.ndarray, np.ndarray]:
@@ -60,7 +93,7 @@ def keyed(rig) -> np.ndarray:
     if action is None or strips:
         covered: list[tuple[float, float]] = []
         for track in reversed(tracks):
-            strips = [s for s in track.strips if not s.mute and s.action is not None]
+            strips = strips_of(track)
             for strip in strips:
                 keys = keys_of_bones(curves(rig, strip.action, getattr(strip, "action_slot", None)))
                 frames |= {f for f in shown(rig, [strip], sorted(keys))[0].tolist() if not any(a < f < b for a, b in covered)}
@@ -97,7 +130,7 @@ def played_keys(block, path: str, index: int = 0) -> tuple[np.ndarray, np.ndarra
     curve, data = find_curve(block, path, index), block.animation_data
     if curve is not None or data is None:
         return keys_of(curve) if curve is not None else (np.zeros(0), np.zeros(0))
-    for strip in (s for track in reversed(shown_tracks(data)[0]) for s in reversed(track.strips) if not s.mute and s.action is not None):
+    for strip in (s for track in reversed(shown_tracks(data)[0]) for s in reversed(strips_of(track))):
         found = curves(block, strip.action, getattr(strip, "action_slot", None))
         curve = next((c for c in found if c.data_path == path and c.array_index == index), None)
         if curve is not None:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which camera a solve takes again, and how one that moves is looked for."""
 
+import shutil
+
 import bpy
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from mathutils import Matrix
 from models import write_motion
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import keyframes
+from lgd_blender_addon.scene import keyframes, takes
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -190,3 +192,46 @@ def test_a_camera_that_stands_still_is_not_taken_again_in_place_of_one_that_move
     settings.camera, settings.timing = "AUTO", "REAL"
     assert bpy.ops.lgd.fit() == {"FINISHED"}
     assert not script.asked[-1][1].get("camera") and "a new camera is made" in show.warnings
+
+
+def test_each_take_finds_its_camera_where_a_later_one_got_its_name(script):
+    """A new one has the name that the one before had, which was renamed; one of the user's own is renamed; one is copied."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    cameras, actions = [scene.camera], [rig.animation_data.action]
+    cameras[0].name = "Wide"
+    settings.camera = "NEW"
+    bpy.ops.lgd.fit()
+    settings.camera = "SCENE"
+    cameras.append(takes.camera_of(scene, rig))
+    for name in ("Own", "Copy"):
+        own = bpy.data.objects.new(name, bpy.data.cameras.new(name)) if name == "Own" else cameras[1].copy()
+        scene.collection.objects.link(own)
+        scene.camera, own.location.y = own, -5
+        cameras.append(own)
+        actions.append(rig.animation_data.action)
+        bpy.ops.lgd.fit()
+    actions.append(rig.animation_data.action)
+    assert len(set(cameras)) == len(set(actions)) == 4
+    cameras[2].name = "Renamed"
+    for action, camera in zip(actions, cameras, strict=True):
+        rig.animation_data.action = action
+        assert takes.camera_of(scene, rig) == camera
+
+
+def test_a_rig_that_was_appended_finds_the_camera_that_came_along(script, film, tmp_path):
+    """Of a shot whose footage, and so its camera, has the same name."""
+    for shot in ("a", "b"):
+        bpy.ops.wm.read_homefile(use_empty=True)
+        (tmp_path / shot).mkdir()
+        bpy.context.scene.lgd.path = shutil.copy(film, str(tmp_path / shot / "take.mp4"))
+        bpy.ops.lgd.fit()
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / f"{shot}.blend"))
+    with bpy.data.libraries.load(str(tmp_path / "a.blend")) as (there, here):
+        here.collections = there.collections
+    scene = bpy.context.scene
+    scene.collection.children.link(here.collections[0])
+    for rig in rigs():
+        camera = takes.camera_of(scene, rig)
+        assert camera.lgd.footage == rig.lgd.footage and camera.users_collection == rig.users_collection

@@ -8,7 +8,7 @@ from models import write_motion
 from test_result import plain_footage
 from test_takes import pushed_down
 
-from lgd_blender_addon.scene import correctives, result
+from lgd_blender_addon.scene import armature, correctives, result
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -32,6 +32,14 @@ def test_baked_ones_go_where_the_next_solve_has_none(tmp_path, addon, official_b
     assert np.abs(values(built, 31)).max() > 0.01
     again = solve(tmp_path, official_body, "OFF", rig=built.rig.session_uid, camera=built.camera.name)
     assert again.rig == built.rig and not values(again, 31).any() and not values(again, 40).any()
+
+
+def test_live_ones_follow_bones_again_that_got_the_other_familys_names(tmp_path, addon, official_body):
+    built = solve(tmp_path, official_body, "LIVE")
+    seen = values(built, 31)
+    armature.rename_bones(built.rig)
+    again = solve(tmp_path, official_body, "LIVE", rig=built.rig.session_uid, camera=built.camera.name)
+    assert again.rig == built.rig and np.abs(seen).max() > 0.01 and np.allclose(values(again, 31), seen, atol=1e-5)
 
 
 @pytest.mark.parametrize("both", (False, True))

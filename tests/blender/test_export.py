@@ -287,3 +287,14 @@ def test_takes_that_follow_one_another_in_the_nla_are_exported_whole(solved, tmp
     assert np.diff(found["frame_times"]).max() > 5  # what lies between them is not left out
     assert (found["joint_confidence"][:40] == 0).all() and np.allclose(found["joint_confidence"][40:], 0.5, atol=1e-3)
     assert np.isnan(found["reprojection_px"][:40]).all()
+
+
+def test_a_rig_in_rest_position_is_not_exported_as_it_stands(solved, tmp_path):
+    """Its keys are, where these are all that poses it; what else does is read as Blender evaluates it."""
+    motion, built = solved
+    built.rig.data.pose_position = "REST"
+    assert np.abs(exported(built, tmp_path / "keys.npz")["poses"] - motion.poses).max() < 1e-4
+    built.rig.constraints.new("LIMIT_LOCATION")
+    with pytest.raises(LgdError, match="Rest Position"):
+        exported(built, tmp_path / "out.npz")
+    assert not list(tmp_path.glob("out.npz*"))

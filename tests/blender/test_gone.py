@@ -8,6 +8,7 @@ import bpy
 import numpy as np
 import pytest
 from models import synthetic_body
+from movies import make_movie
 
 from lgd_blender_addon.operators import bodies, pump
 from lgd_blender_addon.operators.request import plan_fit
@@ -37,6 +38,16 @@ def test_footage_that_vanishes_leaves_the_solve(script, tmp_path):
     assert run.error is None and len(rigs()) == 1 and "own.mp4 is not to be read any more" in bpy.context.window_manager.lgd.warnings
     camera = bpy.context.scene.camera
     assert camera is not None and not len(camera.data.background_images)
+
+
+def test_footage_that_is_replaced_by_other_of_its_name_shows_behind_the_camera(script, film, tmp_path):
+    path = bpy.context.scene.lgd.path = shutil.copy(film, str(tmp_path / "take.mp4"))
+    bpy.ops.lgd.fit()
+    shown = bpy.context.scene.camera.data.background_images[0].image
+    assert shown.frame_duration == 24
+    shutil.copy(make_movie(tmp_path, 30, (25, 1)), path)
+    bpy.ops.lgd.fit()
+    assert bpy.context.scene.camera.data.background_images[0].image == shown and shown.frame_duration == 30
 
 
 def test_a_rig_that_is_deleted_meanwhile_is_made_anew(script):
@@ -74,6 +85,38 @@ def test_bones_of_other_names_are_told_before_the_solve(script):
     show = bpy.context.window_manager.lgd
     assert "left_knee" in show.error and "New Shape" in show.hint and len(script.asked) == before
     assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len(rigs()) == 2
+
+
+def test_bones_that_rest_turned_are_told(script, tmp_path):
+    """Keys and exports of them were other poses than the person's. Ctrl+A on the object turns all bones alike, which is known."""
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    rig.rotation_euler, rig.scale = (0.3, 0.2, 1.0), (2, 2, 2)
+    bpy.ops.object.transform_apply()
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and rigs() == [rig]
+    bpy.ops.object.mode_set(mode="EDIT")
+    rig.data.edit_bones["left_knee"].tail = rig.data.edit_bones["left_ankle"].head
+    bpy.ops.object.mode_set(mode="OBJECT")
+    before = len(script.asked)
+    for button in (bpy.ops.lgd.fit, lambda: bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"))):
+        with pytest.raises(RuntimeError, match="turned in Edit Mode.*left_knee"):
+            button()
+    assert len(script.asked) == before and not list(tmp_path.glob("out.npz*"))
+
+
+@pytest.mark.parametrize("lost", ["bone", "body"])
+def test_of_several_people_too_what_their_rigs_lack_is_told_before_the_solve(script, lost):
+    script.people = bpy.context.scene.lgd.look_for = 2
+    bpy.ops.lgd.fit()
+    second = next(rig for rig in rigs() if rig.lgd.person == 1)
+    if lost == "bone":
+        second.data.bones["left_knee"].name = "Knie"
+    else:
+        bpy.data.objects.remove(second.children[0])
+    before = len(script.asked)
+    with pytest.raises(RuntimeError, match="left_knee" if lost == "bone" else "lost its body"):
+        bpy.ops.lgd.fit()
+    assert len(script.asked) == before
 
 
 def test_another_body_makes_another_rig(script):
@@ -142,10 +185,16 @@ def test_a_damaged_second_person_leaves_the_pictures_where_they_were(script, mon
     assert user.frame_offset == before
 
 
-def test_motions_are_written_and_read_beside_the_file(script, tmp_path):
+def test_motions_are_written_and_read_beside_the_file(script, tmp_path, capfd):
     bpy.ops.lgd.fit()
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     assert bpy.ops.lgd.export_motion(filepath="//out.npz") == {"FINISHED"} and (tmp_path / "out.npz").is_file()
     assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
+    bpy.context.view_layer.objects.active = solved = next(rig for rig in rigs() if rig.lgd.trace)
+    shutil.copy(solved.lgd.trace, tmp_path / "steps.npz")
+    assert bpy.ops.lgd.play_descent(trace="//steps.npz") == {"FINISHED"}, "as the file browser names them"
     with pytest.raises(RuntimeError, match="^Error: The file x"):
         bpy.ops.lgd.export_motion(filepath=f"//{'x' * 260}.npz")
+    bpy.context.scene.unit_settings.scale_length = 0.01
+    assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
+    assert "unit scale is 0.01" in capfd.readouterr().out, "told as after a solve"

@@ -155,17 +155,28 @@ def test_boxes_go_one_by_one(addon):
     ],
 )
 def test_skeletons_lie_where_the_camera_shows_the_footage(addon, monkeypatch, size, method, low, high):
-    """The frame is 192 x 108 px of the region, from (100, 50) on."""
+    """The frame is 192 x 108 px of the region, from (100, 50) on. Another picture is behind the camera, too, and laid otherwise."""
+    monkeypatch.setattr(overlay, "tracks", overlay.Tracks())
+    overlay.tracks.path, overlay.tracks.size = "/films/take.mp4", size
     scene = bpy.context.scene
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     scene.render.resolution_x, scene.render.resolution_y = 1920, 1080
-    scene.camera.data.background_images.new().frame_method = method
+    data, take = scene.camera.data, bpy.data.images.new("take", 8, 8)
+    data.show_background_images, take.filepath = True, "/films/take.mp4"
+    data.background_images.new().frame_method = "CROP" if method == "FIT" else "FIT"
+    shown = data.background_images.new()
+    shown.image, shown.frame_method = take, method
     flat = lambda region, view, corner: Vector((100 + (corner.x + 0.5) * 192, 50 + (corner.y + 0.28125) / 0.5625 * 108))  # noqa: E731
     monkeypatch.setattr(overlay, "location_3d_to_region_2d", flat)
-    context = SimpleNamespace(region_data=SimpleNamespace(view_perspective="CAMERA"), scene=scene, region=None)
-    place = overlay._through_camera(context, *size)
+    view, space = SimpleNamespace(view_perspective="CAMERA"), SimpleNamespace(type="VIEW_3D", use_local_camera=False, camera=scene.camera)
+    context = SimpleNamespace(region_data=view, scene=scene, region=space, area=space, space_data=space)
+    place = overlay.placing(context)
     assert place(-0.5, -0.5) == pytest.approx(low, abs=0.01)
     assert place(size[0] - 0.5, size[1] - 0.5) == pytest.approx(high, abs=0.01)
+    scene.camera = bpy.data.objects.new("Another", bpy.data.cameras.new("Another"))
+    assert overlay.placing(context) is None
+    space.use_local_camera = True  # this view looks through the first one all the same
+    assert overlay.placing(context)(-0.5, -0.5) == pytest.approx(low, abs=0.01)
 
 
 def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_path):
@@ -176,16 +187,16 @@ def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_pa
     texture.filepath, moved.filepath = "/textures/wood.png", "/elsewhere/take.mp4"
     assert overlay.is_footage(moved) and not overlay.is_footage(texture) and not overlay.is_footage(None)
     scene = bpy.context.scene
-    assert not overlay._is_before_footage(scene)
+    assert overlay._footage_behind(scene.camera, scene) is None
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     data = scene.camera.data
-    assert not overlay._is_before_footage(scene)
+    assert overlay._footage_behind(scene.camera, scene) is None
     data.show_background_images = True
     for image in (texture, moved):
         data.background_images.new().image = image
-    assert overlay._is_before_footage(scene)
+    assert overlay._footage_behind(scene.camera, scene) == data.background_images[1], "by which it is placed and told to be straight"
     data.background_images[1].show_background_image = False
-    assert not overlay._is_before_footage(scene)
+    assert overlay._footage_behind(scene.camera, scene) is None
     overlay.tracks.path = "/films/shot_7"  # a folder of images
     texture.filepath = "/films/shot_7/0001.png"
-    assert overlay._is_before_footage(scene)
+    assert overlay._footage_behind(scene.camera, scene)

@@ -2,6 +2,8 @@
 """A run from click to rig before the scene's camera or a new one, and what is done with its result."""
 
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
@@ -111,6 +113,8 @@ def test_match_scene_bad_frames_descent_and_export(script, tmp_path, monkeypatch
     assert bpy.context.selected_objects == [other] and bpy.context.object == other
     scene.frame_set(7)
     bpy.context.view_layer.update()
+    takes.camera_of(scene, other).name = "Close-up"
+    assert takes.camera_of(scene, other).name == "Close-up" and takes.camera_of(scene, rig).name.startswith("LGD camera")
     for name in ("pelvis", "left_wrist", "head"):
         assert (other.pose.bones[name].head - rig.pose.bones[name].head).length < 1e-4
     bpy.context.view_layer.objects.active = rig
@@ -125,14 +129,17 @@ def test_the_descent_of_an_earlier_take_is_its_own(script):
     bpy.ops.lgd.fit()
     (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     first, steps = rig.animation_data.action, descent.steps_file(rig)
-    wanted = descent.steps_at(rig, 5)[0]
+    wanted, before = descent.steps_at(rig, 5)[0], takes.camera_of(bpy.context.scene, rig)
+    bpy.context.scene.lgd.camera = "NEW"
     bpy.ops.lgd.fit()
+    assert takes.camera_of(bpy.context.scene, rig) != before
     assert descent.steps_file(rig) != steps and np.abs(descent.steps_at(rig, 5)[0] - wanted).max() > 0.01
     rig.lgd.trace = rig.animation_data.action[takes.STEPS_PROPERTY] = ""  # as of a solve in video mode
     assert not bpy.ops.lgd.play_descent.poll()
     rig.animation_data.action = first
     assert bpy.ops.lgd.play_descent.poll() and np.array_equal(descent.steps_at(rig, 5)[0], wanted)
     assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"} and descent.steps_file(rig) == steps
+    assert takes.camera_of(bpy.context.scene, rig) == before
 
 
 def test_a_range_before_frame_0_is_told(script, capfd):
@@ -140,6 +147,35 @@ def test_a_range_before_frame_0_is_told(script, capfd):
     bpy.ops.lgd.fit()
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
     assert bpy.context.scene.frame_end == 13 and "begins on frame -10" in capfd.readouterr().out
+
+
+def test_of_a_rig_without_a_take_nothing_is_called_good(script, capfd):
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    rig.animation_data.action = None
+    for button in (bpy.ops.lgd.next_bad_frame, bpy.ops.lgd.select_doubtful):
+        assert button() == {"CANCELLED"} and "plays no take" in capfd.readouterr().out
+
+
+def test_a_preview_range_that_plays_less_is_told(script, capfd):
+    scene = bpy.context.scene
+    bpy.ops.lgd.fit()
+    for last, told in ((9, True), (24, False)):
+        scene.use_preview_range, scene.frame_preview_start, scene.frame_preview_end = True, 1, last
+        capfd.readouterr()
+        assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and scene.frame_end == 24
+        assert ("preview range, 1 to 9, plays" in capfd.readouterr().out) == told
+
+
+def test_stretched_time_is_told(script):
+    scene = bpy.context.scene
+    scene.render.frame_map_new = 200
+    bpy.ops.lgd.fit()
+    (rig,) = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    scene.frame_set(20)
+    frames, errors = takes.take_keys(rig, f'["{result.ERROR_PROPERTY}"]')
+    assert rig[result.ERROR_PROPERTY] == pytest.approx(errors[frames == 10][0]), "Blender shows another key than that of the frame"
+    assert "Time Stretching" in bpy.context.window_manager.lgd.warnings
 
 
 def test_footage_that_is_scaled_behind_the_camera_is_told(script):
@@ -153,3 +189,15 @@ def test_footage_that_is_scaled_behind_the_camera_is_told(script):
         background.scale = scale
         bpy.ops.lgd.fit()
         assert ("scaled, shifted" in bpy.context.window_manager.lgd.warnings) == (scale != 1)
+
+
+def test_no_workspace_keeps_the_line_of_a_descent_that_was_played(script, monkeypatch):
+    """Also one that was left while it played."""
+    from lgd_blender_addon.operators import descent
+
+    bpy.ops.wm.read_homefile(app_template="", use_factory_startup=True)
+    shown = dict.fromkeys(bpy.data.workspaces.keys(), "Step 1 of 3")
+    monkeypatch.setattr(bpy.types.WorkSpace, "status_text_set", lambda _, text: shown.update({bpy.context.workspace.name: text}))
+    timer = bpy.context.window_manager.event_timer_add(1.0, window=bpy.context.window)
+    assert descent.LGD_OT_play_descent._end(SimpleNamespace(_timer=timer), bpy.context) == {"FINISHED"}
+    assert len(shown) > 5 and not any(shown.values())

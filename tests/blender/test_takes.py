@@ -120,7 +120,7 @@ def test_each_rig_has_its_own_camera_whatever_that_is_called_by_now(solved, defa
     motion, built = solved
     other = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
     built.camera.name = "Shot camera"
-    assert [result.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
+    assert [takes.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
 
 
 def pushed_down(built, start: int = 11):
@@ -208,7 +208,21 @@ def test_bones_of_other_names_are_not_told_apart(addon, solved):
     assert built.rig.animation_data.action == action and len(bpy.data.actions) == actions
 
 
-@pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "opened"))
+def grouped(rig):
+    """The meta strip that Blender makes of a rig's strips."""
+    for track in rig.animation_data.nla_tracks:
+        for strip in track.strips:
+            track.select = strip.select = True
+    bpy.context.view_layer.objects.active = rig
+    rig.select_set(True)
+    area = bpy.context.window.screen.areas[0]
+    area.type = "NLA_EDITOR"
+    with bpy.context.temp_override(window=bpy.context.window, area=area, region=area.regions[-1]):
+        assert bpy.ops.nla.meta_add() == {"FINISHED"}
+    return rig.animation_data.nla_tracks[0].strips[0]
+
+
+@pytest.mark.parametrize("how", ("trimmed", "split", "repeated", "grouped", "opened"))
 def test_strips_show_what_they_show(tmp_path, default_body, how):
     """Bad frames lie where the take's frame 26 is seen, and exports have what is seen, whatever became of the strip."""
     errors = np.full(40, 2.0)
@@ -228,6 +242,9 @@ def test_strips_show_what_they_show(tmp_path, default_body, how):
     elif how == "repeated":
         strip.repeat = 2
         expected, seen = [126.0, 165.0], None
+    elif how == "grouped":
+        grouped(built.rig).frame_start_ui += 20
+        expected = [146.0]
     else:
         data.nla_tracks[0].select = strip.select = True
         data.nla_tracks.active = data.nla_tracks[0]
@@ -336,3 +353,15 @@ def test_an_action_without_keys_leaves_the_scenes_range(solved):
     bpy.context.view_layer.objects.active = built.rig
     scene.frame_start, scene.frame_end = 5, 77
     assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"} and (scene.frame_start, scene.frame_end) == (5, 77)
+
+
+@pytest.mark.skipif(not keyframes.SLOTS, reason="slots came with 4.4")
+def test_an_earlier_take_of_a_rig_that_was_renamed_moves_it_when_it_is_chosen(solved, default_body):
+    """Blender finds the slot by the name of the one before, or the rig's; there are two."""
+    motion, built = solved
+    first, rig, again = built.action, built.rig, result.Options(rig=built.rig.session_uid, show_footage=False)
+    rig.name = "Hero"
+    result.build(bpy.context.scene, motion, default_body, plain_footage(), again)
+    assert rig.animation_data.action != first
+    rig.animation_data.action = first
+    assert rig.animation_data.action_slot == first.slots[0]
