@@ -54,7 +54,7 @@ def read_keypoints(
     (w, h) px where the file does not hold it, otherwise the smallest that holds all points is assumed; fps likewise.
     Raises LgdError (bad_input) with a sentence.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if not path.exists():
         raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
     if path.suffix.lower() == ".npz" and path.is_file():

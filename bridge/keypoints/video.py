@@ -268,7 +268,7 @@ def open_footage(
     frames (a, b): half-open range, either may be None; fps: the rate of a folder of images (a video's own times
     win); counted: the range counts a video's frames at this rate as Blender does, not its pictures. Raises LgdError (bad_input) with a sentence for whatever cannot be read.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if fps is not None and not (np.isfinite(fps) and 0 < fps <= 100000):
         raise LgdError(
             "bad_input", f"{fps:g} is no frame rate.", "Give the frames a second, such as 24 or 29.97."

@@ -251,6 +251,12 @@ def test_paths_that_no_file_can_have(bridge, tmp_path):
         bad(bridge("detect", "loop/v.mp4"), "loop")
 
 
+def test_a_name_that_begins_with_a_tilde_is_no_home_of_anybody(bridge, tmp_path):
+    keypoints(tmp_path / "~k.npz", confidence=np.zeros((5, 17)))
+    cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tofile(tmp_path / "~walk.png")
+    assert bridge("fit", "~k.npz")[0] == bridge("detect", "~walk.png")[0] == 3
+
+
 @pytest.mark.parametrize("name, told", (("train", "--resume goes on"), ("fit", "nothing was written")))
 def test_an_interrupt_says_what_is_left(monkeypatch, capsys, name, told):
     def interrupted(arguments):
