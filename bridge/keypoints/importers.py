@@ -297,14 +297,18 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if last - first > 20 * len(table.people) + 1000:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
     size = table.size or image_size
+    nobody = LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
     for rows in frames:
         for _, p in rows:
             p[~(np.abs(p[:, :2]) <= LARGEST).all(-1)] = np.nan
-    flat = np.concatenate([p[:, :2] for rows in frames for _, p in rows])
-    flat = flat[np.isfinite(flat).all(-1)]
+    flat = np.concatenate([p[:, :3] for rows in frames for _, p in rows])
+    flat = flat[np.isfinite(flat[:, :2]).all(-1)]
     if not len(flat):
         raise _bad(f"{name} holds no valid coordinates.")
+    flat = flat[flat[:, 2] > 0, :2]  # zeros, or anything, stand where nobody is seen
+    if not len(flat):
+        raise nobody
     if np.quantile(np.abs(flat), 0.99) <= 2.0:
         # Normalised coordinates, as MediaPipe writes them, count from the picture's edge.
         if size is None:
@@ -324,7 +328,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     rate = float(table.fps or fps or 0) or None
     keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
     if not len(keypoints):
-        raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
+        raise nobody
     return Keypoints(keypoints, confidence, kind, size, fps=rate, person_ids=ids, notes=notes)
 
 

@@ -73,6 +73,15 @@ def test_a_picture_whose_size_is_not_told_has_a_usual_one(tmp_path):
     assert _usual_size(np.array([1006.0, 1316.0])) == (1080, 1920) and _usual_size(np.array([9000.0, 100.2])) == (9001, 102)
 
 
+def test_zeros_in_most_frames_hide_no_pixels(tmp_path):
+    rows = [{"image_id": f"{t}.jpg", "keypoints": (person(t) * (100 <= t < 105)).ravel().tolist()} for t in range(600)]
+    k = read_keypoints(write(tmp_path / "a.json", rows))
+    assert k.frames == 600 and np.flatnonzero(k.seen()[0]).tolist() == [100, 101, 102, 103, 104]
+    with pytest.raises(LgdError, match="seen clearly") as caught:
+        read_keypoints(write(tmp_path / "n.json", [{**row, "keypoints": [0.0] * 51} for row in rows]))
+    assert caught.value.code == "no_person"
+
+
 def test_coco(tmp_path):
     data = {
         "images": [{"id": 100 + t, "width": 1280, "height": 720, "file_name": f"{t}.jpg"} for t in range(20)],
