@@ -173,6 +173,8 @@ def _file(path: Path) -> _Table:
                 return _mmpose(data, name)
             if "keypoints" in data[0] and "image_id" in data[0]:
                 return _alphapose(data, name)
+            if "keypoint_scores" in data[0]:  # MMPose's file of one picture: its people
+                return _mmpose([{"instances": data}], name)
         frames = data.get("frames", data.get("landmarks")) if isinstance(data, dict) else data
         if isinstance(frames, list) and frames:
             return _mediapipe(frames, data if isinstance(data, dict) else {}, name)

@@ -116,6 +116,11 @@ def test_mmpose(tmp_path):
     )
 
 
+def test_mmposes_file_of_one_picture(tmp_path):
+    rows = [{"keypoints": person(0, n)[:, :2].tolist(), "keypoint_scores": [0.8] * 17} for n in (0, 1)]
+    check(read_keypoints(write(tmp_path / "picture.json", rows)), "coco17", frames=1)
+
+
 def test_mediapipe(tmp_path):
     rows = [
         [{"x": x / 640, "y": y / 480, "z": 0.1, "visibility": c} for x, y, c in person(t, 0, 33)]
