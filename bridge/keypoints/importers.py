@@ -193,9 +193,23 @@ def _frame_of(image: object, seen: dict[object, int]) -> int:
     return int(digits[-1]) if digits else seen.setdefault(image, len(seen))
 
 
+def _sequence(names: list[str]) -> list[int] | None:
+    """The numbers of pictures of one numbered sequence, by their names; None where these are no such."""
+    stems = [re.sub(r"(_[a-z]+\.rf\.\w+)?\.\w+$", "", name) for name in names]  # Roboflow's x_12_jpg.rf.0a1b2c.jpg
+    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem, re.DOTALL) for stem in stems]
+    found = [(int(part[2]), (part[1], part[3])) for part in parts if part]
+    numbers = [number for number, _ in found]
+    return numbers if len(set(numbers)) == len(names) and len({around for _, around in found}) == 1 else None
+
+
 def _coco(data: dict, name: str) -> _Table:
     table, order = _Table(), {}
-    images = sorted(data.get("images", []), key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
+    images = data.get("images", [])
+    numbers = _sequence([str(image.get("file_name", "")) for image in images])
+    if any("frame_id" in image for image in images) or numbers is None:
+        images = sorted(images, key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
+    else:  # some tools shuffle them, and number them so
+        images = [images[n] for n in np.argsort(numbers)]
     for n, image in enumerate(images):
         order[image["id"]] = image.get("frame_id", n)
         table.add(order[image["id"]], None)

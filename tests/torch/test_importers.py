@@ -96,6 +96,14 @@ def test_coco(tmp_path):
     assert k.image_size == (1280, 720) and list(k.person_ids) == [5, 6]
 
 
+@pytest.mark.parametrize("called", ["walk_{}.jpg", "walk_{}_png.rf.0a1b2c3d.jpg"])
+def test_shuffled_images_of_coco_go_by_their_names(tmp_path, called):
+    order = np.random.default_rng(0).permutation(20).tolist()
+    images = [{"id": n, "file_name": called.format(t)} for n, t in enumerate(order)]
+    notes = [{"image_id": n, "keypoints": person(t).ravel().tolist()} for n, t in enumerate(order)]
+    check(read_keypoints(write(tmp_path / "c.json", {"images": images, "annotations": notes})), "coco17", people=1)
+
+
 def test_alphapose(tmp_path):
     data = [
         {"image_id": f"frame_{t}.jpg", "keypoints": person(t, n, 26).ravel().tolist(), "score": 3.0, "idx": n}
