@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -126,6 +126,9 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     """
     options = options or TrackOptions()
     times = np.asarray(times, dtype=float)
+    # However slow the footage is (a time lapse), a frame or two may be missed.
+    least = 2.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    options = replace(options, age=max(options.age, least), join=max(options.join, least))
     lay = get_layout(layout)
     spread = spread_of(lay)
     take = np.searchsorted(np.sort(np.asarray(cuts, dtype=int)), np.arange(len(times)), side="right")

@@ -68,6 +68,13 @@ def test_low_frame_rate_and_single_image():
     assert len(make_tracks([frame(), frame()], np.arange(2) / 30, "coco17")[0]) == 0
 
 
+def test_who_is_filmed_every_few_seconds_stays_one():
+    frames = [frame(person(100 + 2 * t)) if t != 5 else frame() for t in range(12)]
+    for seconds in (2, 4, 60):
+        points, conf, _ = make_tracks(frames, seconds * np.arange(12), "coco17")
+        assert len(points) == 1 and (conf[0].mean(-1) > 0).sum() == 11
+
+
 def test_no_track_goes_on_into_another_take():
     times = np.arange(60) / 30
     frames = [frame(person(100 + t)) if not 20 <= t < 24 else frame() for t in range(60)]
