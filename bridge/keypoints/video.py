@@ -336,6 +336,10 @@ def _range(frames, total: int | None) -> tuple[int, int | None]:
 
 def _open_capture(path: Path):
     cv2 = opencv()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes that are no text: OpenCV would end the process
+        raise LgdError("bad_input", f"The path of the video {path.name} holds letters that are not in UTF-8.", "Rename the file or the folder.") from None
     # FFmpeg first: the image-sequence backend would take a % in the name for a pattern.
     for backend in (cv2.CAP_FFMPEG, cv2.CAP_ANY):
         try:
