@@ -54,7 +54,7 @@ def write_traceback(error: BaseException) -> Path:
     for folder in (user_folder() / "logs", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / name, "a", encoding="utf-8") as file:
+            with open(folder / name, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"bridge {version()}, Python {sys.version}, {sys.platform}\n{text}\n")
             return folder / name
         except OSError:

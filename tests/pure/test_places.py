@@ -41,7 +41,7 @@ def test_the_version_is_the_manifests():
 def test_a_traceback_goes_elsewhere_where_its_folder_cannot_be(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LGD_HOME", str(tmp_path / "file" / "below"))
-    path = places.write_traceback(ValueError("lost"))
+    path = places.write_traceback(ValueError("lost w\udce4lk.mp4"))  # a name that is not in UTF-8
     assert "lost" in path.read_text("utf-8")
     path.unlink()
 
