@@ -299,3 +299,14 @@ def test_a_file_system_without_modes_takes_results_too(tmp_path, monkeypatch):
     (tmp_path / "made").write_text("result")
     _publish([(tmp_path / "made", tmp_path / "motion.npz")])
     assert (tmp_path / "motion.npz").read_text() == "result" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    from bridge.arrays import load_arrays, save_arrays
+    from bridge.commands import _publish
+
+    target = tmp_path / ("m" * 251 + ".npz")
+    save_arrays(target, {"a": np.zeros(3)})
+    target.rename(tmp_path / "made")
+    _publish([(tmp_path / "made", target)])
+    assert load_arrays(target)["a"].shape == (3,)
