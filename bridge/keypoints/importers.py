@@ -20,6 +20,7 @@ from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
 NOBODY = 300  # frames at a footage's begin that a file which leaves such out may lack
 _OFF = 0.25  # of all points: so many are never off two of the picture's sides
+_MARKS = ("landmarks", "pose_landmarks", "poseLandmarks", "keypoints", "landmark")  # the last: MediaPipe's own messages, as JSON
 _PIXELS_HINT = "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read."
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
@@ -264,8 +265,8 @@ def _mediapipe(frames: list, head: dict, name: str) -> _Table:
     table.fps = _rate(head.get("fps"))
     for number, frame in enumerate(frames):
         table.add(number, None)
-        if isinstance(frame, dict):
-            frame = frame.get("landmarks", frame.get("pose_landmarks", frame.get("keypoints")))
+        while isinstance(frame, dict):
+            frame = next((frame[key] for key in _MARKS if key in frame), None)
         if not frame:
             continue
         alone = isinstance(frame[0], dict) or np.ndim(frame[0]) == 1

@@ -124,6 +124,13 @@ def test_mmpose(tmp_path):
     )
 
 
+@pytest.mark.parametrize("as_it_is", [lambda marks: {"landmark": marks}, lambda marks: {"pose_landmarks": {"landmark": marks}}, lambda marks: {"poseLandmarks": marks}])
+def test_mediapipes_own_messages(tmp_path, as_it_is):
+    frames = [[{"x": x / 1280, "y": y / 720, "z": 0.0, "visibility": c} for x, y, c in person(t, 0, 33)] for t in range(20)]
+    data = {"width": 1280, "height": 720, "fps": 25, "frames": [as_it_is(frame) for frame in frames]}
+    check(read_keypoints(write(tmp_path / "m.json", data)), "blazepose33", people=1)
+
+
 def test_mmposes_file_of_one_picture(tmp_path):
     rows = [{"keypoints": person(0, n)[:, :2].tolist(), "keypoint_scores": [0.8] * 17} for n in (0, 1)]
     check(read_keypoints(write(tmp_path / "picture.json", rows)), "coco17", frames=1)
