@@ -128,16 +128,14 @@ def _rate(value: object) -> float | None:
 
 
 def _folder(path: Path) -> _Table:
-    """OpenPose's one JSON a frame, the frame number being the last number of the file's name."""
+    """OpenPose's one JSON a frame, whose number is in the file's name."""
     files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
     if not files:
         raise _bad(f"The folder {path.name} holds no JSON files.")
-    numbers = [re.findall(r"\d+", p.stem.removesuffix("_keypoints")) for p in files]
-    known = all(numbers) and len({int(n[-1]) for n in numbers}) == len(files)
+    numbers = _frames([p.stem.removesuffix("_keypoints") for p in files])
     table = _Table()
-    for order, file in enumerate(files):
+    for frame, file in zip(numbers, files, strict=True):
         data = _json(file)
-        frame = int(numbers[order][-1]) if known else order
         if not isinstance(data, dict) or not isinstance(data.get("people"), list):
             raise _bad(f"{file.name} has no list of people as OpenPose writes it.")
         table.add(frame, None)
@@ -186,27 +184,27 @@ def _file(path: Path) -> _Table:
     raise _bad(f"{name} is JSON, but not a kind of keypoint file that is known.")
 
 
-def _frame_of(image: object, seen: dict[object, int]) -> int:
-    """A frame number from an image id or name: its last number, or the order of first appearance."""
-    if isinstance(image, int):
-        return image
-    digits = re.findall(r"\d+", re.sub(r"\.\w+$", "", str(image)))
-    return int(digits[-1]) if digits else seen.setdefault(image, len(seen))
-
-
 def _sequence(names: list[str]) -> list[int] | None:
-    """The numbers of pictures of one numbered sequence, by their names; None where these are no such."""
-    stems = [re.sub(r"(_[a-z]+\.rf\.\w+)?\.\w+$", "", name) for name in names]  # Roboflow's x_12_jpg.rf.0a1b2c.jpg
-    parts = [re.fullmatch(r"(.*?)(\d+)(\D*)", stem, re.DOTALL) for stem in stems]
-    found = [(int(part[2]), (part[1], part[3])) for part in parts if part]
-    numbers = [number for number, _ in found]
-    return numbers if len(set(numbers)) == len(names) and len({around for _, around in found}) == 1 else None
+    """The numbers of pictures of one numbered sequence, by their names: of several in a name the last that is another in each (0001_cam2);
+    None where these are no such."""
+    parts = [re.split(r"(\d+)", name) for name in names]
+    if len({tuple(part[::2]) for part in parts}) != 1:
+        return None
+    numbers = list(zip(*([int(digits) for digits in part[1::2]] for part in parts), strict=True))
+    return next((list(one) for one in reversed(numbers) if len(set(one)) == len(names)), None)
+
+
+def _frames(names: list[str]) -> list[int]:
+    """The frame numbers of pictures by their names: in their sequence, else the last numbers, else in the order in which they come."""
+    last = [int(digits[-1]) for name in names if (digits := re.findall(r"\d+", name))]
+    return _sequence(names) or (last if len(set(last)) == len(names) else list(range(len(names))))
 
 
 def _coco(data: dict, name: str) -> _Table:
     table, order = _Table(), {}
     images = data.get("images", [])
-    numbers = _sequence([str(image.get("file_name", "")) for image in images])
+    # Roboflow's are called x_12_jpg.rf.0a1b2c.jpg.
+    numbers = _sequence([re.sub(r"(_[a-z]+\.rf\.\w+)?\.\w+$", "", str(image.get("file_name", ""))) for image in images])
     if any("frame_id" in image for image in images) or numbers is None:
         images = sorted(images, key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
     else:  # some tools shuffle them, and number them so
@@ -229,10 +227,12 @@ def _coco(data: dict, name: str) -> _Table:
 
 def _alphapose(data: list, name: str) -> _Table:
     """AlphaPose's results and COCO's: people with the image they were found in; images without anybody are left out."""
-    table, order = _Table(sparse=True), {}
+    table, images = _Table(sparse=True), list(dict.fromkeys(person["image_id"] for person in data))
+    counted = all(isinstance(image, int) for image in images)
+    order = dict(zip(images, images if counted else _frames([re.sub(r"\.\w+$", "", str(image)) for image in images]), strict=True))
     for person in data:
         table.add(
-            _frame_of(person["image_id"], order),
+            order[person["image_id"]],
             _points(person["keypoints"], name),
             _identity(person.get("idx")),
         )

@@ -113,6 +113,16 @@ def test_alphapose(tmp_path):
     check(read_keypoints(write(tmp_path / "alphapose-results.json", data)), "halpe26")
 
 
+def test_what_is_the_same_in_all_names_is_no_frames_number(tmp_path):
+    rows = [{"image_id": f"{t}_cam2.jpg", "keypoints": person(t).ravel().tolist()} for t in range(20)]
+    check(read_keypoints(write(tmp_path / "a.json", rows)), "coco17", people=1)
+    for t in range(20):
+        people = [{"person_id": [-1], "pose_keypoints_2d": person(t, 0, 25).ravel().tolist()}]
+        write(tmp_path / f"{t}_cam2_keypoints.json", {"people": people})
+    (tmp_path / "a.json").unlink()
+    check(read_keypoints(tmp_path), "body25", people=1)
+
+
 def test_mmpose(tmp_path):
     def one(t, n):
         p = person(t, n)
