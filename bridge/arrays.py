@@ -35,7 +35,7 @@ def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = False) ->
             raise TypeError(f"{key} is no plain array")
     content = io.BytesIO()  # the zip's own clean-up complains about a full disk once more
     (np.savez_compressed if compressed else np.savez)(content, **plain)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".lgd-{os.getpid()}.part")  # the file's own name may be as long as names can be
     try:
         part.write_bytes(content.getbuffer())
         os.replace(part, path)

@@ -234,7 +234,7 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
     ready = []
     try:
         for file, target in names:
-            part = target.with_name(f".{target.name}.{os.getpid()}.part")
+            part = target.with_name(f".lgd-{os.getpid()}-{len(ready)}.part")  # the target's own name may be as long as names can be
             ready.append((part, target))
             try:
                 shutil.move(file, part)

@@ -20,12 +20,16 @@ def user_folder() -> Path:
     home = os.environ.get("LGD_HOME")
     if home:
         return Path(home).expanduser()
+    try:
+        own = Path.home()
+    except RuntimeError:  # of a user whom the system does not know (containers)
+        own = Path(tempfile.gettempdir())
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or own / "AppData" / "Local")
     elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Application Support"
+        base = own / "Library" / "Application Support"
     else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        base = Path(os.environ.get("XDG_DATA_HOME") or own / ".local" / "share")
     return base / "lgd_blender_addon"
 
 
@@ -50,7 +54,7 @@ def write_traceback(error: BaseException) -> Path:
     for folder in (user_folder() / "logs", Path(tempfile.gettempdir())):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(folder / name, "a", encoding="utf-8") as file:
+            with open(folder / name, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"bridge {version()}, Python {sys.version}, {sys.platform}\n{text}\n")
             return folder / name
         except OSError:

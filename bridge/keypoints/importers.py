@@ -20,6 +20,7 @@ from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
 NOBODY = 300  # frames at a footage's begin that a file which leaves such out may lack
 _OFF = 0.25  # of all points: so many are never off two of the picture's sides
+_MARKS = ("landmarks", "pose_landmarks", "poseLandmarks", "keypoints", "landmark")  # the last: MediaPipe's own messages, as JSON
 _PIXELS_HINT = "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read."
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
@@ -54,7 +55,7 @@ def read_keypoints(
     (w, h) px where the file does not hold it, otherwise the smallest that holds all points is assumed; fps likewise.
     Raises LgdError (bad_input) with a sentence.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if not path.exists():
         raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
     if path.suffix.lower() == ".npz" and path.is_file():
@@ -127,16 +128,14 @@ def _rate(value: object) -> float | None:
 
 
 def _folder(path: Path) -> _Table:
-    """OpenPose's one JSON a frame, the frame number being the last number of the file's name."""
+    """OpenPose's one JSON a frame, whose number is in the file's name."""
     files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".json" and p.name[0] != ".")
     if not files:
         raise _bad(f"The folder {path.name} holds no JSON files.")
-    numbers = [re.findall(r"\d+", p.stem.removesuffix("_keypoints")) for p in files]
-    known = all(numbers) and len({int(n[-1]) for n in numbers}) == len(files)
+    numbers = _frames([p.stem.removesuffix("_keypoints") for p in files])
     table = _Table()
-    for order, file in enumerate(files):
+    for frame, file in zip(numbers, files, strict=True):
         data = _json(file)
-        frame = int(numbers[order][-1]) if known else order
         if not isinstance(data, dict) or not isinstance(data.get("people"), list):
             raise _bad(f"{file.name} has no list of people as OpenPose writes it.")
         table.add(frame, None)
@@ -173,6 +172,8 @@ def _file(path: Path) -> _Table:
                 return _mmpose(data, name)
             if "keypoints" in data[0] and "image_id" in data[0]:
                 return _alphapose(data, name)
+            if "keypoint_scores" in data[0]:  # MMPose's file of one picture: its people
+                return _mmpose([{"instances": data}], name)
         frames = data.get("frames", data.get("landmarks")) if isinstance(data, dict) else data
         if isinstance(frames, list) and frames:
             return _mediapipe(frames, data if isinstance(data, dict) else {}, name)
@@ -183,17 +184,31 @@ def _file(path: Path) -> _Table:
     raise _bad(f"{name} is JSON, but not a kind of keypoint file that is known.")
 
 
-def _frame_of(image: object, seen: dict[object, int]) -> int:
-    """A frame number from an image id or name: its last number, or the order of first appearance."""
-    if isinstance(image, int):
-        return image
-    digits = re.findall(r"\d+", re.sub(r"\.\w+$", "", str(image)))
-    return int(digits[-1]) if digits else seen.setdefault(image, len(seen))
+def _sequence(names: list[str]) -> list[int] | None:
+    """The numbers of pictures of one numbered sequence, by their names: of several in a name the last that is another in each (0001_cam2);
+    None where these are no such."""
+    parts = [re.split(r"(\d+)", name) for name in names]
+    if len({tuple(part[::2]) for part in parts}) != 1:
+        return None
+    numbers = list(zip(*([int(digits) for digits in part[1::2]] for part in parts), strict=True))
+    return next((list(one) for one in reversed(numbers) if len(set(one)) == len(names)), None)
+
+
+def _frames(names: list[str]) -> list[int]:
+    """The frame numbers of pictures by their names: in their sequence, else the last numbers, else in the order in which they come."""
+    last = [int(digits[-1]) for name in names if (digits := re.findall(r"\d+", name))]
+    return _sequence(names) or (last if len(set(last)) == len(names) else list(range(len(names))))
 
 
 def _coco(data: dict, name: str) -> _Table:
     table, order = _Table(), {}
-    images = sorted(data.get("images", []), key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
+    images = data.get("images", [])
+    # Roboflow's are called x_12_jpg.rf.0a1b2c.jpg.
+    numbers = _sequence([re.sub(r"(_[a-z]+\.rf\.\w+)?\.\w+$", "", str(image.get("file_name", ""))) for image in images])
+    if any("frame_id" in image for image in images) or numbers is None:
+        images = sorted(images, key=lambda i: (i.get("frame_id", i["id"]), i["id"]))
+    else:  # some tools shuffle them, and number them so
+        images = [images[n] for n in np.argsort(numbers)]
     for n, image in enumerate(images):
         order[image["id"]] = image.get("frame_id", n)
         table.add(order[image["id"]], None)
@@ -212,10 +227,12 @@ def _coco(data: dict, name: str) -> _Table:
 
 def _alphapose(data: list, name: str) -> _Table:
     """AlphaPose's results and COCO's: people with the image they were found in; images without anybody are left out."""
-    table, order = _Table(sparse=True), {}
+    table, images = _Table(sparse=True), list(dict.fromkeys(person["image_id"] for person in data))
+    counted = all(isinstance(image, int) for image in images)
+    order = dict(zip(images, images if counted else _frames([re.sub(r"\.\w+$", "", str(image)) for image in images]), strict=True))
     for person in data:
         table.add(
-            _frame_of(person["image_id"], order),
+            order[person["image_id"]],
             _points(person["keypoints"], name),
             _identity(person.get("idx")),
         )
@@ -248,8 +265,8 @@ def _mediapipe(frames: list, head: dict, name: str) -> _Table:
     table.fps = _rate(head.get("fps"))
     for number, frame in enumerate(frames):
         table.add(number, None)
-        if isinstance(frame, dict):
-            frame = frame.get("landmarks", frame.get("pose_landmarks", frame.get("keypoints")))
+        while isinstance(frame, dict):
+            frame = next((frame[key] for key in _MARKS if key in frame), None)
         if not frame:
             continue
         alone = isinstance(frame[0], dict) or np.ndim(frame[0]) == 1
@@ -297,14 +314,18 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if last - first > 20 * len(table.people) + 1000:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
     size = table.size or image_size
+    nobody = LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
     for rows in frames:
         for _, p in rows:
             p[~(np.abs(p[:, :2]) <= LARGEST).all(-1)] = np.nan
-    flat = np.concatenate([p[:, :2] for rows in frames for _, p in rows])
-    flat = flat[np.isfinite(flat).all(-1)]
+    flat = np.concatenate([p[:, :3] for rows in frames for _, p in rows])
+    flat = flat[np.isfinite(flat[:, :2]).all(-1)]
     if not len(flat):
         raise _bad(f"{name} holds no valid coordinates.")
+    flat = flat[flat[:, 2] > 0, :2]  # zeros, or anything, stand where nobody is seen
+    if not len(flat):
+        raise nobody
     if np.quantile(np.abs(flat), 0.99) <= 2.0:
         # Normalised coordinates, as MediaPipe writes them, count from the picture's edge.
         if size is None:
@@ -324,7 +345,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     rate = float(table.fps or fps or 0) or None
     keypoints, confidence, ids = _tracks(frames, kind, rate or DEFAULT_FPS)
     if not len(keypoints):
-        raise LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
+        raise nobody
     return Keypoints(keypoints, confidence, kind, size, fps=rate, person_ids=ids, notes=notes)
 
 

@@ -248,7 +248,7 @@ class OnnxFinder:
 
 def _files(detector) -> tuple[list[Path], list[Path]]:
     given = [detector] if isinstance(detector, str | Path) else list(detector)
-    paths = [Path(p).expanduser() for p in given if p]
+    paths = [Path(p) for p in given if p]
     if len(paths) == 1 and paths[0].is_dir():
         paths = sorted(p for p in paths[0].iterdir() if p.suffix.lower() == ".onnx")
         if not paths:

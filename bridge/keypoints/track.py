@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -17,6 +18,8 @@ _SIGMA = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062,
     "hip": 0.107, "knee": 0.087, "ankle": 0.089,
 }  # fmt: skip
+
+_APART = 2.0  # sizes: boxes whose centres are this far apart have no point so near one of the other's as to be alike (in crowds most pairs)
 
 
 @dataclass(frozen=True)
@@ -93,20 +96,24 @@ def spread_of(layout: Layout) -> np.ndarray:
 
 def suppress_duplicates(points, conf, scores, spread, limit: float = 0.7, least: float = 0.2) -> list[int]:
     """Indices of the detections (D, K, 2) kept, best score first, without those that repeat a better one."""
-    kept: list[int] = []
+    kept: dict[int, np.ndarray] = {}
     for i in np.argsort(-np.asarray(scores), kind="stable"):
         box = box_of(points[i], conf[i], least)
         if box is None:
             continue
-        same = False
-        for j in kept:
-            other = box_of(points[j], conf[j], least)
-            assert other is not None
+        for j, other in kept.items():
             area = max(box[2] * box[3], other[2] * other[3])
-            same = same or oks(points[i], conf[i], points[j], conf[j], area, spread) > limit
-        if not same:
-            kept.append(int(i))
-    return kept
+            if _away(box, other) < _APART and oks(points[i], conf[i], points[j], conf[j], area, spread) > limit:
+                break
+        else:
+            kept[int(i)] = box
+    return list(kept)
+
+
+def _away(a: np.ndarray, b: np.ndarray) -> float:
+    """How far the centres of two boxes lie apart, in sizes of the larger."""
+    x, y = a[0] + a[2] / 2 - b[0] - b[2] / 2, a[1] + a[3] / 2 - b[1] - b[3] / 2
+    return math.hypot(x, y) / max(math.hypot(a[2], a[3]), math.hypot(b[2], b[3]))
 
 
 def _pair(cost: np.ndarray) -> list[tuple[int, int]]:
@@ -126,6 +133,9 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     """
     options = options or TrackOptions()
     times = np.asarray(times, dtype=float)
+    # However slow the footage is (a time lapse), a frame or two may be missed.
+    least = 2.5 * float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    options = replace(options, age=max(options.age, least), join=max(options.join, least))
     lay = get_layout(layout)
     spread = spread_of(lay)
     take = np.searchsorted(np.sort(np.asarray(cuts, dtype=int)), np.arange(len(times)), side="right")
@@ -138,8 +148,9 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
         live = [t for t in live if times[frame] - times[t.frames[-1]] <= options.age and take[t.frames[-1]] == take[frame]]
         cost = np.full((len(live), len(found)), np.inf)
         for r, track in enumerate(live):
+            speed = track.velocity(times, True)
             for c, (p, q, box) in enumerate(found):
-                cost[r, c] = _link_cost(track, frame, p, q, box, times, spread, options)
+                cost[r, c] = _link_cost(track, speed, frame, p, q, box, times, spread, options)
         taken = set()
         for r, c in _pair(cost):
             live[r].add(frame, *found[c])
@@ -159,20 +170,20 @@ def make_tracks(detections, times, layout: str, options: TrackOptions | None = N
     return keypoints, confidence, np.array([t.number for t in tracks], dtype=np.int64)
 
 
-def _link_cost(track: _Track, frame, points, conf, box, times, spread, options: TrackOptions) -> float:
+def _link_cost(track: _Track, speed: np.ndarray, frame, points, conf, box, times, spread, options: TrackOptions) -> float:
     last, (p, q) = track.boxes[-1], track.rows[-1]
     gap = frame - track.frames[-1]
     seconds = times[frame] - times[track.frames[-1]]
     # At low frame rates a person moves further between frames: the gate grows with time beyond 1/10 s.
     reach = options.gate * (1.0 + min(max(seconds * 10 - 1, 0), 3) * 0.5)
     move = np.clip(
-        track.velocity(times, True) * seconds, -reach * np.hypot(*last[2:]), reach * np.hypot(*last[2:])
+        speed * seconds, -reach * np.hypot(*last[2:]), reach * np.hypot(*last[2:])
     )
     moved = last + np.concatenate([move, [0, 0]])
     size_a, size_b = np.hypot(*last[2:]), np.hypot(*box[2:])
-    away = min(np.hypot(*(b[:2] + b[2:] / 2 - box[:2] - box[2:] / 2)) for b in (moved, last)) / max(
-        size_a, size_b
-    )
+    away = min(_away(moved, box), _away(last, box))
+    if away > max(reach, _APART):
+        return np.inf
     ratio = max(size_a, size_b) / min(size_a, size_b)
     area = max(last[2] * last[3], box[2] * box[3])
     alike = max(oks(p + move, q, points, conf, area, spread), oks(p, q, points, conf, area, spread))

@@ -268,7 +268,7 @@ def open_footage(
     frames (a, b): half-open range, either may be None; fps: the rate of a folder of images (a video's own times
     win); counted: the range counts a video's frames at this rate as Blender does, not its pictures. Raises LgdError (bad_input) with a sentence for whatever cannot be read.
     """
-    path = Path(path).expanduser()
+    path = Path(path)
     if fps is not None and not (np.isfinite(fps) and 0 < fps <= 100000):
         raise LgdError(
             "bad_input", f"{fps:g} is no frame rate.", "Give the frames a second, such as 24 or 29.97."
@@ -336,6 +336,10 @@ def _range(frames, total: int | None) -> tuple[int, int | None]:
 
 def _open_capture(path: Path):
     cv2 = opencv()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:  # bytes that are no text: OpenCV would end the process
+        raise LgdError("bad_input", f"The path of the video {path.name} holds letters that are not in UTF-8.", "Rename the file or the folder.") from None
     # FFmpeg first: the image-sequence backend would take a % in the name for a pattern.
     for backend in (cv2.CAP_FFMPEG, cv2.CAP_ANY):
         try:

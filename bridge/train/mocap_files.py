@@ -167,9 +167,17 @@ def _parts(name: str) -> tuple[str, int | None]:
     return "".join(c for c in plain if c.isalpha()), None
 
 
+def _line(joint: int, parents: list[int]) -> list[int]:
+    """The joints above one, the root first."""
+    line: list[int] = []
+    while (joint := parents[joint]) >= 0 and joint not in line:
+        line.insert(0, joint)
+    return line
+
+
 def map_joints(names: list[str], parents: list[int]) -> dict[int, int]:
     """SMPL joint -> BVH joint for the joints that the names tell apart; empty where legs or arms are not found."""
-    found: dict[int, int] = {0: 0}
+    found: dict[int, int] = {}
     sided = [_parts(n) for n in names]
     with_collar = any(part in ("collar", "clavicle") for part, side in sided if side is not None)
     for i, (part, side) in enumerate(sided):
@@ -182,6 +190,8 @@ def map_joints(names: list[str], parents: list[int]) -> dict[int, int]:
             found.setdefault(joint + side, i)
     if any(j not in found for j in (1, 2, 4, 5, 7, 8, 16, 17, 18, 19)):
         return {}
+    above = [_line(found[limb], parents) for limb in (1, 2, 16)]
+    found[0] = max(set(above[0]).intersection(*above[1:]), key=above[0].index, default=0)  # the file's root may stand still, above the hips
     head = next((i for i, (part, side) in enumerate(sided) if side is None and part == "head"), None)
     neck = next((i for i, (part, side) in enumerate(sided) if side is None and part.startswith("neck")), None)
     if head is not None:

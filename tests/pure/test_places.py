@@ -22,6 +22,17 @@ def test_the_users_folder(monkeypatch, tmp_path):
     assert places.user_folder().name == "lgd_blender_addon"
 
 
+def test_a_user_without_a_home_has_a_folder(monkeypatch, tmp_path):
+    def unknown():
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LGD_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert tmp_path in places.user_folder().parents
+
+
 def test_the_version_is_the_manifests():
     manifest = tomllib.loads((ROOT / "lgd_blender_addon" / "blender_manifest.toml").read_text("utf-8"))
     assert places.version() == manifest["version"]
@@ -30,7 +41,7 @@ def test_the_version_is_the_manifests():
 def test_a_traceback_goes_elsewhere_where_its_folder_cannot_be(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("LGD_HOME", str(tmp_path / "file" / "below"))
-    path = places.write_traceback(ValueError("lost"))
+    path = places.write_traceback(ValueError("lost w\udce4lk.mp4"))  # a name that is not in UTF-8
     assert "lost" in path.read_text("utf-8")
     path.unlink()
 

@@ -73,6 +73,15 @@ def test_a_picture_whose_size_is_not_told_has_a_usual_one(tmp_path):
     assert _usual_size(np.array([1006.0, 1316.0])) == (1080, 1920) and _usual_size(np.array([9000.0, 100.2])) == (9001, 102)
 
 
+def test_zeros_in_most_frames_hide_no_pixels(tmp_path):
+    rows = [{"image_id": f"{t}.jpg", "keypoints": (person(t) * (100 <= t < 105)).ravel().tolist()} for t in range(600)]
+    k = read_keypoints(write(tmp_path / "a.json", rows))
+    assert k.frames == 600 and np.flatnonzero(k.seen()[0]).tolist() == [100, 101, 102, 103, 104]
+    with pytest.raises(LgdError, match="seen clearly") as caught:
+        read_keypoints(write(tmp_path / "n.json", [{**row, "keypoints": [0.0] * 51} for row in rows]))
+    assert caught.value.code == "no_person"
+
+
 def test_coco(tmp_path):
     data = {
         "images": [{"id": 100 + t, "width": 1280, "height": 720, "file_name": f"{t}.jpg"} for t in range(20)],
@@ -87,6 +96,14 @@ def test_coco(tmp_path):
     assert k.image_size == (1280, 720) and list(k.person_ids) == [5, 6]
 
 
+@pytest.mark.parametrize("called", ["walk_{}.jpg", "walk_{}_png.rf.0a1b2c3d.jpg"])
+def test_shuffled_images_of_coco_go_by_their_names(tmp_path, called):
+    order = np.random.default_rng(0).permutation(20).tolist()
+    images = [{"id": n, "file_name": called.format(t)} for n, t in enumerate(order)]
+    notes = [{"image_id": n, "keypoints": person(t).ravel().tolist()} for n, t in enumerate(order)]
+    check(read_keypoints(write(tmp_path / "c.json", {"images": images, "annotations": notes})), "coco17", people=1)
+
+
 def test_alphapose(tmp_path):
     data = [
         {"image_id": f"frame_{t}.jpg", "keypoints": person(t, n, 26).ravel().tolist(), "score": 3.0, "idx": n}
@@ -94,6 +111,16 @@ def test_alphapose(tmp_path):
         for n in (0, 1)
     ]
     check(read_keypoints(write(tmp_path / "alphapose-results.json", data)), "halpe26")
+
+
+def test_what_is_the_same_in_all_names_is_no_frames_number(tmp_path):
+    rows = [{"image_id": f"{t}_cam2.jpg", "keypoints": person(t).ravel().tolist()} for t in range(20)]
+    check(read_keypoints(write(tmp_path / "a.json", rows)), "coco17", people=1)
+    for t in range(20):
+        people = [{"person_id": [-1], "pose_keypoints_2d": person(t, 0, 25).ravel().tolist()}]
+        write(tmp_path / f"{t}_cam2_keypoints.json", {"people": people})
+    (tmp_path / "a.json").unlink()
+    check(read_keypoints(tmp_path), "body25", people=1)
 
 
 def test_mmpose(tmp_path):
@@ -105,6 +132,18 @@ def test_mmpose(tmp_path):
     check(
         read_keypoints(write(tmp_path / "results.json", {"meta_info": {}, "instance_info": info})), "coco17"
     )
+
+
+@pytest.mark.parametrize("as_it_is", [lambda marks: {"landmark": marks}, lambda marks: {"pose_landmarks": {"landmark": marks}}, lambda marks: {"poseLandmarks": marks}])
+def test_mediapipes_own_messages(tmp_path, as_it_is):
+    frames = [[{"x": x / 1280, "y": y / 720, "z": 0.0, "visibility": c} for x, y, c in person(t, 0, 33)] for t in range(20)]
+    data = {"width": 1280, "height": 720, "fps": 25, "frames": [as_it_is(frame) for frame in frames]}
+    check(read_keypoints(write(tmp_path / "m.json", data)), "blazepose33", people=1)
+
+
+def test_mmposes_file_of_one_picture(tmp_path):
+    rows = [{"keypoints": person(0, n)[:, :2].tolist(), "keypoint_scores": [0.8] * 17} for n in (0, 1)]
+    check(read_keypoints(write(tmp_path / "picture.json", rows)), "coco17", frames=1)
 
 
 def test_mediapipe(tmp_path):

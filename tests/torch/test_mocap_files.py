@@ -192,6 +192,17 @@ def test_bvh_of_the_same_skeleton(tmp_path, body):
     same_motion(read_folder(tmp_path, body), rotations, 2)
 
 
+def test_bvh_whose_hips_hang_on_a_root_that_stands_still(tmp_path, body):
+    rotations, path = motion(60, 30)
+    write_bvh(tmp_path / "t.bvh", body.joint_template.double().numpy()[:22] * 100, rotations[:, :22].numpy(), path * 100, 30)
+    tree, moves = (tmp_path / "t.bvh").read_text().replace("ROOT", "JOINT").removeprefix("HIERARCHY").split("MOTION\n")
+    lines = moves.splitlines()
+    root = "ROOT Reference\n{\nOFFSET 0 0 0\nCHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
+    rows = "\n".join([*lines[:2], *(f"0 0 0 0 0 0 {line}" for line in lines[2:])])
+    (tmp_path / "t.bvh").write_text(f"HIERARCHY\n{root}{tree}}}\nMOTION\n{rows}\n")
+    same_motion(read_folder(tmp_path, body), rotations, 1)
+
+
 def test_bvh_of_a_skeleton_with_lowered_arms_and_another_facing(tmp_path, body):
     """Every limb points where the file's limb points, though the file's rest pose is another."""
     rotations, path = motion(40, 30)

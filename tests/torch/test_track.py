@@ -68,6 +68,13 @@ def test_low_frame_rate_and_single_image():
     assert len(make_tracks([frame(), frame()], np.arange(2) / 30, "coco17")[0]) == 0
 
 
+def test_who_is_filmed_every_few_seconds_stays_one():
+    frames = [frame(person(100 + 2 * t)) if t != 5 else frame() for t in range(12)]
+    for seconds in (2, 4, 60):
+        points, conf, _ = make_tracks(frames, seconds * np.arange(12), "coco17")
+        assert len(points) == 1 and (conf[0].mean(-1) > 0).sum() == 11
+
+
 def test_no_track_goes_on_into_another_take():
     times = np.arange(60) / 30
     frames = [frame(person(100 + t)) if not 20 <= t < 24 else frame() for t in range(60)]
@@ -98,3 +105,11 @@ def test_people_seen_for_a_moment_do_not_take_the_time_of_all_pairs_again_and_ag
     frames = [frame(*[person(100 + t)] * (t % 50 < 40), person(*random.uniform(0, 2000, 2), random.uniform(0.3, 2))) for t in range(300)]
     points, conf, _ = make_tracks(frames, np.arange(300) / 30, "coco17")
     assert (conf.mean(-1) > 0).sum(1).max() >= 240 and len(looked) < 300 * 3 * 30 * 2  # all that follow one within 3 s, and some again
+
+
+def test_a_crowd_is_not_compared_each_with_each(monkeypatch):
+    compared = []
+    monkeypatch.setattr(track, "oks", lambda *of, oks=track.oks: compared.append(1) or oks(*of))
+    frames = [frame(*(person(400 * n + 3 * t) for n in range(40))) for t in range(10)]
+    assert len(make_tracks(frames, np.arange(10) / 30, "coco17")[0]) == 40
+    assert len(compared) < 10 * 40 * 10

@@ -2,6 +2,7 @@
 """Footage: videos, folders, images, ranges, rotation, and sentences for what cannot be read."""
 
 import struct
+import sys
 
 import numpy as np
 import pytest
@@ -47,6 +48,13 @@ def test_video(tmp_path):
     assert np.allclose(footage.frame_times, np.arange(12) / 25, atol=1e-3) and footage.fps == pytest.approx(
         25, 1e-3
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems' names are text")
+def test_a_name_that_is_no_text(tmp_path):
+    path = write_video(tmp_path / "v.mp4").rename(tmp_path / "w\udce4lk.mp4")
+    with pytest.raises(LgdError, match="UTF-8"):
+        open_footage(path)
 
 
 def test_pictures_whose_names_hold_digits_that_are_no_numbers(tmp_path):

@@ -251,6 +251,12 @@ def test_paths_that_no_file_can_have(bridge, tmp_path):
         bad(bridge("detect", "loop/v.mp4"), "loop")
 
 
+def test_a_name_that_begins_with_a_tilde_is_no_home_of_anybody(bridge, tmp_path):
+    keypoints(tmp_path / "~k.npz", confidence=np.zeros((5, 17)))
+    cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tofile(tmp_path / "~walk.png")
+    assert bridge("fit", "~k.npz")[0] == bridge("detect", "~walk.png")[0] == 3
+
+
 @pytest.mark.parametrize("name, told", (("train", "--resume goes on"), ("fit", "nothing was written")))
 def test_an_interrupt_says_what_is_left(monkeypatch, capsys, name, told):
     def interrupted(arguments):
@@ -293,3 +299,14 @@ def test_a_file_system_without_modes_takes_results_too(tmp_path, monkeypatch):
     (tmp_path / "made").write_text("result")
     _publish([(tmp_path / "made", tmp_path / "motion.npz")])
     assert (tmp_path / "motion.npz").read_text() == "result" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_name_as_long_as_names_can_be(tmp_path):
+    from bridge.arrays import load_arrays, save_arrays
+    from bridge.commands import _publish
+
+    target = tmp_path / ("m" * 251 + ".npz")
+    save_arrays(target, {"a": np.zeros(3)})
+    target.rename(tmp_path / "made")
+    _publish([(tmp_path / "made", target)])
+    assert load_arrays(target)["a"].shape == (3,)
