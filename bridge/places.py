@@ -33,6 +33,17 @@ def user_folder() -> Path:
     return base / "lgd_blender_addon"
 
 
+def named(path: str | Path) -> Path:
+    """The file that a path names: ~ is the user's home, but for a file that is called so."""
+    given = Path(path)
+    if not str(given).startswith("~") or given.exists():
+        return given
+    try:
+        return given.expanduser()
+    except RuntimeError:  # nobody's home
+        return given
+
+
 @lru_cache(maxsize=1)
 def version() -> str:
     """The version in the extension's manifest, which lies beside `bridge` in the zip and in the add-on in a checkout."""

@@ -16,6 +16,7 @@ from bridge.keypoints.onnx_decode import to_layout
 from bridge.keypoints.pictures import left_out
 from bridge.keypoints.track import make_tracks
 from bridge.keypoints.tracks import DEFAULT_FPS, LARGEST, Keypoints
+from bridge.places import named
 
 _BY_COUNT = {17: "coco17", 25: "body25", 26: "halpe26", 33: "blazepose33", 133: "halpe26"}
 NOBODY = 300  # frames at a footage's begin that a file which leaves such out may lack
@@ -55,7 +56,7 @@ def read_keypoints(
     (w, h) px where the file does not hold it, otherwise the smallest that holds all points is assumed; fps likewise.
     Raises LgdError (bad_input) with a sentence.
     """
-    path = Path(path)
+    path = named(path)
     if not path.exists():
         raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
     if path.suffix.lower() == ".npz" and path.is_file():

@@ -13,6 +13,7 @@ from bridge.keypoints import onnx_decode as decode
 from bridge.keypoints.borders import clip_box, masked
 from bridge.keypoints.formats import get_layout
 from bridge.keypoints.track import box_of, spread_of, suppress_duplicates
+from bridge.places import named
 
 KINDS = {
     "simcc": "RTMPose or RTMW (SimCC)",
@@ -248,7 +249,7 @@ class OnnxFinder:
 
 def _files(detector) -> tuple[list[Path], list[Path]]:
     given = [detector] if isinstance(detector, str | Path) else list(detector)
-    paths = [Path(p) for p in given if p]
+    paths = [named(p) for p in given if p]
     if len(paths) == 1 and paths[0].is_dir():
         paths = sorted(p for p in paths[0].iterdir() if p.suffix.lower() == ".onnx")
         if not paths:

@@ -15,6 +15,7 @@ from bridge.counting import STEADY, counts, shown
 from bridge.errors import LgdError
 from bridge.keypoints.pictures import is_turned, left_out, opencv, read_image
 from bridge.keypoints.tracks import DEFAULT_FPS
+from bridge.places import named
 
 IMAGE_SUFFIXES = frozenset(
     [".png", ".jpg", ".jpeg", ".jpe", ".jp2", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"]
@@ -268,7 +269,7 @@ def open_footage(
     frames (a, b): half-open range, either may be None; fps: the rate of a folder of images (a video's own times
     win); counted: the range counts a video's frames at this rate as Blender does, not its pictures. Raises LgdError (bad_input) with a sentence for whatever cannot be read.
     """
-    path = Path(path)
+    path = named(path)
     if fps is not None and not (np.isfinite(fps) and 0 < fps <= 100000):
         raise LgdError(
             "bad_input", f"{fps:g} is no frame rate.", "Give the frames a second, such as 24 or 29.97."

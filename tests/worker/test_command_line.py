@@ -255,6 +255,15 @@ def test_a_name_that_begins_with_a_tilde_is_no_home_of_anybody(bridge, tmp_path)
     keypoints(tmp_path / "~k.npz", confidence=np.zeros((5, 17)))
     cv2.imencode(".png", np.zeros((48, 64, 3), np.uint8))[1].tofile(tmp_path / "~walk.png")
     assert bridge("fit", "~k.npz")[0] == bridge("detect", "~walk.png")[0] == 3
+    bad(bridge("detect", "~nobody_at_all.mp4"), "~nobody_at_all")
+
+
+def test_a_tilde_before_a_path_is_the_users_home(bridge, tmp_path, monkeypatch):
+    (tmp_path / "home").mkdir()
+    keypoints(tmp_path / "home" / "k.npz", confidence=np.zeros((5, 17)))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert bridge("fit", "~/k.npz")[0] == 3
 
 
 @pytest.mark.parametrize("name, told", (("train", "--resume goes on"), ("fit", "nothing was written")))
