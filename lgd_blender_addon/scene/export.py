@@ -56,7 +56,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     """Write the rig's animation to an .npz, whole or not at all; returns the number of frames.
 
     form: MOTION (in the camera's frame, what File > Import > LGD Motion reads), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
-    The last two have no times but a rate: where keys are not evenly apart, the motion is read evenly between them.
+    The last two have no times but a rate: where keys are not evenly apart, or were thinned, the motion is read evenly between them.
     """
     frames = key_frames(rig)
     rate = scene.render.fps / scene.render.fps_base
@@ -98,9 +98,9 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
 
 def _evenly(frames, times, rate: float):
     """Frames (N,) and times (N,) evenly apart from the first of frames (F,), which lie at times (F,) s, to the last; as they are where they
-    nearly are so. rate: of the footage."""
+    nearly are so, and no farther apart than the footage's: between thinned keys the rest of the curves would be lost. rate: of the footage."""
     steps = np.diff(times)
-    if len(times) < 3 or np.ptp(steps) < 0.02 * steps.mean():
+    if not len(steps) or (np.ptp(steps) < 0.02 * steps.mean() and steps.mean() * rate < 1.5):
         return frames, times
     even = np.linspace(times[0], times[-1], max(round((times[-1] - times[0]) * rate), 1) + 1)
     return np.interp(even, times, frames), even

@@ -66,6 +66,22 @@ def test_thinned_keys_are_exported_evenly_and_in_the_footages_time(solved, tmp_p
     assert np.abs(found["trans"][39] - found["trans"][12]).max() > 0.05
 
 
+@pytest.mark.parametrize("apart", (13, 39))
+def test_keys_that_were_thinned_evenly_are_exported_with_what_lies_between(solved, tmp_path, apart):
+    _, built = solved
+    for curve in keyframes.curves(built.rig):
+        for key in [k for k in reversed(curve.keyframe_points) if (round(k.co.x) - 11) % apart]:
+            curve.keyframe_points.remove(key, fast=True)
+        for key in curve.keyframe_points:
+            key.interpolation = "BEZIER"
+        curve.update()
+    seen = keyframes.read_pose(built.rig, JOINTS, [17])[0][0]
+    found = exported(built, tmp_path / "amass.npz", export.AMASS)
+    assert len(found["poses"]) == 40 and float(found["mocap_framerate"]) == pytest.approx(25.0)
+    elbow = JOINTS.index("left_elbow")
+    assert np.allclose(found["poses"][6].reshape(-1, 3)[elbow], axes.rotvecs(seen[elbow]), atol=1e-4)
+
+
 def test_times_are_the_footages_with_a_key_more_and_the_scenes_where_keys_were_moved(solved, tmp_path):
     motion, built = solved
     bpy.context.scene.render.fps = 60
