@@ -9,7 +9,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from . import carriage, mesh, result, takes
-from .armature import bone_names, must_rest_alike, rest_pelvis
+from .armature import known_bones, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 
@@ -28,13 +28,9 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
     """The animation at Blender frames (F,) in Blender's Z-up world, as it is seen: with what moves the root bone and the armature's object,
     with constraints and layers. unit: how many of the scene's units make a metre. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,),
     J_0 (3,), and what `carriage.animation` says of how it was moved."""
-    skin = result.skin_of(rig)
-    names = bone_names(rig.data)
-    if skin is None or names is None:
-        raise LgdError(
-            "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
-        )
-    must_rest_alike(rig, names)
+    skin, names = result.skin_of(rig), known_bones(rig)
+    if skin is None:
+        raise LgdError("bad_input", f"The rig {rig.name} has lost its body, which tells the shape.", "Undo that, or make a new rig by New Shape.")
     quats, location, carried = carriage.animation(scene, rig, names, frames)
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)

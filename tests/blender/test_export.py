@@ -314,3 +314,14 @@ def test_a_rig_in_rest_position_is_not_exported_as_it_stands(solved, tmp_path):
     with pytest.raises(LgdError, match="Rest Position"):
         exported(built, tmp_path / "out.npz")
     assert not list(tmp_path.glob("out.npz*"))
+
+
+@pytest.mark.parametrize("lost", ("left_knee", "lost its body"))
+def test_what_a_rig_lacks_is_told(solved, tmp_path, lost):
+    _, built = solved
+    if "body" in lost:
+        bpy.data.objects.remove(built.mesh)
+    else:
+        built.rig.data.bones["left_knee"].name = "Knie"
+    with pytest.raises(LgdError, match=lost):
+        exported(built, tmp_path / "out.npz")
