@@ -61,7 +61,8 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     times = (frames - frames[0]) / rate if times is None else times
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
-    unit = result.unit_of(rig, takes.camera_of(scene, rig))
+    # Without a camera, whose place counts as it is, a person's own size is the measure: of a larger one the steps are longer, too.
+    unit = result.unit_of(rig, takes.camera_of(scene, rig)) if form == MOTION else carriage.unscaled(rig.matrix_world)[1]
     poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)

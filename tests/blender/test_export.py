@@ -325,3 +325,16 @@ def test_what_a_rig_lacks_is_told(solved, tmp_path, lost):
         built.rig.data.bones["left_knee"].name = "Knie"
     with pytest.raises(LgdError, match=lost):
         exported(built, tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize("gone", (False, True))
+def test_a_scaled_person_walks_on_the_ground_with_steps_of_their_size(solved, tmp_path, gone):
+    """Of a scene in centimetres the camera may have been deleted; a rig may be made larger alone."""
+    _, built = solved
+    before = {form: exported(built, tmp_path / "a.npz", form)["trans"] for form in (export.AMASS, export.SMPL)}
+    built.rig.scale = (100,) * 3
+    if gone:
+        bpy.data.objects.remove(built.camera)
+    bpy.context.view_layer.update()
+    for form, wanted in before.items():
+        assert np.abs(exported(built, tmp_path / "b.npz", form)["trans"] - wanted).max() < 1e-4
