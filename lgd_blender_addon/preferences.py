@@ -154,6 +154,7 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         operators_setup.draw_progress(layout)
         row = layout.row(align=True)
         row.operator("lgd.setup_check")
+        row.operator("lgd.setup_log")  # also of a set-up before Blender was started
         operators_setup.draw_findings(layout)
         layout.separator()
         layout.prop(self, "device")
