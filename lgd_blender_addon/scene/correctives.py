@@ -92,8 +92,12 @@ def _drive(mesh, rig, names) -> None:
 
 
 def _features(rig, names, scene):
-    """The frames (F,) at which the rig has keys, and the correctives (F, 207) there; without keys those of the present pose, and no frames."""
+    """Every frame (F,) from the rig's first key to its last, and its keys between them, and the correctives (F, 207) there: they do not run evenly
+    from key to key, where some were thinned. Without keys those of the present pose, and no frames."""
     frames = takes.keyed(rig) if scene is not None else np.array(sorted(takes.keys_of_bones(curves(rig))))
+    if len(frames):
+        whole = np.arange(np.ceil(frames[0]), np.floor(frames[-1]) + 1)
+        frames = np.union1d(frames, np.setdiff1d(whole, np.round(frames, 3)))
     data = rig.animation_data
     direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode))
     if direct or not len(frames):
