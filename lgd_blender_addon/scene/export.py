@@ -32,6 +32,8 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
     if skin is None:
         raise LgdError("bad_input", f"The rig {rig.name} has lost its body, which tells the shape.", "Undo that, or make a new rig by New Shape.")
     quats, location, carried = carriage.animation(scene, rig, names, frames)
+    if (np.linalg.det(carried[:, :3, :3]) < 0).any():
+        raise LgdError("bad_input", f"{rig.name} is mirrored by a negative scale, which no rotations of its joints tell.", "Make its scale, and its parents', positive.")
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
     moved = carried.copy()

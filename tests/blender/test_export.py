@@ -338,3 +338,12 @@ def test_a_scaled_person_walks_on_the_ground_with_steps_of_their_size(solved, tm
     bpy.context.view_layer.update()
     for form, wanted in before.items():
         assert np.abs(exported(built, tmp_path / "b.npz", form)["trans"] - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize("form", (export.MOTION, export.AMASS))
+def test_a_mirrored_rig_is_not_exported_as_something_else(solved, tmp_path, form):
+    _, built = solved
+    built.rig.scale.x = -1
+    bpy.context.view_layer.update()
+    with pytest.raises(LgdError, match="mirrored"):
+        exported(built, tmp_path / "out.npz", form)
