@@ -100,7 +100,7 @@ def _unreached(what: str, text: str, again: str) -> LgdError:
 def explain(what: str, printed: list[str], code: int, offline: Path | None, log: Path) -> LgdError:
     """An LgdError with one sentence for what a failed command printed."""
     text = "\n".join(printed)
-    again = f"Then press Set up again: it goes on from here. Log: {log}"
+    again = f"Then press Set Up again: it goes on from here. Log: {log}"
     if offline is None and re.search(_UNREACHED, text):  # before the others: pip says at the end that there is no wheel
         return _unreached(what, text, again)
     where = f"The offline folder {offline}" if offline else "The package index"
