@@ -64,7 +64,8 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
     # Without a camera, whose place counts as it is, a person's own size is the measure: of a larger one the steps are longer, too.
-    unit = result.unit_of(rig, takes.camera_of(scene, rig)) if form == MOTION else carriage.unscaled(rig.matrix_world)[1]
+    camera = takes.camera_of(scene, rig) if form == MOTION else None
+    unit = carriage.unscaled(rig.matrix_world)[1] if camera is None else result.unit_of(rig, camera)
     poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
@@ -111,6 +112,8 @@ def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, 
     still = stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2)
     if still and (camera is None or not _moved(carried, stored)):
         T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))
+        if camera is None:  # it is gone, and its place is in what a metre was when it was solved
+            unit = carriage.unscaled(stored.extra.get("carriage", np.eye(4)))[1]
     else:  # nothing was solved, or keys were added or taken out, or the rig was moved: the camera as it is
         camera = camera or scene.camera
         if camera is None:
