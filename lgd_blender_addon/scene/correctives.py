@@ -99,11 +99,25 @@ def _features(rig, names, scene):
         whole = np.arange(np.ceil(frames[0]), np.floor(frames[-1]) + 1)
         frames = np.union1d(frames, np.setdiff1d(whole, np.round(frames, 3)))
     data = rig.animation_data
-    direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode))
+    direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode) or _otherwise_turned(rig, names))
     if direct or not len(frames):
         return frames, corrective_features(read_pose(rig, names, frames if len(frames) else [0.0])[0])
     carriage.seen_to_move(rig)
     return frames, corrective_features(carriage.at_each(scene, frames, lambda: carriage.turns(rig, names)))
+
+
+def _otherwise_turned(rig, names) -> list[str]:
+    """Bones that are turned by other angles than quaternions, which live correctives do not follow."""
+    return [name for name in names if rig.pose.bones[name].rotation_mode != "QUATERNION"]
+
+
+def unfollowed(rig) -> str:
+    """What is to be told of live correctives that stand still with bones whose rotation mode was changed; "" of others."""
+    turned = _otherwise_turned(rig, known_bones(rig))
+    if not turned:
+        return ""
+    named = ", ".join(turned[:3]) + (" and others" if len(turned) > 3 else "")
+    return f"Live correctives follow quaternions, not the rotation mode that {named} of {rig.name} got since: set that to Quaternion, or bake them"
 
 
 def _bake(mesh, rig, frames, features) -> None:
