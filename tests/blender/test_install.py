@@ -91,6 +91,8 @@ def test_preferences_and_user_folder(installed, tmp_path, monkeypatch):
     assert "Name the worker's Python" in module.missing()
     preferences.python_path = str(tmp_path / "none")
     assert "is not there" in module.missing()
+    preferences.python_path = str(tmp_path)
+    assert "is a folder: name the program in it (bin/python" in module.missing()
     preferences.python_path = sys.executable
     assert module.missing() == ""
     assert module.worker_python() == sys.executable
