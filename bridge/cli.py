@@ -28,6 +28,8 @@ OPTIONS = {
     "Draw a box round one who is missing, and solve them alone": "Give --box round one who is missing, and fit them alone",
     ". Detect shows them, to tick": "",
     "look for 2 people, or draw a box round the one to solve": "give --people 2, or --box round the one to take",
+    "Draw a box round the person, choose other frames, or use another detector": "Give --box round the person, other --frames, or another --detector",
+    "Draw a box round the person": "Give --box round the person",
     "set Camera to Travelling": "give the footage with --travels",
     "set Camera to New": "leave --camera out",
     "Set the range to one take": "Give one take by --frames A:B",

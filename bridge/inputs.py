@@ -68,7 +68,7 @@ def chosen_people(person: int | str | list[int], keypoints: Keypoints, task: Tas
     """The people to fit, by prominence; where one is wanted, says how many others there are. Raises LgdError for one who is not there."""
     seen = [entry["person"] for entry in keypoints.describe() if entry["seen"]]
     if not seen:
-        raise LgdError("no_person")
+        raise LgdError("no_person", "No person is seen in the keypoints of these frames.", "Choose another range, or other keypoints.")
     if person == "all":
         return seen
     if isinstance(person, list) and set(person) <= set(seen):

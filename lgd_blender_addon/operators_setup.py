@@ -232,7 +232,6 @@ def draw_progress(layout) -> None:
     box.scale_y = 0.7
     for line in _setup.log(6):
         box.label(text=_short(line), translate=False)
-    column.operator("lgd.setup_log")
 
 
 def draw_findings(layout) -> None:

@@ -12,6 +12,7 @@ from . import _bridge, session
 from .worker import environment
 from .worker.requirements import PYTHONS
 
+PROGRAM = r"bin/python, on Windows Scripts\python.exe"
 WANTED = " or ".join(f"{major}.{minor}" for major, minor in PYTHONS)
 SMPLX_TEXT = (
     "smplx is a Python package of the Max-Planck-Gesellschaft, for non-commercial research only.",
@@ -57,7 +58,7 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
     )
     python_path: StringProperty(
         name="Python",
-        description="The interpreter that runs the worker (in a virtual environment: bin/python)",
+        description=f"The interpreter that runs the worker (in a virtual environment: {PROGRAM})",
         subtype="FILE_PATH",
         update=_changed,
     )
@@ -154,6 +155,7 @@ class LGD_AddonPreferences(bpy.types.AddonPreferences):
         operators_setup.draw_progress(layout)
         row = layout.row(align=True)
         row.operator("lgd.setup_check")
+        row.operator("lgd.setup_log")  # also of a set-up before Blender was started
         operators_setup.draw_findings(layout)
         layout.separator()
         layout.prop(self, "device")
@@ -237,6 +239,8 @@ def missing(context=None) -> str:
         if get(context).interpreter_mode == "EXISTING":
             return "Name the worker's Python in the add-on's preferences."
         return "Set up the worker's Python in the add-on's preferences."
+    if os.path.isdir(python):
+        return f"The worker's Python {python} is a folder: name the program in it ({PROGRAM})."
     if not os.path.isfile(python):
         return f"The worker's Python {python} is not there: see the add-on's preferences."
     return ""

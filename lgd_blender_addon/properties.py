@@ -214,7 +214,7 @@ class LGD_PG_settings(bpy.types.PropertyGroup):
     )
     bad_pixels: FloatProperty(
         name="Bad (px)",
-        description="Reprojection error in pixels from which a frame counts as bad; 0: three times the take's median",
+        description="Reprojection error in pixels from which a frame counts as bad; 0: three times the take's median, at least 2",
         default=0.0, min=0.0, soft_max=100.0, precision=1,
     )  # fmt: skip
     show_overlay: BoolProperty(

@@ -263,7 +263,7 @@ class Keypoints:
         if not 0 <= a < b <= self.frames:
             raise _bad(
                 f"The frame range {a}:{b} does not lie within the {self.frames} frames.",
-                "Choose a range that starts at 0 or later and ends after it starts.",
+                f"Choose one that lies in 0:{self.frames}.",
             )
         times = self.frame_times
         if times is None and a > 0:

@@ -71,6 +71,8 @@ def camera_request(context, found: places.Footage, rig=None) -> CameraRequest:
             told += unused
         elif goes and settings.timing == "REAL":
             told += (f"Keys in real time do not follow {camera.name}, which moves or zooms frame for frame: set Keys to As Shown.",)
+        if camera not in solved and settings.camera == "AUTO" and settings.focal and abs(focal / settings.focal - 1) > SAME_LENS:
+            told += (f"{camera.name} brings its own lens, {focal:.0f} px: Focal (px) is not used. Set Camera to New to have it taken.",)
         behind = _behind(context, camera, found)
         if behind is not None and (behind.scale != 1 or behind.rotation or any(behind.offset) or behind.use_flip_x or behind.use_flip_y):
             told += (f"The footage behind {camera.name} is scaled, shifted, turned or flipped there, which is not read: the body lies as if it were not.",)

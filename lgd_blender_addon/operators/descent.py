@@ -10,6 +10,7 @@ from bpy.props import BoolProperty, FloatProperty, StringProperty
 from mathutils import Quaternion
 
 from .._bridge import LgdError, arrays
+from ..properties import RELATIVE
 from ..scene import result as scene_result
 from ..scene.armature import bone_names, known_bones, rest_pelvis
 from ..scene.axes import camera_to_rig
@@ -82,7 +83,7 @@ class LGD_OT_play_descent(bpy.types.Operator):
         default=False,
     )
     trace: StringProperty(
-        name="Steps", description="The file of the steps; empty: the take's own", subtype="FILE_PATH"
+        name="Steps", description="The file of the steps; empty: the take's own", subtype="FILE_PATH", options=RELATIVE
     )
 
     @classmethod

@@ -9,11 +9,12 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from .. import preferences
 from .._bridge import LgdError, counting
-from ..properties import CORRECTIVES
+from ..properties import CORRECTIVES, RELATIVE
 from ..scene import footage as places
 from ..scene import result as scene_result
 from ..scene.export import AMASS, MOTION, SMPL, write_motion
 from ..scene.motion import load_motion
+from ..scene.takes import STEPS_PROPERTY
 from . import bodies, pump
 from .request import Plan
 from .result import _select as select
@@ -81,6 +82,10 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         items=CORRECTIVES,
         default="LIVE",
     )
+    steps: StringProperty(
+        name="Steps", description="The file that `bridge fit --mode paper --trace` wrote beside the motion, for Play the Descent; empty: none",
+        subtype="FILE_PATH", options=RELATIVE,
+    )  # fmt: skip
 
     @classmethod
     def poll(cls, context):
@@ -94,6 +99,8 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
+        if self.steps:
+            built.rig.lgd.trace = built.action[STEPS_PROPERTY] = bpy.path.abspath(self.steps)
         select(context, [built])
         for note in built.notes:
             self.report({"WARNING"}, note)

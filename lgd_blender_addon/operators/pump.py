@@ -320,7 +320,7 @@ def finish(run: Run, timeout: float = 3600.0) -> Run:
         tick()
         if time.monotonic() > end:
             cancel()
-            raise LgdError("worker_silent", "The worker took too long.")
+            raise LgdError("worker_silent", "The worker took too long.", "Start the job again.")
         time.sleep(0.01)
     if run.error is not None:
         raise run.error

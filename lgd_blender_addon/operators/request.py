@@ -264,8 +264,11 @@ def keypoints_request(context, found: places.Footage | None) -> dict:
     """What a request says of the keypoints that the settings name, in the range that is solved. Raises LgdError."""
     settings = context.scene.lgd
     path = bpy.path.abspath(settings.keypoints)
-    if not settings.keypoints or not Path(path).exists():
+    if not settings.keypoints:
         raise LgdError("bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints.")
+    if not Path(path).exists():
+        kept = ", as those of older jobs than the 20 newest are" if settings.keypoints_source else ""
+        raise LgdError("bad_input", f"The keypoints {Path(path).name} are gone{kept}.", "Detect again, or choose a file of keypoints.")
     if found is None:
         return {"keypoints": path}
     if settings.keypoints_source and not places.same_footage(settings.keypoints_source, found.path):

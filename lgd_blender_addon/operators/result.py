@@ -245,9 +245,12 @@ class LGD_OT_correctives(_OnRig, bpy.types.Operator):
             return {"CANCELLED"}
         try:
             correctives.set_mode(skin, rig, self.mode, context.scene)
+            unfollowed = correctives.unfollowed(rig) if self.mode == "LIVE" else ""
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
+        if unfollowed:
+            self.report({"WARNING"}, unfollowed)
         return {"FINISHED"}
 
 

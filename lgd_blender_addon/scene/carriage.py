@@ -79,9 +79,10 @@ def _pose(rig, names) -> tuple[list, tuple]:
 
 
 def turns(rig, names) -> list:
-    """The bones' own quaternions (24), as the present frame's animation sets them."""
+    """The bones' own rotations (24) as quaternions, as the present frame's animation sets them."""
     held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
-    return [tuple(held[name].rotation_quaternion) for name in names]
+    bones = [held[name] for name in names]
+    return [tuple(bone.rotation_quaternion if bone.rotation_mode == "QUATERNION" else bone.matrix_basis.to_quaternion()) for bone in bones]
 
 
 def at_each(scene, frames, look) -> list:

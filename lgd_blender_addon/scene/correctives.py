@@ -92,14 +92,32 @@ def _drive(mesh, rig, names) -> None:
 
 
 def _features(rig, names, scene):
-    """The frames (F,) at which the rig has keys, and the correctives (F, 207) there; without keys those of the present pose, and no frames."""
+    """Every frame (F,) from the rig's first key to its last, and its keys between them, and the correctives (F, 207) there: they do not run evenly
+    from key to key, where some were thinned. Without keys those of the present pose, and no frames."""
     frames = takes.keyed(rig) if scene is not None else np.array(sorted(takes.keys_of_bones(curves(rig))))
+    if len(frames):
+        whole = np.arange(np.ceil(frames[0]), np.floor(frames[-1]) + 1)
+        frames = np.union1d(frames, np.setdiff1d(whole, np.round(frames, 3)))
     data = rig.animation_data
-    direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode))
+    direct = scene is None or not (carriage.layered(rig) or (data is not None and data.use_tweak_mode) or _otherwise_turned(rig, names))
     if direct or not len(frames):
         return frames, corrective_features(read_pose(rig, names, frames if len(frames) else [0.0])[0])
     carriage.seen_to_move(rig)
     return frames, corrective_features(carriage.at_each(scene, frames, lambda: carriage.turns(rig, names)))
+
+
+def _otherwise_turned(rig, names) -> list[str]:
+    """Bones that are turned by other angles than quaternions, which live correctives do not follow."""
+    return [name for name in names if rig.pose.bones[name].rotation_mode != "QUATERNION"]
+
+
+def unfollowed(rig) -> str:
+    """What is to be told of live correctives that stand still with bones whose rotation mode was changed; "" of others."""
+    turned = _otherwise_turned(rig, known_bones(rig))
+    if not turned:
+        return ""
+    named = ", ".join(turned[:3]) + (" and others" if len(turned) > 3 else "")
+    return f"Live correctives follow quaternions, not the rotation mode that {named} of {rig.name} got since: set that to Quaternion, or bake them"
 
 
 def _bake(mesh, rig, frames, features) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._bridge import LgdError
 from . import carriage, mesh, result, takes
-from .armature import bone_names, must_rest_alike, rest_pelvis
+from .armature import known_bones, rest_pelvis
 from .axes import rig_to_world, world_to_camera
 from .camera import camera_for_solver
 
@@ -28,14 +28,12 @@ def world_motion(scene, rig, frames, unit: float = 1.0):
     """The animation at Blender frames (F,) in Blender's Z-up world, as it is seen: with what moves the root bone and the armature's object,
     with constraints and layers. unit: how many of the scene's units make a metre. Returns poses (F, 72) rad, trans (F, 3) m, betas (10,),
     J_0 (3,), and what `carriage.animation` says of how it was moved."""
-    skin = result.skin_of(rig)
-    names = bone_names(rig.data)
-    if skin is None or names is None:
-        raise LgdError(
-            "bad_input", f"{rig.name} is no SMPL rig with its body.", "Select a rig of this add-on."
-        )
-    must_rest_alike(rig, names)
+    skin, names = result.skin_of(rig), known_bones(rig)
+    if skin is None:
+        raise LgdError("bad_input", f"The rig {rig.name} has lost its body, which tells the shape.", "Undo that, or make a new rig by New Shape.")
     quats, location, carried = carriage.animation(scene, rig, names, frames)
+    if (np.linalg.det(carried[:, :3, :3]) < 0).any():
+        raise LgdError("bad_input", f"{rig.name} is mirrored by a negative scale, which no rotations of its joints tell.", "Make its scale, and its parents', positive.")
     pelvis = rest_pelvis(rig, names)
     poses, trans = rig_to_world(quats, location, pelvis)
     moved = carried.copy()
@@ -56,7 +54,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     """Write the rig's animation to an .npz, whole or not at all; returns the number of frames.
 
     form: MOTION (in the camera's frame, what File > Import > LGD Motion reads), AMASS (SMPL+H, 156 columns, Z up) or SMPL (72, Z up).
-    The last two have no times but a rate: where keys are not evenly apart, the motion is read evenly between them.
+    The last two have no times but a rate: where keys are not evenly apart, or were thinned, the motion is read evenly between them.
     """
     frames = key_frames(rig)
     rate = scene.render.fps / scene.render.fps_base
@@ -65,7 +63,9 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     times = (frames - frames[0]) / rate if times is None else times
     if form != MOTION:
         frames, times = _evenly(frames, times, rate if stored is None else stored.framerate)
-    unit = result.unit_of(rig, takes.camera_of(scene, rig))
+    # Without a camera, whose place counts as it is, a person's own size is the measure: of a larger one the steps are longer, too.
+    camera = takes.camera_of(scene, rig) if form == MOTION else None
+    unit = carriage.unscaled(rig.matrix_world)[1] if camera is None else result.unit_of(rig, camera)
     poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
@@ -98,9 +98,9 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
 
 def _evenly(frames, times, rate: float):
     """Frames (N,) and times (N,) evenly apart from the first of frames (F,), which lie at times (F,) s, to the last; as they are where they
-    nearly are so. rate: of the footage."""
+    nearly are so, and no farther apart than the footage's: between thinned keys the rest of the curves would be lost. rate: of the footage."""
     steps = np.diff(times)
-    if len(times) < 3 or np.ptp(steps) < 0.02 * steps.mean():
+    if not len(steps) or (np.ptp(steps) < 0.02 * steps.mean() and steps.mean() * rate < 1.5):
         return frames, times
     even = np.linspace(times[0], times[-1], max(round((times[-1] - times[0]) * rate), 1) + 1)
     return np.interp(even, times, frames), even
@@ -112,6 +112,8 @@ def _camera_motion(scene, rig, skin, unit, frames, poses, trans, betas, pelvis, 
     still = stored is not None and (rows is not None or stored.T_world_cam.ndim == stored.cam_K.ndim == 2)
     if still and (camera is None or not _moved(carried, stored)):
         T, K = (a if a.ndim == 2 else a[rows] for a in (stored.T_world_cam, stored.cam_K))
+        if camera is None:  # it is gone, and its place is in what a metre was when it was solved
+            unit = carriage.unscaled(stored.extra.get("carriage", np.eye(4)))[1]
     else:  # nothing was solved, or keys were added or taken out, or the rig was moved: the camera as it is
         camera = camera or scene.camera
         if camera is None:

@@ -227,13 +227,13 @@ def _sequence(first: Path, index):
 def from_image(image, user, offset=None) -> Footage:
     """A movie or image sequence behind a camera, with that background's own frames (`image_user`). offset: the f-curve of its offset,
     which Real Time keys."""
+    if image.source not in ("FILE", "MOVIE", "SEQUENCE"):
+        raise _bad(f"The image {image.name} is neither a movie nor an image sequence.", "Choose the footage in its place, behind the camera.")
     path = _existing(image.filepath, image.library)
     size = tuple(image.size)
     name = Path(image.filepath).stem
     if image.source == "FILE":
         return Footage("CAMERA", name, str(path), 0.0, size, 1, np.zeros(1, dtype=int), image.name)
-    if image.source not in ("MOVIE", "SEQUENCE"):
-        raise _bad(f"The image {image.name} is neither a movie nor an image sequence.")
     count = int(user.frame_duration)
     offsets = int(user.frame_offset) if offset is None else sample(offset, user.frame_start + np.arange(count)).astype(int)
     shown = np.arange(1, count + 1) + offsets

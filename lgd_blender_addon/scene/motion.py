@@ -61,7 +61,7 @@ def load_motion(source) -> Motion:
 def _other_form(data: dict) -> str:
     """AMASS or SMPL where the arrays are such a motion (`scene/export.py` writes both), else nothing."""
     poses, trans = (np.shape(data.get(name)) for name in ("poses", "trans"))
-    if "cam_K" in data or len(poses) != 2 or trans != (poses[0], 3):
+    if {"cam_K", "image_size", "body_model"} & set(data) or len(poses) != 2 or trans != (poses[0], 3):
         return ""
     return {72: "SMPL", 156: "AMASS", 165: "AMASS"}.get(poses[1], "")  # 165: AMASS of SMPL-X bodies
 
@@ -77,6 +77,11 @@ def _checked(data: dict) -> Motion:
     if not (np.isfinite(poses).all() and np.isfinite(trans).all()):
         raise ValueError("it holds values that are not finite")
     rate = float(data.get("mocap_framerate", 30.0))
+    size = np.asarray(data["image_size"], dtype=np.float64).reshape(-1)
+    if not 0 < rate < np.inf:
+        raise ValueError(f"mocap_framerate is {rate:g}")
+    if size.shape != (2,) or not ((size >= 1) & (size < np.inf)).all():
+        raise ValueError("image_size is no width and height")
     times = np.asarray(data.get("frame_times", np.arange(frames) / rate), dtype=np.float64)
     if len(times) != frames or (np.diff(times) <= 0).any():
         raise ValueError("its frame times do not rise")
@@ -92,6 +97,8 @@ def _checked(data: dict) -> Motion:
     for name, value, side in (("cam_K", camera, 3), ("T_world_cam", world, 4)):
         if value.shape not in ((side, side), (frames, side, side)) or not np.isfinite(value).all():
             raise ValueError(f"{name} is no ({side}, {side}) matrix, nor one for each frame")
+    if not (camera[..., [0, 1], [0, 1]] > 0).all():
+        raise ValueError("cam_K has no focal lengths above 0")
     used = {"poses", "betas", "trans", "cam_K", "T_world_cam", "frame_times", "image_size", "gender", "body_model",
             "reprojection_px", "joint_confidence", "person_id", "mocap_framerate"}  # fmt: skip
     return Motion(
@@ -101,7 +108,7 @@ def _checked(data: dict) -> Motion:
         camera,
         world,
         times,
-        tuple(int(v) for v in np.asarray(data["image_size"]).reshape(-1)[:2]),
+        (int(size[0]), int(size[1])),
         str(np.ravel(data.get("gender", "neutral"))[0]),
         str(np.ravel(data["body_model"])[0]),
         errors,

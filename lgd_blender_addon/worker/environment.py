@@ -275,7 +275,7 @@ class Setup:
             missing = missing_wheels(self.plan.offline, wanted, version.version if version else (3, 11, 0))
             if missing:
                 text = f"The offline folder {self.plan.offline} has no wheel of {', '.join(missing)}."
-                raise LgdError("setup_incomplete", text, "Add what is missing and press Set up again.")
+                raise LgdError("setup_incomplete", text, "Add what is missing and press Set Up again.")
         self._install((self.plan.torch_requirement,), self.plan.torch)
 
     def _do_packages(self) -> None:

@@ -100,28 +100,25 @@ def _unreached(what: str, text: str, again: str) -> LgdError:
 def explain(what: str, printed: list[str], code: int, offline: Path | None, log: Path) -> LgdError:
     """An LgdError with one sentence for what a failed command printed."""
     text = "\n".join(printed)
-    again = f"Then press Set up again: it goes on from here. Log: {log}"
+    again = f"Then press Set Up again: it goes on from here. Log: {log}"
     if offline is None and re.search(_UNREACHED, text):  # before the others: pip says at the end that there is no wheel
         return _unreached(what, text, again)
     where = f"The offline folder {offline}" if offline else "The package index"
+    lack, get = "{where} has no wheel of {0}", "Add it to the folder." if offline else "Choose another Base Python, or another Build of torch."
     rules = (
-        (r"No matching distribution found for (\S+)", "{where} has no wheel of {0} that suits."),
-        (r"Because (\S+) was not found in the (?:cache|provided package locations)", "{where} has no wheel of {0}."),
-        (
-            r"no matching distributions available for your environment:\s+(\S+)",
-            "{where} has no wheel of {0}.",
-        ),
-        (r"no version of ([^\s,]+)", "{where} has no wheel of {0}."),
-        (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", "{where} has no wheel of {0} for this system."),
-        (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full."),
-        (r"Permission denied|Access is denied", "A file could not be written: access was denied."),
-        (r"No module named (?:venv|ensurepip|pip)|ensurepip is not",
-         "This Python cannot make environments (it lacks venv or pip): choose uv as the installer."),
+        (r"No matching distribution found for (\S+)", lack + " that suits.", get),
+        (r"Because (\S+) was not found in the (?:cache|provided package locations)", lack + ".", get),
+        (r"no matching distributions available for your environment:\s+(\S+)", lack + ".", get),
+        (r"no version of ([^\s,]+)", lack + ".", get),
+        (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", lack + " for this system.", get),
+        (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full.", "Free some gigabytes."),
+        (r"Permission denied|Access is denied", "A file could not be written: access was denied.", "Close what uses the environment, and look whether you may write there."),
+        (r"No module named (?:venv|ensurepip|pip)|ensurepip is not", "This Python cannot make environments (it lacks venv or pip).", "Choose uv as the Installer."),
     )  # fmt: skip
-    for pattern, sentence in rules:
+    for pattern, sentence, way in rules:
         match = re.search(pattern, text)
         if match:
             found = sentence.format(*match.groups(), where=where)
-            return LgdError("setup_incomplete", found, again)
+            return LgdError("setup_incomplete", found, f"{way} {again}")
     last = printed[-1] if printed else f"exit code {code}"
     return LgdError("setup_incomplete", f"Installing ({what}) failed: {last}", f"The log: {log}")

@@ -8,7 +8,7 @@ from models import write_motion
 from test_result import plain_footage
 from test_takes import pushed_down
 
-from lgd_blender_addon.scene import armature, correctives, result
+from lgd_blender_addon.scene import armature, correctives, keyframes, result
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -65,6 +65,36 @@ def test_what_the_nla_shows_is_baked(tmp_path, addon, official_body, both, layer
     assert shape and built.mesh.data.shape_keys.key_blocks["Shape000"].value == shape
     bpy.ops.lgd.correctives(mode="OFF")
     assert not values(built, 131).any()
+
+
+@pytest.mark.parametrize("pushed", (False, True))
+def test_baked_ones_are_as_live_ones_between_thinned_keys(tmp_path, addon, official_body, pushed):
+    built = solve(tmp_path, official_body, "LIVE")
+    for curve in keyframes.curves(built.rig):
+        for key in [k for k in reversed(curve.keyframe_points) if (round(k.co.x) - 11) % 13]:
+            curve.keyframe_points.remove(key, fast=True)
+        curve.update()
+    if pushed:
+        pushed_down(built)
+    live = [values(built, frame) for frame in (11, 17, 50)]
+    assert np.abs(live[1] - live[0]).max() > 0.1
+    assert bpy.ops.lgd.correctives(mode="BAKED") == {"FINISHED"}
+    assert np.abs([values(built, frame) for frame in (11, 17, 50)] - np.array(live)).max() < 1e-4
+
+
+def test_bones_of_another_rotation_mode_are_baked_as_they_turn_and_told_where_live_ones_stand_still(tmp_path, addon, official_body, capfd):
+    built = solve(tmp_path, official_body, "OFF")
+    assert bpy.ops.lgd.correctives(mode="LIVE") == {"FINISHED"} and "Quaternion" not in capfd.readouterr().out
+    bone, first = built.rig.pose.bones["left_knee"], (armature.JOINTS.index("left_knee") - 1) * 9
+    bone.rotation_mode = "XYZ"
+    for frame, turn in ((11, 0.0), (50, 1.0)):
+        bone.rotation_euler = (turn, 0.0, 0.3)
+        bone.keyframe_insert("rotation_euler", frame=frame)
+    assert bpy.ops.lgd.correctives(mode="LIVE") == {"FINISHED"} and "left_knee" in capfd.readouterr().out
+    assert bpy.ops.lgd.correctives(mode="BAKED") == {"FINISHED"}
+    for frame in (11, 50):
+        found = values(built, frame)[first : first + 9]
+        assert np.allclose(found, (np.array(bone.matrix_basis.to_3x3()) - np.eye(3)).ravel(), atol=1e-5)
 
 
 def test_renamed_bones_are_told_and_change_nothing(tmp_path, addon, official_body):

@@ -3,6 +3,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -120,6 +121,19 @@ def test_the_people_of_a_chosen_keypoint_file_are_listed_and_solved(script, tmp_
     assert bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     assert script.asked[-1][1]["person"] == 1 and script.asked[-1][1]["keypoints"] == str(file)
     assert [o.lgd.person for o in bpy.data.objects if o.type == "ARMATURE"] == [1]
+
+
+@pytest.mark.parametrize("detected", (False, True))
+def test_keypoints_that_are_gone_are_told_as_such(script, tmp_path, detected):
+    """The panel names them all the same."""
+    settings = bpy.context.scene.lgd
+    if detected:
+        assert bpy.ops.lgd.detect() == {"FINISHED"}
+        Path(settings.keypoints).unlink()
+    else:
+        settings.keypoints = str(tmp_path / "keypoints.npz")
+    with pytest.raises(RuntimeError, match="keypoints.npz are gone, as those of older jobs" if detected else "keypoints.npz are gone\\."):
+        bpy.ops.lgd.fit_keypoints()
 
 
 def test_overlay_gets_frames_while_detecting(script):

@@ -66,6 +66,22 @@ def test_thinned_keys_are_exported_evenly_and_in_the_footages_time(solved, tmp_p
     assert np.abs(found["trans"][39] - found["trans"][12]).max() > 0.05
 
 
+@pytest.mark.parametrize("apart", (13, 39))
+def test_keys_that_were_thinned_evenly_are_exported_with_what_lies_between(solved, tmp_path, apart):
+    _, built = solved
+    for curve in keyframes.curves(built.rig):
+        for key in [k for k in reversed(curve.keyframe_points) if (round(k.co.x) - 11) % apart]:
+            curve.keyframe_points.remove(key, fast=True)
+        for key in curve.keyframe_points:
+            key.interpolation = "BEZIER"
+        curve.update()
+    seen = keyframes.read_pose(built.rig, JOINTS, [17])[0][0]
+    found = exported(built, tmp_path / "amass.npz", export.AMASS)
+    assert len(found["poses"]) == 40 and float(found["mocap_framerate"]) == pytest.approx(25.0)
+    elbow = JOINTS.index("left_elbow")
+    assert np.allclose(found["poses"][6].reshape(-1, 3)[elbow], axes.rotvecs(seen[elbow]), atol=1e-4)
+
+
 def test_times_are_the_footages_with_a_key_more_and_the_scenes_where_keys_were_moved(solved, tmp_path):
     motion, built = solved
     bpy.context.scene.render.fps = 60
@@ -298,3 +314,38 @@ def test_a_rig_in_rest_position_is_not_exported_as_it_stands(solved, tmp_path):
     with pytest.raises(LgdError, match="Rest Position"):
         exported(built, tmp_path / "out.npz")
     assert not list(tmp_path.glob("out.npz*"))
+
+
+@pytest.mark.parametrize("lost", ("left_knee", "lost its body"))
+def test_what_a_rig_lacks_is_told(solved, tmp_path, lost):
+    _, built = solved
+    if "body" in lost:
+        bpy.data.objects.remove(built.mesh)
+    else:
+        built.rig.data.bones["left_knee"].name = "Knie"
+    with pytest.raises(LgdError, match=lost):
+        exported(built, tmp_path / "out.npz")
+
+
+@pytest.mark.parametrize("gone", (False, True))
+def test_a_scaled_person_walks_on_the_ground_with_steps_of_their_size(solved, tmp_path, gone):
+    """Of a scene in centimetres the camera may have been deleted; a rig may be made larger alone."""
+    motion, built = solved
+    before = {form: exported(built, tmp_path / "a.npz", form)["trans"] for form in (export.AMASS, export.SMPL)}
+    built.rig.scale = (100,) * 3
+    if gone:
+        bpy.data.objects.remove(built.camera)
+    bpy.context.view_layer.update()
+    for form, wanted in before.items():
+        assert np.abs(exported(built, tmp_path / "b.npz", form)["trans"] - wanted).max() < 1e-4
+    if gone:
+        assert np.abs(exported(built, tmp_path / "b.npz")["trans"] - motion.trans).max() < 1e-3
+
+
+@pytest.mark.parametrize("form", (export.MOTION, export.AMASS))
+def test_a_mirrored_rig_is_not_exported_as_something_else(solved, tmp_path, form):
+    _, built = solved
+    built.rig.scale.x = -1
+    bpy.context.view_layer.update()
+    with pytest.raises(LgdError, match="mirrored"):
+        exported(built, tmp_path / "out.npz", form)

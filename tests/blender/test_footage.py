@@ -102,6 +102,15 @@ def test_clips_and_camera_backgrounds(films):
     assert footage.from_camera(scene).start == 11
 
 
+def test_an_image_without_a_file_behind_the_camera_is_told_with_what_to_do():
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("cam", bpy.data.cameras.new("cam"))
+    scene.camera.data.background_images.new().image = bpy.data.images.new("painted", 8, 8)
+    with pytest.raises(LgdError, match="neither a movie") as caught:
+        footage.from_camera(scene)
+    assert "Choose the footage" in caught.value.hint
+
+
 def test_files_and_ranges(films):
     path = make_movie(films, 24, (30, 1.001))
     found = footage.from_file(path)

@@ -198,3 +198,23 @@ def test_motions_are_written_and_read_beside_the_file(script, tmp_path, capfd):
     bpy.context.scene.unit_settings.scale_length = 0.01
     assert bpy.ops.lgd.import_motion(filepath="//out.npz") == {"FINISHED"}
     assert "unit scale is 0.01" in capfd.readouterr().out, "told as after a solve"
+
+
+def test_the_steps_of_an_imported_motion_are_played(script, tmp_path):
+    """As the command line leaves both."""
+    bpy.ops.lgd.fit()
+    (solved,) = rigs()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.lgd.export_motion(filepath="//out.npz")
+    shutil.copy(solved.lgd.trace, tmp_path / "steps.npz")
+    poses = []
+    for steps in ("", "//steps.npz"):
+        assert bpy.ops.lgd.import_motion(filepath="//out.npz", steps=steps) == {"FINISHED"}
+        rig = bpy.context.object
+        assert bpy.ops.lgd.play_descent.poll() == bool(steps)
+    for one in (rig, solved):
+        bpy.context.view_layer.objects.active = one
+        bpy.context.scene.frame_set(5)
+        assert bpy.ops.lgd.play_descent() == {"FINISHED"}
+        poses.append([tuple(bone.rotation_quaternion) for bone in one.pose.bones])
+    assert np.allclose(poses[0], poses[1], atol=1e-5)

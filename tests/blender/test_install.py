@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import pytest
@@ -90,6 +91,8 @@ def test_preferences_and_user_folder(installed, tmp_path, monkeypatch):
     assert "Name the worker's Python" in module.missing()
     preferences.python_path = str(tmp_path / "none")
     assert "is not there" in module.missing()
+    preferences.python_path = str(tmp_path)
+    assert "is a folder: name the program in it (bin/python" in module.missing()
     preferences.python_path = sys.executable
     assert module.missing() == ""
     assert module.worker_python() == sys.executable
@@ -126,6 +129,23 @@ def test_set_up_and_check_buttons_for_real(installed, tmp_path, monkeypatch):
     wait(setup.pump)
     sentences = [finding.sentence for finding in setup.findings()]
     assert any("torch is missing" in sentence for sentence in sentences), sentences
+
+
+def test_the_log_of_an_earlier_set_up_can_be_shown(installed, monkeypatch):
+    """Blender was started anew after one that failed: none runs, and none ran."""
+    module, setup = (sys.modules[f"{ADDON}.{name}"] for name in ("preferences", "operators_setup"))
+    monkeypatch.setattr(setup, "_setup", None)
+    drawn = []
+
+    class Layout:
+        def operator(self, name, **_):
+            drawn.append(name)
+
+        def __getattr__(self, name):
+            return lambda *_, **__: self
+
+    module.LGD_AddonPreferences.draw(SimpleNamespace(**module.DEFAULTS, layout=Layout()), bpy.context)
+    assert {"lgd.setup_check", "lgd.setup_log"} <= set(drawn) and len(drawn) == len(set(drawn))
 
 
 def test_the_check_says_whole_what_to_do_about_the_large_network(installed, monkeypatch):

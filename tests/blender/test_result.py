@@ -350,3 +350,17 @@ def test_files_that_are_no_motion_are_a_sentence(tmp_path, default_body, content
     with pytest.raises(LgdError) as caught:
         load_motion(file)
     assert caught.value.code == "bad_input" and caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("image_size", np.array([1280])), ("image_size", np.zeros(2)), ("mocap_framerate", 0.0), ("mocap_framerate", np.nan), ("cam_K", np.zeros((3, 3))), ("cam_K", None)],
+)
+def test_values_that_no_motion_has_are_a_sentence(tmp_path, default_body, name, value):
+    """As one may write it by hand: unpacking, or the keys and the camera, failed at them."""
+    changed = {"frame_times": None, name: value}
+    with np.load(write_motion(tmp_path / "m.npz", default_body)) as file:
+        found = {key: changed.get(key, file[key]) for key in file}
+    np.savez(tmp_path / "x.npz", **{key: entry for key, entry in found.items() if entry is not None})
+    with pytest.raises(LgdError, match=f"is no motion of this add-on: .*{name}"):
+        load_motion(tmp_path / "x.npz")

@@ -178,18 +178,20 @@ def test_missing_wheels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("printed", "words"),
+    ("printed", "words", "way"),
     [
-        ("ERROR: No matching distribution found for torch==2.13.0", "no wheel of torch==2.13.0"),
-        ("  x Because jax was not found in the provided package locations and ...", "no wheel of jax"),
-        ("error: No space left on device (os error 28)", "disk is full"),
-        ("/usr/bin/python3: No module named venv", "choose uv"),
-        ("something quite new", "something quite new"),
+        ("ERROR: No matching distribution found for torch==2.13.0", "no wheel of torch==2.13.0", "Add it"),
+        ("  x Because jax was not found in the provided package locations and ...", "no wheel of jax", "Add it"),
+        ("error: No space left on device (os error 28)", "disk is full", "Free some"),
+        ("PermissionError: [WinError 5] Access is denied", "access was denied", "Close what uses"),
+        ("/usr/bin/python3: No module named venv", "lacks venv", "Choose uv"),
+        ("something quite new", "something quite new", ""),
     ],
 )
-def test_failures_become_sentences(printed, words):
+def test_failures_become_sentences_that_say_what_to_do(printed, words, way):
     fault = environment_install.explain("torch", printed.split("\n"), 1, Path("wheels"), Path("setup.log"))
-    assert fault.code == "setup_incomplete" and words in fault.text and "setup.log" in fault.hint
+    assert fault.code == "setup_incomplete" and words in fault.text and way in fault.hint and "setup.log" in fault.hint
+    assert fault.hint.startswith(way), "before what is to be pressed then"
 
 
 PIP_BROKEN = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError(...)': /whl/cpu/torch/\n"

@@ -154,8 +154,9 @@ def test_cut_keeps_time_of_the_footage():
     assert make(fps=None).times()[1] == pytest.approx(1 / 30) and not make(fps=None).rate_known
     assert make(frame_times=np.arange(10) * 0.5).rate() == pytest.approx(2.0)
     for a, b in ((5, 5), (-1, 4), (3, 11)):
-        with pytest.raises(LgdError, match="range"):
+        with pytest.raises(LgdError, match="range") as caught:
             make().cut(a, b)
+        assert "0:10" in caught.value.hint, "who ended too late had begun at 0 or later"
 
 
 def test_a_skew_that_moves_no_point_by_a_pixel_is_no_fault():

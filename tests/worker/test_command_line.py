@@ -219,7 +219,17 @@ def test_there_is_no_worker_on_the_command_line(monkeypatch):
 def test_no_one_in_the_keypoints(bridge, tmp_path):
     keypoints(tmp_path / "k.npz", confidence=np.zeros((5, 17)))
     code, out, err = bridge("fit", "k.npz")
-    assert code == 3 and out == "" and "No person" in err
+    assert code == 3 and out == "" and "No person" in err and "other keypoints" in err and "box" not in err
+
+
+def test_nobody_found_in_footage_is_told_with_the_command_lines_options():
+    from bridge import cli
+
+    detect = (cli.places.BRIDGE / "keypoints" / "detect.py").read_text("utf-8")
+    told = "Draw a box round the person, choose other frames, or use another detector"
+    assert told in detect
+    for text in (told, LgdError("no_person").sentence()):
+        assert "Draw" not in cli.by_options(text) and "--box" in cli.by_options(text)
 
 
 def test_a_defect_of_ours_names_its_log(bridge, tmp_path, monkeypatch):
