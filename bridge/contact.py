@@ -13,6 +13,7 @@ CONTACT_SPEED = 0.3  # m/s
 ENOUGH = 5  # frames with a foot at rest, to tell the ground from
 SAME_LEVEL = 0.03  # m: feet at rest this near each other stand on one level
 A_STEP = 0.1  # m: this far apart is two levels
+SLOPED = np.radians(5)  # what is up is mostly told better: ground that slopes by more against it is stairs, or two levels
 
 
 # The body's parts: share of its mass, the two joints between which its centre lies, and how far along (de Leva 1996, the mean of
@@ -125,11 +126,11 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) that makes the ground under a walk level.
 
     points: (F, 3) m lowest sole point of each frame in a nearly level world, z up; weights: (F) 0 where the foot moves.
-    A plane is fitted with a prior of level ground: slopes of about 2 degrees are believed of the estimated gravity,
-    heights to 3 cm, and a tenth of the frames count as independent. People on stairs or jumping move few frames' feet
-    slowly on one plane, so the prior wins.
+    A plane is fitted with a prior of level ground: slopes of about 4 degrees are believed of the estimated gravity,
+    heights to 3 cm, and a tenth of the frames count as independent. Of who jumps few frames' feet move slowly on one plane, so the prior
+    wins; what slopes by more than SLOPED is left as it is: a flight of stairs is a plane as well.
     """
-    slope_prior, height_noise = 0.035, 0.03
+    slope_prior, height_noise = 0.07, 0.03
     w = weights.astype(float) * 0.1 / height_noise**2
     slope = np.zeros(2)
     if w.sum() <= 0:
@@ -145,7 +146,7 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     normal /= np.linalg.norm(normal)
     axis = np.cross(normal, [0.0, 0.0, 1.0])
     sine, cosine = np.linalg.norm(axis), normal[2]
-    if sine < 1e-9:
+    if sine < 1e-9 or sine > np.sin(SLOPED):
         return np.eye(3)
     k = axis / sine
     skew = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])
