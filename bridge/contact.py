@@ -27,13 +27,19 @@ PARTS = (
 # far off from what the picture tells (who lies has straight legs as well).
 STRAIGHT, UPRIGHT = 0.85, np.cos(np.radians(35))
 STANDING = 20  # frames that tell as much as the picture does
+# A camera on its side, or upside down: what they lean on is farther off, and their feet rest at places so far apart (m) across the way they
+# lean, and less by so much along it. Who lies stays where they are, or moves on along their legs.
+ASIDE, WALKED, LEVEL = np.cos(np.radians(50)), 1.0, 0.4
 
 
-def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts: np.ndarray) -> tuple[np.ndarray, float]:
+def balanced_up(
+    up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts: np.ndarray, path: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:  # fmt: skip
     """The world's up (3) from its estimate and from balance: on the whole the centre of mass is above the feet that carry it.
 
     up: (3) as the picture tells it, joints (F, 24, 3) and soles (F, 4, 3) m about one origin, same axes; contacts (F, 4) in
-    [0, 1]. Returns the direction and the angle (rad) between the two, NaN where nobody stands.
+    [0, 1]; path: (F, 3) m of that origin before a camera that stands still, which tells who walks however it is held. Returns the direction
+    and the angle (rad) between the two, NaN where nobody stands.
     """
     up = up / np.linalg.norm(up)
     mass = sum(part[0] for part in PARTS)
@@ -47,7 +53,14 @@ def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts:
     support = (soles * carries[..., None]).sum(1)[stands] / carries.sum(-1)[stands, None]
     lean = centre[stands] - support
     lean /= np.linalg.norm(lean, axis=-1, keepdims=True)
-    apart = float(np.arccos(np.clip(np.median(lean, 0) @ up / np.linalg.norm(np.median(lean, 0)), -1, 1)))
+    usual = np.median(lean, 0) / np.linalg.norm(np.median(lean, 0))
+    apart = float(np.arccos(np.clip(usual @ up, -1, 1)))
+    if path is not None and usual @ up < ASIDE:
+        places = support + path[stands]
+        along = places @ usual
+        ways = [np.ptp(np.percentile(way, (5, 95), axis=0), axis=0) for way in (places - along[:, None] * usual, along)]
+        if np.linalg.norm(ways[0]) > max(WALKED, ways[1] / LEVEL):
+            up = usual
     lean = lean[lean @ up > UPRIGHT]
     share = len(lean) / (len(lean) + STANDING)
     mixed = (1 - share) * up + (share * lean.mean(0) if len(lean) else 0)

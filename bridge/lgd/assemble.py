@@ -145,7 +145,7 @@ def assemble(
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
     up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
     if read is not None and T_world_cam is None:
-        up, apart = contact.balanced_up(up, relative, soles, read)
+        up, apart = contact.balanced_up(up, relative, soles, read, pelvis)
         sure *= UNTOLD if np.isnan(apart) else 1 / (1 + (apart / LEANING) ** 2)
     straight = told_up(keypoints, found.cam_K, up, found.lens_told) if T_world_cam is None and mode == "video" else None
     if straight is not None:
