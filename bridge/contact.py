@@ -13,6 +13,7 @@ CONTACT_SPEED = 0.3  # m/s
 ENOUGH = 5  # frames with a foot at rest, to tell the ground from
 SAME_LEVEL = 0.03  # m: feet at rest this near each other stand on one level
 A_STEP = 0.1  # m: this far apart is two levels
+SLOPED = np.radians(5)  # what is up is mostly told better: ground that slopes by more against it is stairs, or two levels
 
 
 # The body's parts: share of its mass, the two joints between which its centre lies, and how far along (de Leva 1996, the mean of
@@ -26,13 +27,19 @@ PARTS = (
 # far off from what the picture tells (who lies has straight legs as well).
 STRAIGHT, UPRIGHT = 0.85, np.cos(np.radians(35))
 STANDING = 20  # frames that tell as much as the picture does
+# A camera on its side, or upside down: what they lean on is farther off, and their feet rest at places so far apart (m) across the way they
+# lean, and less by so much along it. Who lies stays where they are, or moves on along their legs.
+ASIDE, WALKED, LEVEL = np.cos(np.radians(50)), 1.0, 0.4
 
 
-def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts: np.ndarray) -> tuple[np.ndarray, float]:
+def balanced_up(
+    up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts: np.ndarray, path: np.ndarray | None = None
+) -> tuple[np.ndarray, float]:  # fmt: skip
     """The world's up (3) from its estimate and from balance: on the whole the centre of mass is above the feet that carry it.
 
     up: (3) as the picture tells it, joints (F, 24, 3) and soles (F, 4, 3) m about one origin, same axes; contacts (F, 4) in
-    [0, 1]. Returns the direction and the angle (rad) between the two, NaN where nobody stands.
+    [0, 1]; path: (F, 3) m of that origin before a camera that stands still, which tells who walks however it is held. Returns the direction
+    and the angle (rad) between the two, NaN where nobody stands.
     """
     up = up / np.linalg.norm(up)
     mass = sum(part[0] for part in PARTS)
@@ -46,7 +53,14 @@ def balanced_up(up: np.ndarray, joints: np.ndarray, soles: np.ndarray, contacts:
     support = (soles * carries[..., None]).sum(1)[stands] / carries.sum(-1)[stands, None]
     lean = centre[stands] - support
     lean /= np.linalg.norm(lean, axis=-1, keepdims=True)
-    apart = float(np.arccos(np.clip(np.median(lean, 0) @ up / np.linalg.norm(np.median(lean, 0)), -1, 1)))
+    usual = np.median(lean, 0) / np.linalg.norm(np.median(lean, 0))
+    apart = float(np.arccos(np.clip(usual @ up, -1, 1)))
+    if path is not None and usual @ up < ASIDE:
+        places = support + path[stands]
+        along = places @ usual
+        ways = [np.ptp(np.percentile(way, (5, 95), axis=0), axis=0) for way in (places - along[:, None] * usual, along)]
+        if np.linalg.norm(ways[0]) > max(WALKED, ways[1] / LEVEL):
+            up = usual
     lean = lean[lean @ up > UPRIGHT]
     share = len(lean) / (len(lean) + STANDING)
     mixed = (1 - share) * up + (share * lean.mean(0) if len(lean) else 0)
@@ -125,11 +139,11 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Rotation (3, 3) that makes the ground under a walk level.
 
     points: (F, 3) m lowest sole point of each frame in a nearly level world, z up; weights: (F) 0 where the foot moves.
-    A plane is fitted with a prior of level ground: slopes of about 2 degrees are believed of the estimated gravity,
-    heights to 3 cm, and a tenth of the frames count as independent. People on stairs or jumping move few frames' feet
-    slowly on one plane, so the prior wins.
+    A plane is fitted with a prior of level ground: slopes of about 4 degrees are believed of the estimated gravity,
+    heights to 3 cm, and a tenth of the frames count as independent. Of who jumps few frames' feet move slowly on one plane, so the prior
+    wins; what slopes by more than SLOPED is left as it is: a flight of stairs is a plane as well.
     """
-    slope_prior, height_noise = 0.035, 0.03
+    slope_prior, height_noise = 0.07, 0.03
     w = weights.astype(float) * 0.1 / height_noise**2
     slope = np.zeros(2)
     if w.sum() <= 0:
@@ -145,7 +159,7 @@ def level_ground(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
     normal /= np.linalg.norm(normal)
     axis = np.cross(normal, [0.0, 0.0, 1.0])
     sine, cosine = np.linalg.norm(axis), normal[2]
-    if sine < 1e-9:
+    if sine < 1e-9 or sine > np.sin(SLOPED):
         return np.eye(3)
     k = axis / sine
     skew = np.array([[0, -k[2], k[1]], [k[2], 0, -k[0]], [-k[1], k[0], 0]])

@@ -145,7 +145,7 @@ def assemble(
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
     up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
     if read is not None and T_world_cam is None:
-        up, apart = contact.balanced_up(up, relative, soles, read)
+        up, apart = contact.balanced_up(up, relative, soles, read, pelvis)
         sure *= UNTOLD if np.isnan(apart) else 1 / (1 + (apart / LEANING) ** 2)
     straight = told_up(keypoints, found.cam_K, up, found.lens_told) if T_world_cam is None and mode == "video" else None
     if straight is not None:
@@ -156,8 +156,8 @@ def assemble(
         ground = None if T_world_cam is None else -world[..., 2, 3]
         lower = soles if skin is None else np.concatenate((soles, skin), 1, dtype=float)
         pelvis = contact.stand_on_ground(pelvis, lower, world[..., 2, :3], ground, times, seen)
-        if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, skin, levels)
+        if T_world_cam is None:  # anew from what is up: the path was drawn to the last slope
+            world = ground_world(up, pelvis, soles, seen, times, read, skin, levels)
     contacts = np.zeros((len(pelvis), 4))
     if not slow:
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
@@ -168,7 +168,7 @@ def assemble(
     if found.anchored and held.any() and len(pelvis) > 2:
         pelvis = _anchored(pelvis, soles, held, world, min(rate_beside_pauses(times) / RATE, 4))
         if T_world_cam is None:
-            world = ground_world(world[2, :3], pelvis, soles, seen, times, read, skin, levels)
+            world = ground_world(up, pelvis, soles, seen, times, read, skin, levels)
     rest = model.rest_joints(betas).cpu().numpy()[0]
     landmarks = landmarks + pelvis[:, None]
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)

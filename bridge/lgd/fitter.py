@@ -342,7 +342,7 @@ def _balance(model: BodyModel, layout: str, solved, confidence: np.ndarray) -> n
     joints, axes, _ = posed_in_camera(model, layout, solved.rotations.cpu(), solved.betas.to(model.device))
     soles = soles_of(model, joints, axes, solved.betas.cpu().numpy().astype(float))
     up, _ = contact.average_direction(solved.up.cpu().numpy(), confidence.sum(-1) + 1e-3)
-    return contact.balanced_up(up, joints, soles, solved.contact[:, :4].clamp(0, 1).cpu().numpy())[0]
+    return contact.balanced_up(up, joints, soles, solved.contact[:, :4].clamp(0, 1).cpu().numpy(), solved.pelvis.cpu().numpy())[0]
 
 
 def error_of(confidence: np.ndarray) -> np.ndarray:

@@ -67,11 +67,13 @@ def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
 
 def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
     along = np.linspace(0, 3, 200)
-    sloped = np.stack((np.zeros(200), along, 0.1 * along), -1)
+    sloped = np.stack((np.zeros(200), along, 0.08 * along), -1)
     level = sloped @ contact.level_ground(sloped, np.ones(200)).T
     assert np.ptp(level[:, 2]) < 0.03
     jump = np.stack((np.zeros(200), 0.1 * along, np.where(np.arange(200) % 40 < 8, 0.4, 0.0)), -1)
     assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
+    stairs = np.stack((np.zeros(200), along, 0.17 * np.floor(along / 0.3)), -1)
+    assert np.array_equal(contact.level_ground(stairs, np.ones(200)), np.eye(3))
 
 
 def posed_body(pose: dict[int, tuple], frames: int = 60):
@@ -163,23 +165,50 @@ def test_the_skin_that_may_lie_on_the_ground_is_the_lowest_of_the_body():
     assert (skin[1:, :, 1].min(1) - lowest[1:]).max() < 0.03 < 0.05 < (soles[1:, :, 1].min(1) - lowest[1:]).min()
 
 
+def filmed(model: BodyModel, lgd_data, name: str, frames: int | None = None, away: float = 4.0, roll: float = 0.0) -> tuple[Keypoints, np.ndarray]:
+    """A clip's keypoints before a camera that looks down a little and is rolled by so much (rad), and what is up in its axes."""
+    mocap = load_mocap(model, lgd_data)
+    clip = np.load(shared_mocap(lgd_data), allow_pickle=False)["clip"].tolist().index(name)
+    rows = slice(int(mocap.start[clip]), int(mocap.start[clip]) + min(int(mocap.length[clip]), frames or 10**9))
+    rotations = quaternion_to_matrix(mocap.quats[rows])
+    spin = exp_so3(torch.tensor([0.0, 0.9, 0.0]))
+    tilt = exp_so3(torch.tensor([0.0, 0.0, roll])) @ exp_so3(torch.tensor([0.2, 0.0, 0.0])) @ torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    rotations[:, 0] = tilt @ spin @ rotations[:, 0]
+    place = mocap.trans[rows] @ (tilt @ spin).T + exp_so3(torch.tensor([0.0, 0.0, roll])) @ torch.tensor([0.0, 0.3, away])
+    posed = model.shaped(torch.zeros(10), "body25b").posed(rotations, place)
+    points = (posed.points[..., :2] / posed.points[..., 2:] * 1500).numpy() + np.array([959.5, 539.5])
+    points, confidence = from_internal(points, np.ones(points.shape[:2]), "body25b")
+    return Keypoints(points[None], confidence[None], "body25b", (1920, 1080), fps=30.0), tilt[:, 1].numpy()
+
+
+def test_who_climbs_does_not_lean_the_world(lgd_data):
+    """Up and down what stands in a playground: steps are no slope, and what is level is not found anew on top of what was."""
+    keypoints, up = filmed(BodyModel(load_body()), lgd_data, "01_07", 600, 7.0)
+    motion = fit(keypoints, FitOptions(device="cpu", focal=1500.0))[0]
+    assert motion.T_world_cam[2, :3] @ up > np.cos(np.radians(5))
+
+
+def test_who_walks_is_upright_before_a_camera_on_its_side(lgd_data):
+    for roll, off in ((np.pi / 2, 12), (np.pi, 5)):
+        keypoints, up = filmed(BodyModel(load_body()), lgd_data, "07_05", 130, 8.0, roll)
+        motion = fit(keypoints, FitOptions(device="cpu", focal=1500.0))[0]
+        assert motion.T_world_cam[2, :3] @ up > np.cos(np.radians(off))
+        assert motion.world_confidence < 0.1, "a guess all the same"
+
+
+def test_who_lies_is_not_stood_up():
+    """Straight legs with feet at rest: they stay where they are, or move along them."""
+    body, touching = posed_body({}), np.ones((60, 4))
+    up, along = np.array([0.0, 0.1, 1.0]) / np.sqrt(1.01), np.linspace(0, 3, 60)[:, None]
+    for path in (np.zeros((60, 3)), along * [0, 1, 0], along * [0.3, 0.9, 0]):
+        assert contact.balanced_up(up, *body, touching, path)[0] @ up > 0.99
+    assert contact.balanced_up(up, *body, touching, along * [0.9, 0.1, 0])[0][1] > 0.99  # who walks
+
+
 def test_who_crawls_and_who_sleeps_is_on_the_ground(lgd_data):
     model = BodyModel(load_body())
-    mocap = load_mocap(model, lgd_data)
-    names = np.load(shared_mocap(lgd_data), allow_pickle=False)["clip"].tolist()
     for name in ("m2m_Crawl", "m2m_Sleeping"):
-        clip = names.index(name)
-        rows = slice(int(mocap.start[clip]), int(mocap.start[clip] + mocap.length[clip]))
-        rotations = quaternion_to_matrix(mocap.quats[rows])
-        rotations[:, 0] = exp_so3(torch.tensor([0.0, 0.9, 0.0])) @ rotations[:, 0]
-        tilt = exp_so3(torch.tensor([0.2, 0.0, 0.0])) @ torch.diag(torch.tensor([1.0, -1.0, -1.0]))  # looking down a little
-        rotations[:, 0] = tilt @ rotations[:, 0]
-        place = mocap.trans[rows] @ tilt.T + torch.tensor([0.0, 0.3, 4.0])
-        posed = model.shaped(torch.zeros(10), "body25b").posed(rotations, place)
-        points = (posed.points[..., :2] / posed.points[..., 2:] * 1500).numpy() + np.array([959.5, 539.5])
-        points, confidence = from_internal(points, np.ones(points.shape[:2]), "body25b")
-        keypoints = Keypoints(points[None], confidence[None], "body25b", (1920, 1080), fps=30.0)
-        motion = fit(keypoints, FitOptions(device="cpu", focal=1500.0))[0]
+        motion = fit(filmed(model, lgd_data, name)[0], FitOptions(device="cpu", focal=1500.0))[0]
         poses = exp_so3(torch.as_tensor(motion.poses).float().unflatten(-1, (24, 3)))
         skin = model.vertices(poses, torch.as_tensor(motion.betas).float(), torch.as_tensor(motion.trans).float()).numpy()
         heights = skin @ motion.T_world_cam[2, :3] + motion.T_world_cam[2, 3]
