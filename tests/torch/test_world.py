@@ -67,7 +67,7 @@ def test_anchoring_holds_a_foot_at_rest_and_keeps_a_free_path():
 
 def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
     along = np.linspace(0, 3, 200)
-    sloped = np.stack((np.zeros(200), along, 0.08 * along), -1)
+    sloped = np.stack((np.zeros(200), along, 0.1 * along), -1)
     level = sloped @ contact.level_ground(sloped, np.ones(200)).T
     assert np.ptp(level[:, 2]) < 0.03
     jump = np.stack((np.zeros(200), 0.1 * along, np.where(np.arange(200) % 40 < 8, 0.4, 0.0)), -1)
