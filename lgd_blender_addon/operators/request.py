@@ -194,10 +194,6 @@ def _can_be_keyed(rig) -> None:
     """Raises LgdError, before anything is solved in vain, for a rig onto which nothing can be solved again."""
     if result.skin_of(rig) is None:
         raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
-    lost = armature.lost_bones(rig.data)
-    if lost:
-        named = ", ".join(lost[:3]) + (" and others" if len(lost) > 3 else "")
-        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {named}.", "Name them so again, or use New Shape to make a new rig.")
     armature.known_bones(rig)
 
 

@@ -57,7 +57,7 @@ def bone_names(armature) -> list[str] | None:
     return None
 
 
-def lost_bones(armature) -> list[str]:
+def _lost_bones(armature) -> list[str]:
     """The bones that an SMPL rig lacks, under the names of the family of which it has the most."""
     names = {bone.name for bone in armature.bones}
     lacking = [
@@ -67,22 +67,23 @@ def lost_bones(armature) -> list[str]:
     return min(lacking, key=len)
 
 
+def listed(bones) -> str:
+    """The first three of some bones, for a sentence."""
+    return ", ".join(bones[:3]) + (" and others" if len(bones) > 3 else "")
+
+
 def known_bones(rig) -> list[str]:
-    """`bone_names` of a rig's armature. Raises LgdError where some were renamed or removed, or rest turned."""
+    """`bone_names` of a rig's armature. Raises LgdError where some were renamed or removed, or rest turned: their rotations are SMPL's no more."""
     names = bone_names(rig.data)
     if names is None:
-        raise LgdError("bad_input", f"Bones of {rig.name} were renamed or removed: {', '.join(lost_bones(rig.data)[:3])}.", "Name them so again.")
-    must_rest_alike(rig, names)
-    return names
-
-
-def must_rest_alike(rig, names) -> None:
-    """Raises LgdError where bones were turned in their rest pose: their rotations are SMPL's no more. names: of `bone_names`."""
+        text = f"Bones of {rig.name} were renamed or removed: {listed(_lost_bones(rig.data))}."
+        raise LgdError("bad_input", text, "Name them so again, or use New Shape to make a new rig.")
     rest = {name: np.array(rig.data.bones[name].matrix_local)[:3, :3] for name in names}
     turned = [name for name in names if np.abs(rest[name] - rest[names[0]]).max() > 1e-3]
     if turned:
-        text = f"Bones of {rig.name} were turned in Edit Mode, or by Apply Pose as Rest Pose: {', '.join(turned[:3])}."
+        text = f"Bones of {rig.name} were turned in Edit Mode, or by Apply Pose as Rest Pose: {listed(turned)}."
         raise LgdError("bad_input", text + " Rotations mean something else by now.", "Turn them back, or use New Shape to make a new rig.")
+    return names
 
 
 def build_armature(body: Body, betas, name: str, collection):

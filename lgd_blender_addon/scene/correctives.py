@@ -4,7 +4,7 @@
 import numpy as np
 
 from . import carriage, takes
-from .armature import known_bones
+from .armature import known_bones, listed
 from .body import corrective_features
 from .keyframes import Take, bag_of, curves, read_pose, write_curve
 from .mesh import has_correctives
@@ -116,8 +116,7 @@ def unfollowed(rig) -> str:
     turned = _otherwise_turned(rig, known_bones(rig))
     if not turned:
         return ""
-    named = ", ".join(turned[:3]) + (" and others" if len(turned) > 3 else "")
-    return f"Live correctives follow quaternions, not the rotation mode that {named} of {rig.name} got since: set that to Quaternion, or bake them"
+    return f"Live correctives follow quaternions, not the rotation mode that {listed(turned)} of {rig.name} got since: set that to Quaternion, or bake them"
 
 
 def _bake(mesh, rig, frames, features) -> None:
