@@ -65,7 +65,7 @@ def _arm(hand: Tensor, pole: Tensor) -> tuple[Tensor, Tensor]:
     return turn, exp_so3(torch.stack((zero, -bent, zero), -1))
 
 
-def _bent_alike(shift: Tensor, hand: Tensor) -> Tensor:
+def _elbows_kept(shift: Tensor, hand: Tensor) -> Tensor:
     """Shifts (..., 3) of hands, without most of what would bend an arm that is nearly straight: elbows answer to little there."""
     far = hand.norm(dim=-1, keepdim=True)
     along = hand / far.clamp_min(1e-6)
@@ -99,7 +99,7 @@ def reaching(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str |
     ends = torch.tensor([row[1:] for row in places])[which]  # (B, arms, from and to, wrist and elbow, 3)
     other = torch.randn(count, 1, 2, 2, 3, generator=gen) + torch.randn(count, 2, 2, 2, 3, generator=gen)
     other = torch.where((which[..., 0] == which[..., 1])[..., None, None, None], other[:, :, :1], other) / math.sqrt(2)
-    wrists = ends[..., 0, :] + _bent_alike(other[..., 0, :] * PLACE, ends[..., 0, :])  # (B, arms, from and to, 3)
+    wrists = ends[..., 0, :] + _elbows_kept(other[..., 0, :] * PLACE, ends[..., 0, :])  # (B, arms, from and to, 3)
     poles = ends[..., 1, :] + other[..., 1, :] * ELBOW
     way = ramp(count, frames, gen)[:, :, None, None]
     hand, pole = (e[:, None, :, 0] + (e[:, None, :, 1] - e[:, None, :, 0]) * way for e in (wrists, poles))  # (B, T, arms, 3)
@@ -110,7 +110,7 @@ def reaching(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str |
     far = hand.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     hand = hand * (1 - swing + swing * (length[..., 0, :] + (length[..., 1, :] - length[..., 0, :]) * way) / far)
     gesture = GESTURE * torch.rand(count, 1, 1, 1, generator=gen)
-    hand = hand + _bent_alike(smooth_noise(count, frames, 6, 10, gen).unflatten(-1, (2, 3)) * gesture, hand)
+    hand = hand + _elbows_kept(smooth_noise(count, frames, 6, 10, gen).unflatten(-1, (2, 3)) * gesture, hand)
     shoulder, elbow = _arm(hand, pole)
     twist = math.radians(TWIST) * torch.randn(count, 1, 2, generator=gen).expand(-1, frames, -1)
     zero = torch.zeros_like(twist)

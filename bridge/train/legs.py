@@ -101,21 +101,20 @@ def seated(windows: Windows, chosen: Tensor, gen: torch.Generator, kind: str | N
     own = root.transpose(-1, -2) @ turns[:, :, 0]  # legs as captured, below a trunk that leans
     legs = torch.cat((own[:, :, None] @ turns[:, :, [1, 2]], turns[:, :, [4, 5]]), 2)
     seat = torch.cat(((root.transpose(-1, -2) @ heading)[:, :, None] @ thighs, _about(0, bent)), 2)
-    trans = torch.where(goes[:, None, None], windows.trans, windows.trans[:, frames // 2, None])
+    trans = windows.trans[:, frames // 2, None].expand_as(windows.trans)
     if goes.any():
-        trans, legs = _going(root, legs, seat, way, trans, goes)
-    else:
-        legs = seat
+        along, seat = _going(root, legs, seat, way, windows.trans)
+        trans = torch.where(goes[:, None, None], along, trans)
     turns[:, :, 0] = root
     turns[:, :, list(SPINE)] = _about(0, slump)[:, :, None] @ turns[:, :, list(SPINE)]
-    turns[:, :, [1, 2, 4, 5]] = legs
+    turns[:, :, [1, 2, 4, 5]] = seat
     pick = chosen[:, None, None]
     return Windows(
         torch.where(pick[..., None, None], turns, windows.rotations), torch.where(pick, trans, windows.trans), windows.lower_true & ~chosen
     )
 
 
-def _going(root: Tensor, legs: Tensor, seat: Tensor, way: Tensor, trans: Tensor, goes: Tensor) -> tuple[Tensor, Tensor]:
+def _going(root: Tensor, legs: Tensor, seat: Tensor, way: Tensor, trans: Tensor) -> tuple[Tensor, Tensor]:
     """Places (B, T, 3) of the hips and turns (B, T, 4, 3, 3) of legs on the `way` (B, T) from captured ones to seated.
 
     Who goes stays over their feet while they do, and moves as captured where they are up.
@@ -132,8 +131,7 @@ def _going(root: Tensor, legs: Tensor, seat: Tensor, way: Tensor, trans: Tensor,
     now = at(way)
     before = torch.cat((way[:, :1], way[:, :-1]), 1)
     step = torch.diff(trans, dim=1, prepend=trans[:, :1]) * (1 - way)[..., None] - (feet(now) - feet(at(before)))
-    there = trans[:, :1] + step.cumsum(1)
-    return torch.where(goes[:, None, None], there, trans), now
+    return trans[:, :1] + step.cumsum(1), now
 
 
 def standing(windows: Windows, chosen: Tensor, gen: torch.Generator) -> tuple[Windows, Tensor]:
