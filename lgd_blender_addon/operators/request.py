@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
-from ..scene import armature, mesh, result, takes
+from ..scene import armature, carriage, mesh, result, takes
 from ..scene import footage as places
 from .cameras import CameraRequest, camera_request
 
@@ -192,9 +192,11 @@ def keypoints_of_footage(context) -> bool:
 
 def _can_be_keyed(rig) -> None:
     """Raises LgdError, before anything is solved in vain, for a rig onto which nothing can be solved again."""
-    if result.skin_of(rig) is None:
+    skin = result.skin_of(rig)
+    if skin is None:
         raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
-    armature.known_bones(rig)
+    mesh.get_shape(skin)
+    carriage.now(rig, armature.known_bones(rig))
 
 
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
