@@ -4,13 +4,14 @@
 import shutil
 
 import bpy
+import numpy as np
 import pytest
 from models import write_motion
 from test_addon import _Layout
 from test_result import plain_footage
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import correctives, export, keyframes, result, takes, trust
+from lgd_blender_addon.scene import correctives, export, keyframes, mesh, result, takes, trust
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -161,3 +162,19 @@ def test_the_steps_are_not_keyed_onto_a_linked_rig_in_vain(script, tmp_path):
     from lgd_blender_addon import panels
 
     panels.draw_result(_Layout(), bpy.context)
+
+
+def test_of_several_people_each_keeps_their_rigs_shape(script):
+    """Else their feet, planted by legs of another length, would float or sink."""
+    script.people = bpy.context.scene.lgd.look_for = 2
+    bpy.ops.lgd.fit()
+    first, second = sorted(rigs(), key=lambda rig: rig.lgd.person)
+    worn = [mesh.get_shape(result.skin_of(rig)) for rig in (first, second)]
+    bpy.ops.lgd.fit()
+    assert np.allclose(script.asked[-1][1]["betas"], worn)
+    for rig, betas in zip((first, second), worn, strict=True):
+        assert np.allclose(takes.stored_motion(rig).betas, betas)
+    bpy.data.objects.remove(first)
+    bpy.ops.lgd.fit()
+    one, other = script.asked[-1][1]["betas"]
+    assert one is None and np.allclose(other, worn[1]) and len(rigs()) == 2
