@@ -13,7 +13,8 @@ def now(rig, names) -> np.ndarray:
     """(4, 4) what the bone above the pelvis and the armature's object do to the body in the world, at the present frame. Raises LgdError where
     nothing is left of it."""
     held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    root, moved = rig.pose.bones[names[0]].parent, held.matrix_world
+    # Of what is hidden since the file was opened Blender has not reckoned the place.
+    root, moved = rig.pose.bones[names[0]].parent, held.matrix_world if held.is_evaluated or rig.parent is not None else rig.matrix_basis
     if root is not None:
         moved = moved @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted() @ applied(rig, names)
     if abs(moved.to_3x3().determinant()) < 1e-12:

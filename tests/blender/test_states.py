@@ -11,7 +11,7 @@ from test_addon import _Layout
 from test_result import plain_footage
 
 from lgd_blender_addon._bridge import LgdError
-from lgd_blender_addon.scene import correctives, export, keyframes, mesh, result, takes, trust
+from lgd_blender_addon.scene import carriage, correctives, export, keyframes, mesh, result, takes, trust
 from lgd_blender_addon.scene.motion import load_motion
 
 
@@ -178,3 +178,17 @@ def test_of_several_people_each_keeps_their_rigs_shape(script):
     bpy.ops.lgd.fit()
     one, other = script.asked[-1][1]["betas"]
     assert one is None and np.allclose(other, worn[1]) and len(rigs()) == 2
+
+
+def test_a_hidden_rig_of_a_file_that_was_opened_stands_where_it_was_put(script, tmp_path):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    rig.location.x = 5.0
+    bpy.context.view_layer.layer_collection.children[0].exclude = True
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    (rig,) = rigs()
+    names = [bone.name for bone in rig.data.bones if bone.name != "root"]
+    assert np.allclose(carriage.now(rig, names)[:3, 3], (5.0, 0.0, 0.0))
+    bpy.ops.lgd.fit()
+    assert "was moved without its camera" in bpy.context.window_manager.lgd.warnings
