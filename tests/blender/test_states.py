@@ -127,7 +127,7 @@ def test_a_project_that_was_moved_has_its_pictures_behind_the_camera(script, fil
     bpy.context.scene.lgd.path = "//" + name
     bpy.ops.lgd.fit()
     (picture,) = (b.image for b in bpy.context.scene.camera.data.background_images)
-    assert picture.filepath.startswith("//" + name)
+    assert picture.filepath.startswith("//" + name) and picture.source == ("SEQUENCE" if folder else "MOVIE")
     absolute = bpy.path.abspath(picture.filepath)
     for path, found in ((picture.filepath, True), (absolute, False)):  # of older versions: the full path
         bpy.context.scene.camera.data.background_images[0].image.filepath = path
