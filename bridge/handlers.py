@@ -25,6 +25,7 @@ from .inputs import (
     places_of,
     read_camera,
     timed,
+    told_shape,
     travelling,
 )
 
@@ -150,7 +151,7 @@ def fit(request: dict, task: Task) -> dict:
             options = dataclasses.replace(options, T_world_cam=world.T_world_cam, focal=focal, path=None)
         with clock("fit"):
             try:
-                own = options if n in people else dataclasses.replace(options, betas=None)  # a told shape is the chosen person's
+                own = dataclasses.replace(options, betas=told_shape(request, n) if n in people else None)
                 motion, trace = fitter.fit(alone, own, task.progress, task.should_stop)
             except LgdError as error:
                 if error.code != "no_person" or people == [n] or (n == rest[-1] and not motions):
@@ -359,11 +360,9 @@ def _read(request: dict, task: Task) -> Keypoints:
 
 
 def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task):
-    import numpy as np
-
     from .lgd.fitter import FitOptions
 
-    focal, world, betas = request.get("focal"), None, request.get("betas")
+    focal, world = request.get("focal"), None
     if request.get("camera"):
         given = read_camera(request["camera"]).of(keypoints.frames, places_of(request, keypoints))
         world = given.T_world_cam
@@ -381,7 +380,6 @@ def _options(request: dict, keypoints: Keypoints, body: Path | None, task: Task)
         T_world_cam=world,
         steps=request.get("steps"),
         device=request.get("device", "auto"),
-        betas=None if betas is None else np.asarray(betas, np.float32),
         body=None if body is None else str(body),
         seed=request.get("seed", 0),
         trace=bool(request.get("trace")),

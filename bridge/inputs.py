@@ -329,6 +329,15 @@ def _covered(request: dict, keypoints: Keypoints) -> dict:
     return {**source, "frames": [a, min(b, a + have)]}
 
 
+def told_shape(request: dict, person: int):
+    """The betas (10) that a request tells of a person, who keeps them; None for a shape of their own."""
+    import numpy as np
+
+    told = request.get("betas") or []
+    mine = told if told and isinstance(told[0], (int, float)) else told[person] if person < len(told) else None
+    return None if mine is None else np.asarray(mine, np.float32)
+
+
 # Of the picture's longer side: wider and longer lenses than any (147 degrees; 3.6 m on full frame). Millimetres given as pixels lie below.
 FOCAL = (0.15, 100.0)
 

@@ -49,7 +49,7 @@ REQUESTS: dict[str, dict[str, tuple]] = {
         "moves?": _NAME,  # the camera: one of MOVES
         "footage?": (dict, type(None)),  # a source: the keypoints' pictures, which have times where the file has none, and whose background tells the path of a camera that travels
         "body?": _NAME,
-        "betas?": _LIST,
+        "betas?": _LIST,  # ten numbers; of several people such a list for each by their numbers, null where the shape is not told
         "steps?": (int, type(None)),
         "seed?": (int,),
         "trace?": (bool,),
@@ -238,7 +238,8 @@ def _check_values(kind: str, fields: dict, id: int) -> None:
     people = fields.get("person")
     if isinstance(people, list) and not (people and all(_is(person, (int,)) for person in people)):
         raise ProtocolError(f"In a {kind} message person holds no whole numbers.", id=id)
-    if isinstance(betas, list) and not (len(betas) == 10 and all(_is(b, _NUMBER) for b in betas)):
+    shapes = [betas] if isinstance(betas, list) and not any(_is(one, (list, type(None))) for one in betas) else betas or []
+    if any(one is not None and not (isinstance(one, list) and len(one) == 10 and all(_is(b, _NUMBER) for b in one)) for one in shapes):
         raise ProtocolError(f"In a {kind} message betas are not ten numbers.", id=id)
     if any(_is(rate, _NUMBER) and not rate > 0 for rate in rates):
         raise ProtocolError(f"In a {kind} message a rate or a focal length is not above 0.", id=id)

@@ -11,6 +11,7 @@ import bpy
 from .. import preferences
 from .._bridge import FOLDER, LgdError
 from ..scene.body import Body, read_body
+from ..scene.mesh import get_shape
 from ..scene.result import skin_of
 
 _described: dict[tuple, str] = {}
@@ -81,6 +82,15 @@ def leave_other_bodies(rigs: dict[int, int], body: str) -> list[str]:
             del rigs[person]
             notes.append(f"{rig.name} wears another body than the one that is chosen now: a new rig was made.")
     return notes
+
+
+def kept_shapes(people: tuple[int, ...], rigs: dict[int, int]) -> list | None:
+    """What a request says of the shapes that {person: a rig's session_uid} keep: the ten numbers of who is solved alone, of several people a list by
+    their numbers, with None where a shape is new. Raises LgdError."""
+    kept = {person: get_shape(skin_of(o)).tolist() for person, uid in rigs.items() for o in bpy.data.objects if o.session_uid == uid and skin_of(o)}
+    if len(people) == 1 or not kept:
+        return kept.get(people[0])
+    return [kept.get(person) for person in range(max(people) + 1)]
 
 
 def load(path: str) -> Body:

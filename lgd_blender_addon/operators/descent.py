@@ -93,6 +93,9 @@ class LGD_OT_play_descent(bpy.types.Operator):
         if rig is None:
             cls.poll_message_set("Select a rig that was solved")
             return False
+        if rig.library is not None:
+            cls.poll_message_set(f"{rig.name} belongs to another file: make it editable first")
+            return False
         if not steps_file(rig):
             cls.poll_message_set("Solve in the mode Paper with Keep the Steps first")
             return False

@@ -99,7 +99,7 @@ def _next(run: Run) -> None:
     if kind == "fit" and run.body:
         told = bodies.leave_other_bodies(run.plan.rigs, run.body)
         run.warnings += told
-        request |= {"betas": None} if told else {}
+        request |= {"betas": bodies.kept_shapes(run.plan.people, run.plan.rigs)} if told else {}
     request = {name: value for name, value in request.items() if value is not None}
     run.job = session.get().start(kind, request, on_event)
 

@@ -9,8 +9,9 @@ import numpy as np
 
 from .. import preferences
 from .._bridge import LgdError
-from ..scene import armature, mesh, result, takes
+from ..scene import armature, carriage, mesh, result, takes
 from ..scene import footage as places
+from . import bodies
 from .cameras import CameraRequest, camera_request
 
 MOVES = {"STILL": "still", "TRAVELS": "travels"}
@@ -192,9 +193,11 @@ def keypoints_of_footage(context) -> bool:
 
 def _can_be_keyed(rig) -> None:
     """Raises LgdError, before anything is solved in vain, for a rig onto which nothing can be solved again."""
-    if result.skin_of(rig) is None:
+    skin = result.skin_of(rig)
+    if skin is None:
         raise LgdError("bad_input", f"The rig {rig.name} has lost its body.", "Use New Shape to make a new rig.")
-    armature.known_bones(rig)
+    mesh.get_shape(skin)
+    carriage.now(rig, armature.known_bones(rig))
 
 
 def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
@@ -208,7 +211,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     source = None if from_keypoints else source_of(context, found)
     boxes = source["boxes"] if source else ()
     rigs = {} if new_rig else {person: target_rig(context, found, person, boxes) for person in people}
-    rig = rigs.get(people[0]) if len(people) == 1 else None  # who alone is solved again keeps the shape
+    onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
     again = next((held for held in rigs.values() if held is not None), None)
     camera = CameraRequest() if found is None else camera_request(context, found, again)
     body = body_path(context)
@@ -233,8 +236,7 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
     }
     for held in filter(None, rigs.values()):
         _can_be_keyed(held)
-    if rig is not None:
-        request["betas"] = [float(b) for b in mesh.get_shape(result.skin_of(rig))]
+    request["betas"] = bodies.kept_shapes(people, onto)
     request |= keypoints_request(context, found) if from_keypoints else {"source": source}
     options = result.Options(
         timing=settings.timing,
@@ -247,9 +249,8 @@ def plan_fit(context, *, from_keypoints: bool, new_rig: bool = False) -> Plan:
         focal_told=bool(settings.focal) and not camera.name,
         straight=camera.straight,
     )
-    title = "Solve again" if rig is not None else "Solve"
+    title = "Solve again" if len(people) == 1 and onto else "Solve"
     requests = [("describe_body", {"body": body}), ("fit", request)]
-    onto = {person: held.session_uid for person, held in rigs.items() if held is not None}
     before = context.scene.objects.get(camera.name) if camera.name else None
     uid = 0 if before is None else before.session_uid
     notes = (() if found is None else found.notes) + camera.notes

@@ -12,7 +12,7 @@ from .._bridge import LgdError
 from ..properties import CORRECTIVES
 from ..scene import correctives, takes, trust
 from ..scene import result as scene_result
-from ..scene.armature import bone_names, rest_pelvis
+from ..scene.armature import bone_names, leave_mode, rest_pelvis
 from ..scene.camera import fit_background
 from ..scene.footage import on_its_side
 from ..scene.keyframes import curves
@@ -213,8 +213,7 @@ class LGD_OT_select_doubtful(_OnRig, bpy.types.Operator):
             self.report({"INFO"}, f"No joint's confidence is below {self.below:.2f} here")
             return {"CANCELLED"}
         if rig.mode != "POSE":
-            if context.object is not None and context.object.mode != "OBJECT":
-                bpy.ops.object.mode_set(mode="OBJECT")
+            leave_mode()
             _select_alone(context, [rig])
             bpy.ops.object.mode_set(mode="POSE")
         names = {trust.leading_bone(rig, joint) for joint in doubtful}

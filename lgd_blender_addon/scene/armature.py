@@ -137,6 +137,19 @@ def applied(rig, bones) -> Matrix:
     return root.matrix_local @ Matrix(RIG_TO_WORLD.tolist()).to_4x4().inverted()
 
 
+def off_joints(rig, bones, joints) -> str:
+    """What is to be told where the bones rest beside the joints (24, 3) m of their body's shape; "" where they lie on them."""
+    back = applied(rig, bones).inverted()
+    heads = np.array([back @ rig.data.bones[name].head_local for name in bones])
+    gap = float(np.linalg.norm(heads - stand_up(joints), axis=1).max())
+    if gap < 0.005:
+        return ""
+    return (
+        f"The bones of {rig.name} lie up to {gap * 100:.0f} cm beside the joints of its shape: the shape keys were changed since, which bones do not follow, "
+        "or the bones were. Undo that, or use New Shape."
+    )
+
+
 def _place(data, joints) -> None:
     names = [joint if joint in data.edit_bones else mpi_name(joint) for joint in JOINTS]
     for name, head in zip(names, stand_up(joints), strict=True):
@@ -144,6 +157,13 @@ def _place(data, joints) -> None:
         bone.head = Vector(head)
         bone.tail = Vector(head) + TAIL
         bone.roll = 0.0
+
+
+def leave_mode() -> None:
+    """Bring the active object into Object Mode, where Blender can: one that was hidden in Pose Mode stays in it, which hinders nothing."""
+    active = bpy.context.view_layer.objects.active
+    if active is not None and active.mode != "OBJECT" and bpy.ops.object.mode_set.poll():
+        bpy.ops.object.mode_set(mode="OBJECT")
 
 
 class _editing:
@@ -157,8 +177,7 @@ class _editing:
         self.active = layer.objects.active
         self.mode = self.active.mode if self.active else "OBJECT"
         self.selected = [o for o in layer.objects if o.select_get()]
-        if self.mode != "OBJECT":
-            bpy.ops.object.mode_set(mode="OBJECT")
+        leave_mode()
         self.hidden = self.rig.hide_get(), self.rig.hide_viewport
         self.rig.hide_viewport = False
         self.rig.hide_set(False)

@@ -2,6 +2,7 @@
 """The solved camera and the footage behind it; and a camera of the scene as the solver wants it."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import bpy
@@ -11,7 +12,7 @@ from mathutils import Matrix
 from .._bridge import LgdError
 from .axes import camera_frame, camera_object, continuous, matrix_quaternions
 from .carriage import seen_to_move
-from .footage import Footage, folder_files, from_clip, numbered, offset_path
+from .footage import Footage, folder_files, from_clip, numbered, offset_path, same_footage
 from .keyframes import Take, bag_of, find_curve, sample, write_curve, write_curves
 from .takes import played_keys
 
@@ -131,6 +132,8 @@ def follow_footage(camera, footage: Footage, frames, sources, take: Take) -> Non
     for background in lagging:  # a clip shows its pictures one a frame, from its own start on
         background.source, background.image, background.image_user.use_auto_refresh = "IMAGE", image, True
     for index, background in backgrounds:
+        if same_footage(*(bpy.path.abspath(shown.filepath, library=shown.library) for shown in (background.image, image))):
+            background.image = image  # the project was moved since, or the footage
         if background.image != image or image.source == "FILE":
             continue
         user, path = background.image_user, offset_path(index)
@@ -219,6 +222,9 @@ def _loaded(path: Path, source: str):
             return image
     image = bpy.data.images.load(str(path))
     image.source = source
+    if bpy.data.filepath and bpy.context.preferences.filepaths.use_relative_paths:  # as Blender's own file browser does: projects move
+        with suppress(ValueError):  # on another drive
+            image.filepath = bpy.path.relpath(str(path))
     return image
 
 

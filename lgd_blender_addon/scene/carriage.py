@@ -10,12 +10,16 @@ from .keyframes import curves, read_pose, shown_tracks
 
 
 def now(rig, names) -> np.ndarray:
-    """(4, 4) what the bone above the pelvis and the armature's object do to the body in the world, at the present frame."""
+    """(4, 4) what the bone above the pelvis and the armature's object do to the body in the world, at the present frame. Raises LgdError where
+    nothing is left of it."""
     held = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
-    root = rig.pose.bones[names[0]].parent
-    if root is None:
-        return np.array(held.matrix_world)
-    return np.array(held.matrix_world @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted() @ applied(rig, names))
+    # Of what is hidden since the file was opened Blender has not reckoned the place.
+    root, moved = rig.pose.bones[names[0]].parent, held.matrix_world if held.is_evaluated or rig.parent is not None else rig.matrix_basis
+    if root is not None:
+        moved = moved @ held.pose.bones[root.name].matrix @ root.bone.matrix_local.inverted() @ applied(rig, names)
+    if abs(moved.to_3x3().determinant()) < 1e-12:
+        raise LgdError("bad_input", f"{rig.name} is scaled to nothing.", "Give it, and what it is parented to, a size.")
+    return np.array(moved)
 
 
 def unscaled(moved) -> tuple[np.ndarray, float]:
@@ -27,7 +31,9 @@ def unscaled(moved) -> tuple[np.ndarray, float]:
 
 
 def seen_to_move(item) -> None:
-    """Raises LgdError where Blender does not evaluate an object, which then stands where it was last seen."""
+    """Raises LgdError where Blender does not evaluate an object, or its bones, which then stand where they were last seen."""
+    if item.type == "ARMATURE" and item.data.is_editmode:
+        raise LgdError("bad_input", f"{item.name} is in Edit Mode, in which Blender does not move its bones.", "Leave Edit Mode first.")
     if not item.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
         text = f"Blender does not move {item.name} while it or its collection is hidden in viewports or left out of the view layer."
         raise LgdError("bad_input", text, "Show both.")

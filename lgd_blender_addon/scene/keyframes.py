@@ -114,7 +114,10 @@ def curves(block, action=None, slot=None):
     if not SLOTS:
         return list((action or data.action).fcurves)
     found = []
-    slot = slot or (data.action_slot if action in (None, data.action) else None)
+    if slot is None and action in (None, data.action):
+        slot = data.action_slot
+        if slot is None:  # another's action, of which Blender plays nothing until one is chosen
+            return []
     action = action or data.action
     if slot is None:
         slot = next((s for s in action.slots if s.target_id_type == block.id_type), None)
@@ -127,12 +130,13 @@ def curves(block, action=None, slot=None):
 
 
 def shown_tracks(data) -> tuple[list, bool]:
-    """The NLA's tracks that are seen, and whether the present action is: a track that is starred hides all else, a mute one itself. None
-    where the NLA of the block is off."""
+    """The NLA's tracks that are seen, and whether the present action is: a track that is starred hides all else, a mute one itself. No track
+    where the NLA of the block is off; no action without a slot, as another rig's is when it is chosen."""
+    acts = not SLOTS or data.action is None or data.action_slot is not None
     if not data.use_nla:
-        return [], True
+        return [], acts
     starred = [track for track in data.nla_tracks if track.is_solo]
-    return starred or [track for track in data.nla_tracks if not track.mute], data.use_tweak_mode or not starred
+    return starred or [track for track in data.nla_tracks if not track.mute], acts and (data.use_tweak_mode or not starred)
 
 
 def strips_of(track) -> list:

@@ -4,6 +4,7 @@
 import bpy
 import numpy as np
 
+from .._bridge import LgdError
 from .axes import stand_up
 from .body import JOINTS, Body
 
@@ -103,9 +104,14 @@ def set_shape(mesh, betas) -> None:
 
 
 def get_shape(mesh) -> np.ndarray:
-    """The betas (10,) the mesh's shape keys hold, keyed or not."""
+    """The betas (10,) the mesh's shape keys hold, keyed or not. Raises LgdError where some were renamed or removed."""
     blocks = mesh.data.shape_keys.key_blocks
-    return np.array([blocks[f"Shape{index:03d}"].value for index in range(10)])
+    names = [f"Shape{index:03d}" for index in range(10)]
+    lost = next((name for name in names if name not in blocks), None)
+    if lost is not None:
+        text = f"The shape key {lost} of {mesh.name} was renamed or removed: it tells the body's shape."
+        raise LgdError("bad_input", text, "Name it so again, or use New Shape to make a new rig.")
+    return np.array([blocks[name].value for name in names])
 
 
 def has_correctives(mesh) -> bool:

@@ -133,6 +133,8 @@ def _build(scene, motion, body, footage, options, rig) -> Built:
     bones = armature.bone_names(rig.data)
     if bones is None:
         raise LgdError("bad_input", f"{rig.name} is no SMPL rig.", "Select a rig that this add-on made.")
+    if rig.session_uid == options.rig:
+        notes += filter(None, [armature.off_joints(rig, bones, body.joints(betas))])
     pelvis = body.joints(betas)[0]
     quats, location = camera_to_rig(motion.poses, trans, pelvis, seen_from(stands, alike, motion.T_world_cam))
     if not alike:
@@ -173,7 +175,7 @@ def seen_from(stands, alike: bool, T_world_cam):
 def unit_of(rig, camera) -> float:
     """How many of the scene's units make a metre for a rig: its scale where its camera is scaled as it is, else 1."""
     size = carriage.unscaled(rig.matrix_world)[1]
-    return size if camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] / size - 1) < 1e-3 else 1.0
+    return size if camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] - size) < 1e-3 * size else 1.0
 
 
 def _stored(rig) -> Motion | None:

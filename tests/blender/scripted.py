@@ -126,9 +126,11 @@ class Script:
         a, b = request["source"]["frames"] if "source" in request else request.get("frames", (0, 24))
         wanted = request["person"]
         people = range(self.people) if wanted == "all" else [wanted] if isinstance(wanted, int) else wanted
-        changes = {"betas": np.array(request["betas"])} if request.get("betas") else {}
+        told = request.get("betas") or []
         motions, traces = [], []
         for n in people:
+            own = told if told and isinstance(told[0], float) else told[n] if n < len(told) else None
+            changes = {} if own is None else {"betas": np.array(own)}
             motions.append(
                 str(
                     write_motion(

@@ -46,7 +46,7 @@ def test_round_trip(message):
 
 
 @pytest.mark.parametrize(
-    "change", [{"betas": [0.0] * 9}, {"betas": ["a"] * 10}, {"frames": [5]}, {"frames": ["a", 5]}, {"frames": [1, 2, 3]}, {"fps": 0}, {"focal": -5},
+    "change", [{"betas": [0.0] * 9}, {"betas": ["a"] * 10}, {"betas": [None, [0.0] * 9]}, {"betas": [[0.0] * 10, 1.0]}, {"frames": [5]}, {"frames": ["a", 5]}, {"frames": [1, 2, 3]}, {"fps": 0}, {"focal": -5},
      {"person": []}, {"person": ["a"]}], ids=str
 )  # fmt: skip
 def test_values_that_no_request_can_have(change):
@@ -56,6 +56,11 @@ def test_values_that_no_request_can_have(change):
     if len(source) > 1:
         with pytest.raises(protocol.ProtocolError):
             protocol.check(protocol.message("detect", 2, source=source, out="/tmp"))
+
+
+@pytest.mark.parametrize("betas", [[0.5] * 10, [None, [0.5] * 10], [[0.5] * 10], [[0] * 10, None]], ids=str)
+def test_a_shape_is_told_of_one_or_of_each_of_several(betas):
+    protocol.check(protocol.message("fit", 2, **FIT | {"betas": betas}))
 
 
 @given(st.text(), st.integers(0, 2**52), st.integers(-(2**60), 2**60))

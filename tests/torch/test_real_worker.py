@@ -148,3 +148,16 @@ def test_detect_streams_and_cancels(session):
     body = session.start("describe_body", {})
     finish(session, body)
     assert body.state is State.DONE and session.worker_pid == pid
+
+
+@needs_weights
+def test_of_several_people_each_keeps_the_shape_that_is_told(session, tmp_path):
+    points, confidence = _standing()
+    path = tmp_path / "two.npz"
+    Keypoints(np.stack([points, points + [400.0, 0.0]]), np.stack([confidence, 0.9 * confidence]), "coco17", SIZE, fps=30.0).save(path)
+    told = [0.5, -0.25, *[0.0] * 8]
+    for betas, kept in (([None, told], (False, True)), ([told], (True, False))):
+        job = session.start("fit", {"keypoints": str(path), "person": [0, 1], "focal": FOCAL, "betas": betas, "device": "cpu"})
+        finish(session, job)
+        assert job.state is State.DONE, job.error
+        assert tuple(np.allclose(Motion.load(file).betas, told, atol=1e-6) for file in job.result["motions"]) == kept
