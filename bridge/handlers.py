@@ -247,11 +247,13 @@ def describe_motion(motion: Motion) -> dict:
     """The figures of one fit: frames, in how many the person is seen, mode, median and 95th percentile of the reprojection error in px, focal length."""
     import numpy as np
 
+    from .keypoints.tracks import shows_somebody
+
     error = np.asarray(motion.reprojection_px, float)
     error = error[np.isfinite(error)]
     return {
         "frames": len(motion.poses),
-        "seen": int(error.size),
+        "seen": int(shows_somebody(motion.confidence).sum()),
         "mode": str(motion.mode),
         "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
         "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,
