@@ -132,8 +132,8 @@ def fit(request: dict, task: Task) -> dict:
         with clock("camera"):
             options = travelling(request, keypoints, options, task)
     if is_slow(keypoints.times()):
-        text = f"The footage has {rate_beside_pauses(keypoints.times()):.3g} frames a second, fewer than 15"
-        task.warning(f"{text}: what lies between them is a guess, and ground contacts are not claimed.")
+        rate = f"{rate_beside_pauses(keypoints.times()):.3g}"
+        task.warning(f"The footage has {rate} frame{'' if rate == '1' else 's'} a second, fewer than 15: what lies between them is a guess, and ground contacts are not claimed.")
     motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     for n in rest:
@@ -142,8 +142,7 @@ def fit(request: dict, task: Task) -> dict:
             raise LgdError("no_person", f"{called} is seen in no frame.", "Choose another person or range.")
         seen = int(alone.seen().sum())
         if n in people and seen < (1 - UNSEEN) * alone.frames:
-            text = f"{called} is seen in {seen} of {alone.frames} frames"
-            task.warning(f"{text}: in the others the pose is held or carried across, with a confidence of 0.")
+            task.warning(f"{called} is seen in {seen} of {alone.frames} frames: in the others the pose is held or carried across, with a confidence of 0.")
         if world is not None:
             focal = options.focal if world.focal_source in ("given", "file") else _focal(world)
             if world.cam_K.ndim == 3:  # it zooms
@@ -248,11 +247,12 @@ def describe_motion(motion: Motion) -> dict:
     """The figures of one fit: frames, in how many the person is seen, mode, median and 95th percentile of the reprojection error in px, focal length."""
     import numpy as np
 
-    error = np.asarray(motion.reprojection_px, float)
-    error = error[np.isfinite(error)]
+    from .keypoints.tracks import shows_somebody
+
+    error = np.array([e for e in motion.reprojection_px if np.isfinite(e)], float)
     return {
         "frames": len(motion.poses),
-        "seen": int(error.size),
+        "seen": int(shows_somebody(motion.confidence).sum()),
         "mode": str(motion.mode),
         "reprojection_px": round(float(np.median(error)), 3) if error.size else None,
         "reprojection_px_95": round(float(np.percentile(error, 95)), 3) if error.size else None,

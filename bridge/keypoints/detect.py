@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,16 +170,15 @@ def detect(
         )
     size = footage.width, footage.height
     shown_with = {index: (image, _points(*whole[index])) for index, image in pictures.items()}
-    return Keypoints(
-        keypoints,
-        confidence,
-        finder.layout,
-        size,
-        fps=footage.fps,
-        frame_times=times,
-        person_ids=ids,
-        **surroundings.camera(size, shown_with, should_stop, go_on),
-    )
+    tracks = Keypoints(keypoints, confidence, finder.layout, size, fps=footage.fps, frame_times=times, person_ids=ids)
+    return replace(tracks, **surroundings.camera(size, shown_with, _take(tracks, takes), should_stop, go_on))
+
+
+def _take(tracks: Keypoints, cuts: Sequence[int]) -> range:
+    """The frames of the take with the most prominent person, whose camera is the footage's."""
+    first = int((tracks.confidence[tracks.prominence()[0]] > 0).any(-1).argmax())
+    at = int(np.searchsorted(cuts, first, side="right"))
+    return range(*[0, *cuts, tracks.frames][at : at + 2])
 
 
 ANOTHER = "Somebody else is seen as well: look for 2 people, or draw a box round the one to solve."

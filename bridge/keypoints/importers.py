@@ -320,6 +320,7 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     for rows in frames:
         for _, p in rows:
             p[~(np.abs(p[:, :2]) <= LARGEST).all(-1)] = np.nan
+            p[(p[:, :2] == 0).all(-1), 2] = 0  # not seen, whatever confidence a tool leaves beside it
     flat = np.concatenate([p[:, :3] for rows in frames for _, p in rows])
     flat = flat[np.isfinite(flat[:, :2]).all(-1)]
     if not len(flat):

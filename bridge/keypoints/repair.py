@@ -17,10 +17,9 @@ import numpy as np
 
 from bridge.body.landmarks import FAMILY
 from bridge.keypoints.formats import POINT_INDEX, POINT_MIRROR, POINTS, get_layout, to_internal
-from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.tracks import Keypoints, shows_somebody
 
 GUESS = 0.1  # confidence of what a detector guesses of an arm that it does not see
-FEW, COUNTS = 4, 0.05  # points, and their confidence: a frame with fewer that are surer shows no person
 TRUNK, ARMS, LEGS = 1, 2, 4
 """Bits of a label state: 0 = as detected, 7 = the whole body mirrored."""
 
@@ -83,7 +82,7 @@ def to_fit(keypoints: Keypoints) -> tuple[np.ndarray, np.ndarray]:
     """
     points, confidence = to_internal(keypoints.keypoints[0], keypoints.confidence[0], keypoints.layout)
     if FAMILY[keypoints.layout] == "blaze":
-        there = ((confidence > COUNTS).sum(-1, keepdims=True) >= FEW) & (confidence > 0) & (_GROUP == ARMS)
+        there = shows_somebody(confidence)[:, None] & (confidence > 0) & (_GROUP == ARMS)
         confidence = np.where(there, np.maximum(confidence, GUESS), confidence)
     return points, confidence
 

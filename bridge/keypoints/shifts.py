@@ -47,6 +47,10 @@ class Shifts:
     def _is_kept(self, index: int) -> bool:
         return self._stretch(index) % self._every == 0
 
+    def only(self, take: range) -> None:
+        """Keep the pictures of one take alone: from before a cut to after it a camera seems to have travelled."""
+        self._kept = {k: kept for k, kept in self._kept.items() if k in take}
+
     def travels(self, should_stop: Callable[[], bool] | None = None) -> bool | None:
         """Whether the camera is seen to travel; None without pycolmap or room for what it writes, and of a clip too short to tell.
         Raises LgdError cancelled."""

@@ -49,11 +49,12 @@ class Surroundings:
         return self._cuts.first()
 
     def camera(
-        self, size: tuple[int, int], pictures: dict[int, tuple[np.ndarray, list[np.ndarray]]], should_stop: Callable[[], bool] | None,
+        self, size: tuple[int, int], pictures: dict[int, tuple[np.ndarray, list[np.ndarray]]], take: range, should_stop: Callable[[], bool] | None,
         go_on: Callable[[], None],
     ) -> dict[str, Any]:  # fmt: skip
         """The camera's fields of `Keypoints`, for footage of size (w, h) px. pictures: by frame, with the points (K, 2) px at which somebody is, for the
-        lines. Raises LgdError cancelled, as `go_on` does."""
+        lines; take: the frames whose camera it is, since that of another take stands elsewhere and has a lens of its own. Raises LgdError cancelled, as `go_on` does."""
+        self._shifts.only(take)
         turns = self._background.turns(*size)
         travels = False if self._background.still(*size) else self._shifts.travels(should_stop)
         lens = None
@@ -62,7 +63,7 @@ class Surroundings:
             turns = self._background.turns_seen_by(lens or assumed_focal(*size), lens is None, *size, go_on)
         lines = [np.zeros((0, 5))]
         if travels is False or len(self._background.moves) == 1:  # of a camera that travels each picture's are others
-            for index, (image, people) in pictures.items():
+            for index, (image, people) in ((k, pictures[k]) for k in pictures if k in take):
                 ends = straight_lines(image, people)
                 lines.append(np.column_stack((np.full(len(ends), index), ends)))
         found = np.concatenate(lines)

@@ -14,8 +14,8 @@ from bridge.errors import LgdError
 from bridge.keypoints.formats import Layout, get_layout
 
 DEFAULT_FPS = 30.0
-SEEN = 0.05
-"""A person counts as seen in a frame where the mean confidence of the points reaches this."""
+SEEN, FEW = 0.05, 4
+"""A person counts as seen in a frame, and is fitted there, where so many points have more confidence than that."""
 
 LARGEST = 1e6
 """px: no picture is larger, and no point that is seen lies farther away."""
@@ -46,6 +46,11 @@ def rate_beside_pauses(times: np.ndarray) -> float:
     if not len(gaps):
         return DEFAULT_FPS
     return float(1 / gaps[gaps <= max(TOGETHER, 1.5 * np.median(gaps))].mean())
+
+
+def shows_somebody(confidence: np.ndarray) -> np.ndarray:
+    """(..., F) bool: whether frames, by the confidence of one person's points (..., F, K), show them."""
+    return (confidence > SEEN).sum(-1) >= FEW
 
 
 @dataclass
@@ -101,7 +106,7 @@ class Keypoints:
             raise _bad(f"The layout '{self.layout}' has {count} points, but {k.shape[2]} were given.")
         if k.shape[0] < 1 or k.shape[1] < 1:
             raise _bad("The keypoints hold no frames or no people.")
-        unseen = ~np.isfinite(c) | (c <= 0)
+        unseen = ~np.isfinite(c) | (c <= 0) | (k == 0).all(-1)  # tools put there what they do not see, and may leave its confidence
         valid = np.abs(k) <= LARGEST
         if (~valid.all(-1) & ~unseen).any():
             raise _bad("Some keypoints that are marked as seen have no valid coordinates in pixels.")
@@ -199,7 +204,7 @@ class Keypoints:
 
     def seen(self) -> np.ndarray:
         """(P, F) bool: the frames in which each person is seen."""
-        return self.confidence.mean(-1) >= SEEN
+        return shows_somebody(self.confidence)
 
     def boxes(self) -> np.ndarray:
         """(P, F, 4) x, y, w, h px round each person's seen points; NaN where the person is not seen."""

@@ -11,7 +11,7 @@ from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, to_internal
 from ..keypoints.repair import relabelled
-from ..keypoints.tracks import Keypoints, rate_beside_pauses
+from ..keypoints.tracks import TOGETHER, Keypoints, rate_beside_pauses
 from ..motion import Motion
 from ..places import version
 from ..planting import plant_feet
@@ -102,6 +102,7 @@ def ground_world(
     speed = np.full(len(lowest), np.inf)
     if len(lowest) > 2:
         speed = np.linalg.norm(np.gradient(lowest[:, :2], times, axis=0), axis=-1)
+        speed[np.gradient(times) > TOGETHER / 2] = 0  # no foot of a walk rests so long: two steps are compared, not one foot
     level = contact.level_ground(lowest, seen * (speed < 2 * contact.CONTACT_SPEED)) if levels else np.eye(3)
     world = np.eye(4)
     # Leveled first, then turned so that the camera looks along +Y again.

@@ -20,7 +20,7 @@ from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..keypoints.formats import to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps, to_fit
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, shows_somebody
 from ..keypoints.turned_rays import lens_of_turns, turns_of
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
@@ -353,6 +353,5 @@ def error_of(confidence: np.ndarray) -> np.ndarray:
 def _confidence_of(doubt: np.ndarray, confidence: np.ndarray) -> np.ndarray:
     """Confidence (F, 24) from the expected joint error (F, 24) m: 0.5 at 10 cm; 0 where nobody is seen."""
     value = 1 / (1 + (doubt / 0.1) ** 2)
-    nobody = (confidence > 0.05).sum(-1) < 3
-    value[nobody] = 0
+    value[~shows_somebody(confidence)] = 0
     return value

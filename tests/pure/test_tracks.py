@@ -129,6 +129,20 @@ def test_save_into_missing_folder(tmp_path):
         make().save(tmp_path / "no" / "k.npz")
 
 
+def test_a_point_at_exactly_0_0_is_not_seen_whatever_its_confidence():
+    points = np.full((1, 3, 17, 2), 50.0)
+    points[0, 1, 5:], points[0, 2, 5:, 0] = 0, 0  # the latter lie on the picture's edge
+    assert (make(keypoints=points, confidence=np.full((1, 3, 17), 0.4)).confidence > 0).sum(-1).tolist() == [[17, 5, 17]]
+
+
+def test_who_is_seen_is_who_is_fitted():
+    """Four points tell a pose, however little is sure of the others; three do not, however sure they are."""
+    confidence = np.zeros((1, 3, 33))
+    confidence[0, 0, :4], confidence[0, 1, :3] = 0.1, 1
+    k = make(keypoints=np.random.default_rng(0).uniform(9, 99, (1, 3, 33, 2)), confidence=confidence, layout="blazepose33")
+    assert k.seen().tolist() == [[True, False, False]] and k.describe()[0]["seen"] == 1
+
+
 def test_prominence():
     base = np.random.default_rng(0).uniform(0, 1, (20, 17, 2))
     kp = np.stack([base * 50, base * 300, base * 320])

@@ -8,6 +8,7 @@ cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from bridge.keypoints import detect as detection
 from bridge.keypoints.cuts import Cuts
+from bridge.keypoints.tracks import Keypoints  # noqa: E402
 
 RNG = np.random.default_rng(7)
 
@@ -62,6 +63,13 @@ def test_what_is_no_cut():
     for k in range(15, 25):  # somebody passes close before the camera
         passing[k][:, max(60 * (k - 19), 0) : max(60 * (k - 15), 0)] = 20
     assert cuts_of(passing) == []
+
+
+def test_the_take_whose_camera_is_the_footages_is_the_most_prominent_persons():
+    confidence = np.zeros((2, 50, 17))
+    confidence[0, :20], confidence[1, 20:45] = 0.8, 0.8
+    tracks = Keypoints(RNG.uniform(60, 200, (1, 1, 17, 2)) + np.zeros((2, 50, 17, 2)), confidence, "coco17", (240, 240))
+    assert detection._take(tracks, [20, 45]) == range(20, 45) and detection._take(tracks, []) == range(50)
 
 
 def test_people_of_two_takes_are_two_and_the_cut_is_known(tmp_path, monkeypatch):

@@ -82,6 +82,14 @@ def test_zeros_in_most_frames_hide_no_pixels(tmp_path):
     assert caught.value.code == "no_person"
 
 
+def test_points_at_0_0_are_not_seen_whatever_confidence_a_tool_leaves_beside_them(tmp_path):
+    rows = [{"image_id": f"{t}.jpg", "keypoints": person(t).tolist()} for t in range(20)]
+    for row in rows:
+        row["keypoints"][13:] = [[0.0, 0.0, 0.45]] * 4
+    k = read_keypoints(write(tmp_path / "a.json", [{**row, "keypoints": np.ravel(row["keypoints"]).tolist()} for row in rows]))
+    assert (k.people, k.frames) == (1, 20) and not k.confidence[..., 13:].any() and (k.confidence[..., :13] > 0).all()
+
+
 def test_coco(tmp_path):
     data = {
         "images": [{"id": 100 + t, "width": 1280, "height": 720, "file_name": f"{t}.jpg"} for t in range(20)],

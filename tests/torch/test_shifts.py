@@ -16,6 +16,8 @@ from filmed_room import BESIDE, SIZE, TURNING, K  # noqa: E402
 from bridge.errors import LgdError  # noqa: E402
 from bridge.keypoints import apart  # noqa: E402
 from bridge.keypoints.shifts import STRETCH, STRETCHES, Shifts  # noqa: E402
+from bridge.keypoints.surroundings import Surroundings  # noqa: E402
+from bridge.train.room import looking  # noqa: E402
 
 
 def shown(room, path, rate=30.0, every=lambda picture: picture):
@@ -50,6 +52,21 @@ def test_it_is_seen_whether_a_camera_travels(room, monkeypatch):
         assert shown(room, BESIDE, 15.0).travels() is None
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     assert shown(room, BESIDE, 15.0).travels() is None
+
+
+def test_a_cut_is_no_way_that_the_camera_went(room):
+    """Two takes of one room, each from where its camera turns."""
+    pytest.importorskip("pycolmap")
+    elsewhere = [looking(np.array([1.5, -3.6, 1.5]), np.array([x, 0.2, 0.9])) for x in np.linspace(-0.2, 0.2, 6)]
+    pictures = [room.picture(K, world, SIZE).astype(np.uint8) for world in (*TURNING[:36:2], *elsewhere)]
+    surroundings = Surroundings(7.5)
+    for index, picture in enumerate(pictures):
+        surroundings.add(index, picture, [])
+    surroundings.wait()
+    camera = surroundings.camera(SIZE, {10: (pictures[10], []), 20: (pictures[20], [])}, range(18), None, lambda: None)
+    surroundings.close()
+    assert camera["camera_travels"] is False
+    assert set(camera["lines"][:, 0]) == {10}, "the other take's camera stands elsewhere"
 
 
 def test_what_is_looked_at_of_a_long_clip_is_spread_over_it():

@@ -10,7 +10,7 @@ from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.keypoints.formats import from_internal
 from bridge.keypoints.tracks import Keypoints
-from bridge.lgd.assemble import skin_of, soles_of
+from bridge.lgd.assemble import ground_world, skin_of, soles_of
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.rotations import exp_so3, quaternion_to_matrix
 from bridge.train.data import load_mocap, shared_mocap
@@ -74,6 +74,18 @@ def test_a_slope_in_the_estimated_gravity_is_taken_out_and_a_jump_is_not():
     assert np.abs(contact.level_ground(jump, np.ones(200)) - np.eye(3)).max() < 0.03
     stairs = np.stack((np.zeros(200), along, 0.17 * np.floor(along / 0.3)), -1)
     assert np.array_equal(contact.level_ground(stairs, np.ones(200)), np.eye(3))
+
+
+def test_the_ground_under_a_walk_is_level_of_two_frames_a_second_too():
+    for rate, count in ((30.0, 90), (2.0, 9)):
+        times = np.arange(count) / rate
+        pelvis = np.stack((0 * times, 0 * times, 4 + times), -1)  # away from the camera; the feet stand 0.85 m below it
+        foot = np.round(pelvis[:, 2] * 1.5) / 1.5 - pelvis[:, 2]  # one rests for 0.67 s, then the other
+        soles = np.stack((0 * foot, 0 * foot + 0.85, foot), -1)[:, None].repeat(4, 1)
+        up = np.array([0.0, -1.0, 0.09])  # five degrees off
+        world = ground_world(up / np.linalg.norm(up), pelvis, soles, np.ones(count, bool), times, None)
+        heights = (soles[:, 0] + pelvis) @ world[2, :3] + world[2, 3]
+        assert np.ptp(heights) < 0.1
 
 
 def posed_body(pose: dict[int, tuple], frames: int = 60):

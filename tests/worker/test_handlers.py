@@ -177,6 +177,7 @@ def test_range_rate_and_trace(calls, tmp_path):
     result, task = run(tmp_path, slow, frames=[2, 5], fps=10.0, trace=True, mode="paper")
     assert calls[0][0].frames == 3 and calls[0][0].times()[0] == pytest.approx(0.2)
     assert any("10 frames a second" in text for text in task.warnings)
+    assert any("has 1 frame a second" in text for text in run(tmp_path, slow, fps=1.0)[1].warnings)
     with np.load(result["traces"][0], allow_pickle=False) as trace:
         assert trace["names"].tolist() == ["a"]
 
