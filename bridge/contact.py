@@ -13,7 +13,7 @@ CONTACT_SPEED = 0.3  # m/s
 ENOUGH = 5  # frames with a foot at rest, to tell the ground from
 SAME_LEVEL = 0.03  # m: feet at rest this near each other stand on one level
 A_STEP = 0.1  # m: this far apart is two levels
-SLOPED = np.radians(7)  # what is up is hardly ever told worse: ground that slopes by more against it is stairs, or two levels
+SLOPED = np.radians(10)  # what is up is seldom told worse: ground that slopes by more against it is stairs, or two levels
 
 
 # The body's parts: share of its mass, the two joints between which its centre lies, and how far along (de Leva 1996, the mean of
