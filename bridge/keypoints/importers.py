@@ -321,6 +321,13 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
         for _, p in rows:
             p[~(np.abs(p[:, :2]) <= LARGEST).all(-1)] = np.nan
             p[(p[:, :2] == 0).all(-1), 2] = 0  # not seen, whatever confidence a tool leaves beside it
+    sure = np.concatenate([p[(p[:, 2] > 0) & np.isfinite(p[:, 2]), 2] for rows in frames for _, p in rows] or [np.zeros(0)])
+    usual = float(np.quantile(sure, 0.99)) if len(sure) else 1.0
+    if usual > 2.0:  # per cent, or a network's own measure; up to 2 a few that are above 1, which counts as 1
+        notes.append(f"The file's confidence goes up to {usual:.3g}: it is taken in parts of that.")
+        for rows in frames:
+            for _, p in rows:
+                p[:, 2] /= usual
     flat = np.concatenate([p[:, :3] for rows in frames for _, p in rows])
     flat = flat[np.isfinite(flat[:, :2]).all(-1)]
     if not len(flat):

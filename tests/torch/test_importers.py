@@ -90,6 +90,20 @@ def test_points_at_0_0_are_not_seen_whatever_confidence_a_tool_leaves_beside_the
     assert (k.people, k.frames) == (1, 20) and not k.confidence[..., 13:].any() and (k.confidence[..., :13] > 0).all()
 
 
+def test_confidence_in_per_cent_is_taken_so_and_told(tmp_path):
+    folder = openpose(tmp_path / "op")
+    right = read_keypoints(folder)
+    for path in folder.glob("*.json"):
+        frame = json.loads(path.read_text())
+        for who in frame["people"]:
+            who["pose_keypoints_2d"][2::3] = [100 * c for c in who["pose_keypoints_2d"][2::3]]
+        write(path, frame)
+    k = read_keypoints(folder)
+    top = np.quantile(right.confidence[right.confidence > 0], 0.99)
+    np.testing.assert_allclose(k.confidence, np.clip(right.confidence / top, 0, 1), atol=1e-3)
+    assert any("confidence goes up to" in note for note in k.notes) and not any("confidence" in note for note in right.notes)
+
+
 def test_coco(tmp_path):
     data = {
         "images": [{"id": 100 + t, "width": 1280, "height": 720, "file_name": f"{t}.jpg"} for t in range(20)],
