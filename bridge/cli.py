@@ -33,6 +33,9 @@ OPTIONS = {
     "set Camera to Travelling": "give the footage with --travels",
     "set Camera to New": "leave --camera out",
     "Set the range to one take": "Give one take by --frames A:B",
+    "30 frames a second are taken.": "30 frames a second are taken; --fps tells another rate.",
+    "30 frames a second are assumed.": "30 frames a second are assumed; --fps tells another rate.",
+    "the smallest usual one that holds all points.": "the smallest usual one that holds all points; --size tells another.",
     ", as the worker's log tells": "",  # what it says is on standard error
     ", or release the worker": "",
     "in the movie clip editor and choose Scene Camera": "in Blender's movie clip editor, or elsewhere, and give it by --camera",

@@ -119,7 +119,8 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
     if is_keypoints(options.input):
         if options.box or options.detector or options.fast or options.people:
             raise LgdError(
-                "bad_input", "--box, --detector, --fast and --people are for footage.", "Leave them out for a keypoint file."
+                "bad_input", "--box, --detector, --fast and --people are for footage.",
+                "Leave them out for a keypoint file; --person all fits everybody in it.",
             )
         if options.moves == "travels":
             raise LgdError("bad_input", "--travels needs the footage.", "Give the video instead of its keypoints.")

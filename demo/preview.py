@@ -38,14 +38,21 @@ def row(picture: np.ndarray, body: np.ndarray, side: np.ndarray, ground: float, 
     return line
 
 
+def shown(told: str | None, rows: list[int]) -> tuple[int, int] | None:
+    """The range to read for the rendered rows, which count from the told range's first frame: it may have been told beyond the footage's end."""
+    if not told:
+        return None
+    first = int(told.split(":")[0])
+    return first, first + max(rows) + 1
+
+
 def main() -> None:
     """Read what Blender rendered and the footage's frames beside it."""
     task = json.loads(Path(sys.argv[-1]).read_text())
     work, out = Path(task["work"]), Path(task["out"])
     figures = json.loads((work / "figures.json").read_text())
     rows = figures["rows"]
-    wanted = tuple(int(part) for part in task["frames"].split(":")) if task["frames"] else None
-    footage = open_footage(task["footage"], frames=wanted)
+    footage = open_footage(task["footage"], frames=shown(task["frames"], rows))
     lines = []
     for number, (index, picture) in enumerate(footage):
         if number in rows:

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,9 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
         return 2
     if video is not None and not video.exists():
         print(f"The footage {video} does not exist.")
+        return 2
+    if frames is not None and not is_range(frames):
+        print(f"{frames} is no range of frames: give A:B, from frame A to before frame B, from 0.")
         return 2
     worker = environments.worker()
     blender = environments.blender(version)
@@ -87,6 +91,12 @@ def demo(video: Path | None, out: Path, version: str, frames: str | None, mode: 
         print(f"Not written: {', '.join(missing)}")
         return 1
     return 0
+
+
+def is_range(text: str) -> bool:
+    """Whether a text is a range A:B with A below B."""
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    return bool(match) and int(match[1]) < int(match[2])
 
 
 def default_footage(worker: Path) -> tuple[Path, str]:

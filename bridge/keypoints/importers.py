@@ -60,7 +60,7 @@ def read_keypoints(
     if not path.exists():
         raise LgdError("bad_input", f"The keypoint file {path} does not exist.", "Check the path.")
     if path.suffix.lower() == ".npz" and path.is_file():
-        found = Keypoints.load(path)
+        found = Keypoints.load(path, image_size)
         if image_size is not None and tuple(image_size) != tuple(found.image_size):
             found.notes.append("The file's pictures have {} x {} px, not the {} x {} that were told: the former are taken.".format(*found.image_size, *image_size))
         return found

@@ -309,8 +309,8 @@ class Keypoints:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Keypoints:
-        """Reads keypoints.npz; raises LgdError (bad_input) for a missing, damaged or unfitting file."""
+    def load(cls, path: str | Path, image_size: tuple[int, int] | None = None) -> Keypoints:
+        """Reads keypoints.npz; raises LgdError (bad_input) for a missing, damaged or unfitting file. image_size: (w, h) px where it holds none."""
         path = Path(path)
         if not path.is_file():
             raise _bad(f"The keypoint file {path} does not exist.", "Check the path.")
@@ -318,6 +318,8 @@ class Keypoints:
             data = load_arrays(path)
         except Unreadable:
             raise _bad(f"The file {path.name} cannot be read as an .npz of plain arrays.") from None
+        if image_size is not None:
+            data.setdefault("image_size", np.array(image_size))
         for name in ("keypoints", "confidence", "layout", "image_size"):
             if name not in data:
                 raise _bad(f"The file {path.name} has no '{name}'.")

@@ -46,6 +46,7 @@ def solve_paper(
         thetas.append(torch.stack([e.theta for e in estimates]).cpu())
         shapes.append(torch.stack([e.betas for e in estimates]).cpu())
         errors.append(torch.stack([e.reprojection for e in estimates]).cpu())
+    progress("fit", frames, frames)
     theta, shapes_found, reprojection = (torch.cat(parts, 1) for parts in (thetas, shapes, errors))
     seen = confidence.sum(-1)
     weight = torch.as_tensor(seen / max(seen.sum(), 1e-9), dtype=torch.float32)

@@ -9,7 +9,7 @@ import numpy as np
 from bpy.props import BoolProperty, FloatProperty, StringProperty
 from mathutils import Quaternion
 
-from .._bridge import LgdError, arrays
+from .._bridge import LgdError, arrays, counting
 from ..properties import RELATIVE
 from ..scene import result as scene_result
 from ..scene.armature import bone_names, known_bones, rest_pelvis
@@ -53,6 +53,22 @@ def steps_at(rig, frame: float, path: str = ""):
     T = scene_result.seen_from(np.asarray(motion.extra.get("carriage", np.eye(4)), float), True, T)  # as the take was keyed
     quats, location = camera_to_rig(poses[:, index], trans[:, index], rest_pelvis(rig, names), T)
     return quats, location, errors[:, index]
+
+
+def check_steps(file: str, frames: int) -> None:
+    """Raises LgdError where a file does not hold the steps of a motion of so many frames."""
+    name = Path(file).name
+    if not Path(file).is_file():
+        raise LgdError("bad_input", f"The file of steps {file} does not exist.", "Check the path, or leave Steps empty.")
+    try:
+        poses = arrays.load_arrays(file)["poses"]
+    except (ValueError, KeyError):
+        poses = np.zeros(0)
+    if poses.ndim != 3:
+        raise LgdError("bad_input", f"{name} holds no steps of the descent.", "Name what `bridge fit --mode paper --trace` wrote, or leave Steps empty.")
+    if poses.shape[1] != frames:
+        text = f"{name} holds the steps of {counting.frames_text(poses.shape[1])}, and the motion has {frames}."
+        raise LgdError("bad_input", text, "Name the steps that were written with this motion, or leave Steps empty.")
 
 
 def show_step(rig, quats, location, place: float) -> None:

@@ -16,6 +16,7 @@ from ..scene.export import AMASS, MOTION, SMPL, write_motion
 from ..scene.motion import load_motion
 from ..scene.takes import STEPS_PROPERTY
 from . import bodies, pump
+from .descent import check_steps
 from .request import Plan
 from .result import _select as select
 from .run import complain, forget_complaint, grey, present_rig
@@ -95,7 +96,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
-            built = import_motion(context.scene, _named(self.filepath), self.timing, self.correctives)
+            built = import_motion(context.scene, _named(self.filepath), self.timing, self.correctives, bpy.path.abspath(self.steps))
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
@@ -107,9 +108,11 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         return {"FINISHED"}
 
 
-def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE"):
-    """Build the take of a motion file; returns what was built. Raises LgdError."""
+def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE", steps: str = ""):
+    """Build the take of a motion file, whose steps lie in the file `steps`; returns what was built. Raises LgdError."""
     motion = load_motion(path)
+    if steps:
+        check_steps(steps, motion.frames)  # before anything is built: a wrong file would be noticed at Play the Descent alone, or not at all
     body = bodies.load(body_for(motion.body_model))
     import numpy as np
 

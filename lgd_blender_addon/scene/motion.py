@@ -37,6 +37,9 @@ class Motion:
 def load_motion(source) -> Motion:
     """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
     label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        text = f"{source} is a folder." if Path(source).is_dir() else f"The file {source} does not exist."
+        raise LgdError("bad_input", text, "Choose a motion.npz.")
     try:
         data = arrays.load_arrays(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
     except arrays.Unreadable:
@@ -49,6 +52,11 @@ def load_motion(source) -> Motion:
             "bad_input", f"{label} is a motion in the form {other}, which has no camera: only the form Motion is read here.",
             "Export it again with Form on Motion, or have an SMPL add-on read this one.",
         )  # fmt: skip
+    steps = np.ndim(data.get("poses")) == 3 and "reprojection" in data
+    if steps or ("keypoints" in data and "poses" not in data):  # what the command line writes beside motions
+        what = "the steps of a descent" if steps else "keypoints"
+        hint = "Choose the motion, and name this file beside it, as Steps." if steps else "Choose a motion.npz, or this file in the panel, under Keypoints."
+        raise LgdError("bad_input", f"{label} holds {what}, no motion.", hint)
     try:
         return _checked(data)
     except (KeyError, ValueError, TypeError) as error:

@@ -218,3 +218,28 @@ def test_the_steps_of_an_imported_motion_are_played(script, tmp_path):
         assert bpy.ops.lgd.play_descent() == {"FINISHED"}
         poses.append([tuple(bone.rotation_quaternion) for bone in one.pose.bones])
     assert np.allclose(poses[0], poses[1], atol=1e-5)
+
+
+def test_steps_of_another_motion_are_told_at_the_import(script, tmp_path):
+    """Named wrongly they were noticed at Play the Descent alone, or never: of another length they were played as they came."""
+    bpy.ops.lgd.fit()
+    (solved,) = rigs()
+    bpy.ops.lgd.export_motion(filepath=str(tmp_path / "out.npz"))
+    with np.load(solved.lgd.trace) as file:
+        np.savez(tmp_path / "short.npz", **{name: file[name][:, :-1] if file[name].ndim > 1 else file[name][:-1] for name in file})
+    for name, words in (("gone.npz", "does not exist"), ("out.npz", "no steps of the descent"), ("short.npz", "and the motion has")):
+        with pytest.raises(RuntimeError, match=words):
+            bpy.ops.lgd.import_motion(filepath=str(tmp_path / "out.npz"), steps=str(tmp_path / name))
+        assert rigs() == [solved]
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [("gone.npz", "does not exist"), ("folder", "is a folder"), ("steps.npz", "steps of a descent.*as Steps"), ("keypoints.npz", "keypoints.*under Keypoints")],
+)
+def test_what_is_no_motion_is_told_as_what_it_is(addon, tmp_path, name, words):
+    (tmp_path / "folder").mkdir()
+    np.savez(tmp_path / "steps.npz", poses=np.zeros((4, 5, 72)), trans=np.zeros((4, 5, 3)), reprojection=np.zeros((4, 5)))
+    np.savez(tmp_path / "keypoints.npz", keypoints=np.zeros((5, 17, 2)), confidence=np.zeros((5, 17)), layout="coco17", image_size=[640, 480])
+    with pytest.raises(RuntimeError, match=words):
+        bpy.ops.lgd.import_motion(filepath=str(tmp_path / name))

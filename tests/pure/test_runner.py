@@ -60,3 +60,13 @@ def test_skips_are_named(tmp_path, capsys):
 def test_an_unknown_layer_is_refused(capsys):
     assert testing.run(["purr"]) == 2
     assert "no layer purr" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("frames", ["5", "5:", "a:b", "9:3", "3:3", "0-20"])
+def test_a_wrong_range_for_the_demo_is_told_before_anything_is_set_up(tmp_path, monkeypatch, capsys, frames):
+    import build_addon
+    from tools import environments
+
+    monkeypatch.setattr(environments, "worker", lambda: pytest.fail("it was set up"))
+    assert build_addon.main(["demo", "--frames", frames, "--out", str(tmp_path / "out")]) == 2
+    assert "A:B" in capsys.readouterr().out and not list(tmp_path.iterdir())

@@ -83,7 +83,9 @@ def test_a_person_beside_the_middle_of_the_image_is_not_turned_by_the_ray(mode):
 
 def test_steps_lower_the_reprojection_error_and_the_trace_keeps_each():
     keypoints, _ = waving()
-    motion, trace = fit(keypoints, FitOptions(mode="paper", focal=FOCAL, trace=True))
+    told = []
+    motion, trace = fit(keypoints, FitOptions(mode="paper", focal=FOCAL, trace=True), lambda *progress: told.append(progress))
+    assert ("fit", 60, 60) in told, "short takes stood at 0 of 60"
     errors = trace["reprojection"].mean(1)
     assert trace["poses"].shape == (4, 60, 72) and trace["trans"].shape == (4, 60, 3)
     assert errors[3] < errors[0]

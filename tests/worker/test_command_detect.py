@@ -6,7 +6,7 @@ import types
 import pytest
 
 np = pytest.importorskip("numpy")
-pytest.importorskip("cv2", reason="opencv-python is not installed")
+cv2 = pytest.importorskip("cv2", reason="opencv-python is not installed")
 
 from commands import bad, blank_video, keypoints  # noqa: E402
 
@@ -107,3 +107,13 @@ def test_no_one_in_the_footage(bridge, tmp_path):
     blank_video(tmp_path / "v.mp4", 3)
     code, out, err = bridge("detect", "v.mp4")
     assert code == 3 and out == "" and "No person" in err
+
+
+def test_the_demo_shows_what_was_solved_of_a_range_beyond_the_end(tmp_path):
+    from bridge.keypoints.video import open_footage
+    from demo.preview import shown
+
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((8, 8, 3), np.uint8))
+    assert shown(None, [0, 3]) is None and shown("1:9", [0, 2]) == (1, 4)
+    assert len(list(open_footage(tmp_path, frames=shown("1:9", [0, 2])))) == 3

@@ -243,6 +243,10 @@ def test_a_defect_of_ours_names_its_log(bridge, tmp_path, monkeypatch):
     assert "Traceback" in open(path + ("" if path.endswith(".log") else ".log")).read()
 
 
+def test_people_of_a_keypoint_file_are_chosen_by_person(bridge, tmp_path):
+    bad(bridge("fit", keypoints(tmp_path / "k.npz"), "--people", "2"), "--person all")
+
+
 def test_several_people_do_not_replace_the_keypoints(bridge, tmp_path):
     kept = keypoints(tmp_path / "t_0.npz").read_bytes()
     bad(bridge("fit", "t_0.npz", "-o", "t.npz", "--person", "all"), "t_0.npz")
@@ -305,6 +309,27 @@ def test_what_a_keypoint_file_says_otherwise_is_told(bridge, tmp_path):
     assert code == 0 and "for true" not in err
     code, out, err = bridge("fit", tmp_path / "told.npz", "-o", "again.npz")
     assert code == 0 and "for true" not in err
+
+
+def test_a_size_for_keypoints_that_tell_none(bridge, tmp_path):
+    file = keypoints(tmp_path / "k.npz", image_size=None)
+    bad(bridge("fit", file), "has no 'image_size'")
+    code, out, err = bridge("fit", file, "-o", "m.npz", "--size", "640,480")
+    assert code == 0, err
+    with np.load(tmp_path / "m.npz") as motion:
+        assert motion["image_size"].tolist() == [640, 480]
+
+
+def test_what_is_assumed_is_told_with_the_option_that_tells_it():
+    from bridge.cli import by_options
+
+    folder = cli.places.BRIDGE
+    for text, file, option in (
+        ("30 frames a second are taken.", "handlers.py", "--fps"),
+        ("30 frames a second are assumed.", "keypoints/video.py", "--fps"),
+        ("the smallest usual one that holds all points.", "keypoints/importers.py", "--size"),
+    ):
+        assert text in (folder / file).read_text("utf-8") and option in by_options(text)
 
 
 def test_a_file_system_without_modes_takes_results_too(tmp_path, monkeypatch):
