@@ -167,12 +167,12 @@ def _levels(heights: np.ndarray, resting: np.ndarray, pace: float) -> np.ndarray
     above = gaussian_filter1d(heights - heights[:, OTHER], 2 / pace, axis=0, mode="nearest")
     raised = np.zeros_like(rests)
     for k, other in enumerate(OTHER):
-        for a, b in _runs(rests[:, k] & (above[:, k] > TIPTOE / 2)):
+        for a, b in runs(rests[:, k] & (above[:, k] > TIPTOE / 2)):
             raised[a:b, k] = np.median(above[a:b, k]) > TIPTOE and rests[a:b, other].any()
     flat = rests & ~raised
     found = np.sort(heights[flat])
     for k in range(heights.shape[1]):
-        for a, b in _runs(flat[:, k]):
+        for a, b in runs(flat[:, k]):
             around = heights[a:b]
             alike = flat[a:b] & (np.abs(around - np.median(around[:, k])) < ALIKE)
             level = float(around[alike].mean()) if alike.any() else float(np.median(around[:, k]))
@@ -181,7 +181,7 @@ def _levels(heights: np.ndarray, resting: np.ndarray, pace: float) -> np.ndarray
                 heap = found[min(np.searchsorted(found, (heap - ALIKE, heap + ALIKE)).sum() // 2, len(found) - 1)]
             out[a:b, k] = level if abs(heap) > FLOOR else 0
     for k, other in enumerate(OTHER):
-        for a, b in _runs(raised[:, k]):
+        for a, b in runs(raised[:, k]):
             frames = np.arange(a, b)
             told = frames[rests[a:b, other]]  # between these the other is not claimed for a while
             share = smooth_ramp(2 * above[a:b, k] / TIPTOE - 1)
@@ -205,7 +205,7 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
         near = np.minimum(near, smooth_ramp((FAR[1] - off) / (FAR[1] - FAR[0])))
     out[:, :2] += change
     ground = np.zeros(len(point))
-    for a, b in _runs(point[:, 2] < 0):  # who goes far below it is on lower ground: raising that on its way there alone would be a bump
+    for a, b in runs(point[:, 2] < 0):  # who goes far below it is on lower ground: raising that on its way there alone would be a bump
         ground[a:b] = point[a:b, 2] * (1 - smooth_ramp(3 + 2 * float(point[a:b, 2].min()) / FLOOR))
     hold, under, bottom = rests / LEVEL**2, 0.0 * rests, np.where(rests > 0, level, ground)
     for _ in range(8):
@@ -218,7 +218,7 @@ def _planted(point: np.ndarray, rests: np.ndarray, level: np.ndarray, pace: floa
     return out
 
 
-def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
+def runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Stretches [a, b) in which mask (F) is true."""
     edges = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(int), [0]))))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -235,6 +235,11 @@ def _check_values(kind: str, fields: dict, id: int) -> None:
     size = fields.get("image_size")
     if kind in ("fit", "read_keypoints") and isinstance(size, list) and not (len(size) == 2 and all(_is(side, (int,)) and side > 0 for side in size)):
         raise ProtocolError(f"In a {kind} message image_size is not two whole numbers.", id=id)
+    boxes = fields.get("boxes") or []
+    if any(not (isinstance(box, (list, tuple)) and len(box) in (4, 6) and all(_is(side, (*_NUMBER, type(None))) for side in box)) for box in boxes):
+        raise ProtocolError(f"In a {kind} message boxes are not four numbers and two frames each.", id=id)
+    if not abs(fields.get("seed") or 0) < MAX_ID:
+        raise ProtocolError(f"In a {kind} message seed is too large.", id=id)
     people = fields.get("person")
     if isinstance(people, list) and not (people and all(_is(person, (int,)) for person in people)):
         raise ProtocolError(f"In a {kind} message person holds no whole numbers.", id=id)

@@ -5,6 +5,7 @@
 once by a restricted unpickler (`official.py`) and written as our own .npz by `convert_official`.
 """
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -75,7 +76,9 @@ def convert_official(source: Path, folder: Path) -> Path:
     digest = hashlib.sha256(content).hexdigest()[:12]
     target = folder / f"smpl_{_gender(source)}_{digest}.npz"
     if target.is_file():
-        return target
+        with contextlib.suppress(LgdError):  # damaged since, it is written again
+            load_body(target)
+            return target
     arrays = _compact_official(source, content)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -188,6 +191,11 @@ def _check(name: str, data: dict) -> None:
     def refuse(reason: str) -> LgdError:
         return LgdError("model_file", f"{name} is not an SMPL model: {reason}.", HINT)
 
+    for key, array in data.items():
+        if not array.ndim:
+            raise refuse(f"its {key} is one number")
+        if not np.isfinite(array).all():
+            raise refuse(f"its {key} holds values that are not numbers")
     template, joints = data["v_template"], data["kintree_table"].shape[-1]
     other = {52: "SMPL+H", 55: "SMPL-X", 16: "MANO", 5: "FLAME"}.get(joints)
     if other:
@@ -229,9 +237,6 @@ def _check(name: str, data: dict) -> None:
         PARENTS[1:]
     ):
         raise refuse("its joint tree is another one")
-    for key in ("v_template", "shapedirs", "posedirs", "weights", "J_regressor"):
-        if not np.isfinite(data[key]).all():
-            raise refuse(f"its {key} holds values that are not numbers")
     tall = float(np.ptp(template, axis=0).max())
     if tall > 20:
         raise refuse(f"it measures {tall:.4g}, so it is not in metres")

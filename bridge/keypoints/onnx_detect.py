@@ -172,20 +172,25 @@ class OnnxFinder:
         if boxes:
             borders = [b for b in (clip_box(box, width, height) for box in boxes) if b is not None]
             seen = masked(image, borders)
-        if not self.crops:
-            points, conf, scores = self._whole(self.pose, seen)
-        else:
-            people = self._people(seen, boxes)
-            pairs = [self._crop(seen, box) for box in people]
-            count = get_layout(self.layout).count
-            points = np.array([p for p, _ in pairs]).reshape(-1, count, 2)
-            conf = np.array([c for _, c in pairs]).reshape(-1, count)
-            scores = conf.mean(-1)
+        try:
+            points, conf, scores = self._whole(self.pose, seen) if not self.crops else self._crops(seen, boxes)
+        except (IndexError, ValueError) as error:  # what the file declares tells its kind; what it gives may be of another shape
+            raise LgdError(
+                "bad_input", f"{self.pose.path.name}, or the person detector beside it, gives other outputs than models of its kind do.",
+                "Export the model again, for one picture at a time, or use another one.",
+            ) from error  # fmt: skip
         kept = suppress_duplicates(points, conf, scores, self._spread) if len(points) else []
         points, conf = points[kept], conf[kept]
         if self.crops:
             self._last = box_of(points[0], conf[0]) if len(kept) else None
         return points, conf
+
+    def _crops(self, image: np.ndarray, boxes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        pairs = [self._crop(image, box) for box in self._people(image, boxes)]
+        count = get_layout(self.layout).count
+        points = np.array([p for p, _ in pairs]).reshape(-1, count, 2)
+        conf = np.array([c for _, c in pairs]).reshape(-1, count)
+        return points, conf, conf.mean(-1)
 
     def _people(self, image: np.ndarray, boxes) -> list[np.ndarray]:
         height, width = image.shape[:2]

@@ -9,14 +9,15 @@ import torch
 
 from .. import camera, contact
 from ..body.smpl import BodyModel
-from ..keypoints.formats import LAYOUTS, to_internal
+from ..keypoints.formats import LAYOUTS, POINT_INDEX, to_internal
 from ..keypoints.repair import relabelled
 from ..keypoints.tracks import TOGETHER, Keypoints, rate_beside_pauses
 from ..motion import Motion
 from ..places import version
-from ..planting import plant_feet
+from ..planting import SURE, plant_feet, runs
 from ..rotations import exp_so3, log_so3
 from .manhattan import told_up
+from .observation import SEEN
 from .resample import RATE
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
@@ -24,6 +25,7 @@ LEANING, UNTOLD = np.radians(15), 0.5
 BY_LINES = 0.9  # the world's confidence where straight lines of the background told what is up
 # Of the distance: how far off the path as seen may be across the image and along the ray, where feet at rest say otherwise.
 ACROSS, ALONG = 0.002, 0.01
+HARDLY = 0.05  # part of a contact's frames: a foot seen in fewer is invented there
 
 
 @dataclass
@@ -197,7 +199,8 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
     local = exp_so3(torch.as_tensor(motion.poses).double().unflatten(-1, (24, 3))).numpy()
     local[:, 0] = turn @ local[:, 0]
     pelvis = in_world(world, (motion.trans + rest[0])[:, None])[:, 0]
-    planted = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, motion.contacts, motion.frame_times)
+    contacts = motion.contacts * _foot_seen(motion)
+    planted = plant_feet(local, pelvis, rest, offsets + directions @ motion.betas, contacts, motion.frame_times)
     if np.array_equal(planted[0], local):
         return motion
     local, pelvis = planted
@@ -212,6 +215,20 @@ def with_planted_feet(motion: Motion, model: BodyModel) -> Motion:
         reprojection_px=reprojection_px(landmarks, points, confidence, motion.cam_K), keypoints_3d=_layout_points(landmarks, motion.layout),
         feet_planted=True,
     )  # fmt: skip
+
+
+def _foot_seen(motion: Motion) -> np.ndarray:
+    """Whether (F, 4), as `contacts` has it, a foot's contact is more than a guess: the foot is seen in the course of it. Planting one that the
+    picture never shows would drag the person off where they are seen."""
+    confidence = to_internal(motion.keypoints, motion.confidence, motion.layout)[1]
+    known = np.zeros((motion.frames, 4), bool)
+    for column in range(4):
+        side = "left" if column < 2 else "right"
+        rows = [POINT_INDEX[f"{side}_{part}"] for part in ("ankle", "heel", "big_toe", "small_toe")]
+        seen = (confidence[:, rows] > SEEN).any(-1)
+        for a, b in runs(motion.contacts[:, column] > SURE[0]):
+            known[a:b, column] = seen[a:b].mean() >= HARDLY
+    return known
 
 
 def _layout_points(landmarks: np.ndarray, layout: str) -> np.ndarray:

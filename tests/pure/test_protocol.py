@@ -145,6 +145,9 @@ def test_limits():
         {"v": 1, "id": 1, "type": "fit", "out": "/tmp", "keypoints": "a", "source": {"path": "b"}},
         {"v": 1, "id": 1, "type": "fit", "out": "/tmp", "source": {"path": "b", "frame": 1}},
         {"v": 1, "id": 1, "type": "cancel", "job": "2"},
+        {"v": 1, "id": 1, "type": "fit", "out": "/tmp", "source": {"path": "b", "boxes": [1, 2]}},
+        {"v": 1, "id": 1, "type": "fit", "out": "/tmp", "source": {"path": "b", "boxes": [["a", 0, 9, 9, 0, 1]]}},
+        {"v": 1, "id": 1, "type": "fit", "out": "/tmp", "keypoints": "a", "seed": 1 << 70},
     ],
 )
 def test_refused(bad):

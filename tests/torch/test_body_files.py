@@ -169,6 +169,13 @@ def test_converted_once(arrays, tmp_path):
     assert convert_official(source, tmp_path / "bodies") != first
 
 
+def test_a_damaged_conversion_is_made_again(arrays, tmp_path):
+    source = dump(tmp_path / "SMPL_NEUTRAL.pkl", arrays, False)
+    made = convert_official(source, tmp_path / "bodies")
+    made.write_bytes(made.read_bytes()[:1000])
+    same(load_body(convert_official(source, tmp_path / "bodies")), arrays)
+
+
 class _Call:
     def __init__(self, function, *arguments):
         self.reduced = (function, arguments)
@@ -237,6 +244,10 @@ def test_references_outside_the_file_are_refused(tmp_path):
     ({"shapedirs": np.zeros((COUNT, 3, 4))}, "shapedirs"),
     ({"weights": np.zeros((COUNT, 24))}, "weights"),
     ({"v_template": np.full((COUNT, 3), np.nan)}, "not numbers"),
+    ({"v_template": np.array(1.0)}, "one number"),
+    ({"kintree_table": np.array(24)}, "one number"),
+    ({"kintree_table": np.full((2, 24), np.nan)}, "not numbers"),
+    ({"f": np.full((10, 3), np.nan)}, "not numbers"),
     ({"v_template": "hello"}, "arrays cannot be read"),
     ({"v_template": np.full((COUNT, 3), 0.5) * np.arange(COUNT)[:, None]}, "not in metres"),
     ({"f": np.full((4, 3), COUNT)}, "faces"),

@@ -86,3 +86,19 @@ def test_limbs_that_are_hardly_ever_seen_are_told():
     assert remarks.never_seen(motion) == "The legs and the left arm are hardly ever seen: what they do is a guess."
     motion.confidence[:] = 0.0
     assert remarks.never_seen(motion) is None
+
+
+def test_feet_that_are_never_seen_are_not_planted():
+    """Somebody who squats before a camera that shows them to the waist keeps to where they are seen; of one leg that is seen the foot is planted."""
+    keypoints = waving(layout="blazepose33")[0]
+    confidence = keypoints.confidence.copy()
+    confidence[..., LEGS] = 0
+    options = FitOptions(focal=FOCAL, plant_feet=True)
+    waist = fit(dataclasses.replace(keypoints, confidence=confidence), options)[0]
+    assert (waist.contacts > 0.8).mean() > 0.5 and not waist.feet_planted
+    confidence[..., [k for k in LEGS if NAMES[k].startswith("left")]] = 0.9
+    half = dataclasses.replace(keypoints, confidence=confidence)
+    one, plain = (fit(half, dataclasses.replace(options, plant_feet=planted))[0] for planted in (True, False))
+    assert one.feet_planted
+    wanders = [np.ptp(m.joints[:, [7, 8]], axis=0).max(-1) for m in (one, plain)]
+    assert wanders[0][0] < 0.5 * wanders[1][0] and wanders[0][1] > 0.5 * wanders[1][1]

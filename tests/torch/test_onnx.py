@@ -216,3 +216,19 @@ def test_faults_are_sentences(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(LgdError, match="no .onnx"):
         OnnxFinder(tmp_path / "empty")
+
+
+def test_outputs_of_another_shape_than_declared_are_told(tmp_path):
+    """Three boxes with points for one: what the file declares leaves the number open."""
+    shapes = ("dets", np.full((1, 3, 5), 0.9, np.float32), [1, "n", 5]), ("keypoints", np.ones((1, 1, 17, 3), np.float32), [1, "m", 17, 3])
+    nobody = ("dets", np.zeros((0, 1, 5), np.float32), ["b", "n", 5]), ("keypoints", np.ones((0, 1, 17, 3), np.float32), ["b", "n", 17, 3])
+    for results in (shapes, nobody):
+        finder = OnnxFinder(fixed_model(tmp_path / "m.onnx", [1, 3, 640, 640], results), "cpu")
+        with pytest.raises(LgdError, match="gives other outputs"):
+            finder.find(picture(), [])
+    person = fixed_model(
+        tmp_path / "person.onnx", [1, 3, 640, 640],
+        [("dets", np.ones((0, 1, 5), np.float32), ["b", "n", 5]), ("labels", np.zeros((0, 1), np.int64), ["b", "n"])],
+    )  # fmt: skip
+    with pytest.raises(LgdError, match="gives other outputs"):
+        OnnxFinder([simcc_model(tmp_path / "pose.onnx"), person], "cpu").find(picture(), [])
