@@ -19,7 +19,7 @@ class Recipe:
     crop_lower: float = 0.1
     seated: float = 0.1  # share of clips, of upright people, who sit or kneel
     rising: float = 0.3  # of those: sit down or rise in the clip
-    arms: float = 0.12  # share of clips whose arms, one or both, are made up
+    arms: float = 0.16  # share of clips whose arms, one or both, are made up
     waist: float = 0.2  # share of clips, of upright people, who stand and are seen to the waist: nobody knows their legs
     nobody: float = 0.05
     limb_swap: float = 0.1
