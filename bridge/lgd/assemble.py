@@ -11,13 +11,13 @@ from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, POINT_INDEX, to_internal
 from ..keypoints.repair import relabelled
-from ..keypoints.tracks import TOGETHER, Keypoints, rate_beside_pauses
+from ..keypoints.tracks import SEEN, TOGETHER, Keypoints, rate_beside_pauses
 from ..motion import Motion
 from ..places import version
 from ..planting import SURE, plant_feet, runs
+from ..remarks import HARDLY
 from ..rotations import exp_so3, log_so3
 from .manhattan import told_up
-from .observation import SEEN
 from .resample import RATE
 
 # Gravity's confidence: between the picture's up and balance's so much makes it half, and so much of it is left where nobody stands.
@@ -25,7 +25,6 @@ LEANING, UNTOLD = np.radians(15), 0.5
 BY_LINES = 0.9  # the world's confidence where straight lines of the background told what is up
 # Of the distance: how far off the path as seen may be across the image and along the ray, where feet at rest say otherwise.
 ACROSS, ALONG = 0.002, 0.01
-HARDLY = 0.05  # part of a contact's frames: a foot seen in fewer is invented there
 
 
 @dataclass

@@ -20,18 +20,17 @@ from ..body.smpl import BodyModel
 from ..errors import LgdError
 from ..keypoints.formats import to_internal
 from ..keypoints.repair import reject_outliers, repair_swaps, to_fit
-from ..keypoints.tracks import Keypoints, shows_somebody
+from ..keypoints.tracks import FEW, SEEN, Keypoints, shows_somebody
 from ..keypoints.turned_rays import lens_of_turns, turns_of
 from ..motion import Motion
 from ..rotations import resample_rotations, resample_values
 from .assemble import Found, assemble, posed_in_camera, skin_of, soles_of, with_planted_feet
 from .checkpoint import load_network, weights_name
 from .manhattan import told_focal
-from .observation import SEEN
 from .paper import SEEN as PAPER_SEEN
 from .resample import is_slow, to_rate, without_pauses
 from .solve_paper import solve_paper
-from .solve_video import FEW, VideoSolver
+from .solve_video import VideoSolver
 from .steady import FARTHEST, fit_handheld, fit_steadied, fit_zoomed, widest, zooms
 
 if TYPE_CHECKING:
@@ -137,7 +136,7 @@ def _told_by_the_person(
     joints, axes, _ = posed_in_camera(model, keypoints.layout, found.rotations, found.betas.to(model.device))
     betas = found.betas.cpu().numpy().astype(float)
     soles, skin = soles_of(model, joints, axes, betas), skin_of(model, joints, axes, betas)
-    seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
+    seen = shows_somebody(keypoints.confidence[0])
     return found.world_confidence, (found.up, found.pelvis, joints, soles, seen, np.asarray(keypoints.times(), float), skin)
 
 

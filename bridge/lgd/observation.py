@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SEEN = 0.05  # points with less confidence count as not seen
+from ..keypoints.tracks import SEEN
+
 BLOCK = 64  # frames that are averaged over time at once
 BOX_SIGMA = 6.0  # frames at 30 fps over which the box is smoothed
 LASTING = 60  # frames before and after over which habits of a detector are told

@@ -11,10 +11,11 @@ from ..body.joints import LIMBS
 from ..body.landmarks import FAMILY
 from ..body.smpl import BodyModel
 from ..keypoints.formats import POINT_INDEX
+from ..keypoints.tracks import FEW, SEEN
 from ..rotations import resample_rotations, resample_values
 from .energy import EPS_POINT, reprojection_energy
 from .hypotheses import EXCHANGED, OWN, choose, depth_flipped, mirrored_labels, pick, select, stack, turned
-from .observation import SEEN, Observation, observe
+from .observation import Observation, observe
 from .video import FAMILIES, ClipBody, State, VideoNet
 
 LEGS = [POINT_INDEX[f"{side}_{part}"] for side in ("left", "right") for part in ("knee", "ankle")]
@@ -26,7 +27,6 @@ LONG = 5  # frames: a shorter gap leaves its neighbours as they are
 EASED = 0.4
 NOBODY = 60  # frames of a gap in which nobody is seen that are solved, at most
 FRAMEWISE = "rotations", "pelvis", "up", "contact", "doubt", "path"  # of what is solved
-FEW = 4  # points: a frame with fewer says nothing of the pose
 
 
 @dataclass

@@ -14,11 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from .. import camera
 from ..keypoints.repair import label_states, relabelled
-from ..keypoints.tracks import Keypoints, stands_still
+from ..keypoints.tracks import Keypoints, shows_somebody, stands_still
 from ..motion import Motion
 from .assemble import reprojection_px
-from .observation import SEEN
-from .solve_video import FEW
 
 SMOOTH = 0.5  # s: what the steadier camera's path is averaged over
 STILL_TURN, STILL_MOVE = 0.35, 0.08  # rad, and of the person's distance: a camera that moves less is seen as from one that stands
@@ -42,7 +40,7 @@ def fit_steadied(
     it is filmed. From turning the camera alone first, since how far the points are is not known yet; then from its path.
     """
     times = np.asarray(keypoints.times(), float)
-    seen = (keypoints.confidence[0] > SEEN).sum(-1) >= FEW
+    seen = shows_somebody(keypoints.confidence[0])
     if not seen.any():
         return fit(dataclasses.replace(keypoints, cam_K=cam_K), world)
     places = camera.fill_gaps(np.where(seen[:, None], world[:, :3, 3], np.nan))
@@ -83,7 +81,7 @@ def fit_handheld(
     keypoints = relabelled(keypoints, label_states(steadied))
     world = motion.T_world_cam @ np.linalg.inv(still) @ world
     # The world is that of the first frame with somebody in it (contracts), not of the middle of all: its camera looks along +Y.
-    forward = world[int(np.argmax((keypoints.confidence[0] > SEEN).sum(-1) >= FEW)), :3, 2]
+    forward = world[int(np.argmax(shows_somebody(keypoints.confidence[0]))), :3, 2]
     turn = _pose(Rotation.from_euler("z", np.arctan2(forward[0], forward[1])).as_quat()[None], np.zeros((1, 3)))[0]
     path, world = turn @ motion.T_world_cam, turn @ world
     return as_filmed(motion, path, keypoints, cam_K, world), trace and _trace_as_filmed(trace, motion, path, world)
