@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import bpy
+import numpy as np
 from bpy.props import EnumProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
@@ -73,7 +74,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         name="Keys",
         description="Where the keys lie",
         items=(
-            ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k"),
+            ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k; with its footage, where that shows it from frame 1 on"),
             ("REAL", "Real Time", "By the motion's own times and the scene's frame rate"),
         ),
     )
@@ -83,6 +84,10 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         items=CORRECTIVES,
         default="LIVE",
     )
+    footage: StringProperty(
+        name="Footage", description="The video, or the folder of images, that it was fitted to, to stand behind its camera; empty: none",
+        subtype="FILE_PATH", options=RELATIVE,
+    )  # fmt: skip
     steps: StringProperty(
         name="Steps", description="The file that `bridge fit --mode paper --trace` wrote beside the motion, for Play the Descent; empty: none",
         subtype="FILE_PATH", options=RELATIVE,
@@ -96,7 +101,8 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
-            built = import_motion(context.scene, _named(self.filepath), self.timing, self.correctives, bpy.path.abspath(self.steps))
+            path, steps, footage = _named(self.filepath), bpy.path.abspath(self.steps), bpy.path.abspath(self.footage)
+            built = import_motion(context.scene, path, self.timing, self.correctives, steps, footage)
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
@@ -108,19 +114,34 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         return {"FINISHED"}
 
 
-def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE", steps: str = ""):
-    """Build the take of a motion file, whose steps lie in the file `steps`; returns what was built. Raises LgdError."""
+def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE", steps: str = "", footage: str = ""):
+    """Build the take of a motion file, whose steps lie in the file `steps`, in front of the `footage` it was fitted to; returns what was
+    built. Raises LgdError."""
     motion = load_motion(path)
     if steps:
         check_steps(steps, motion.frames)  # before anything is built: a wrong file would be noticed at Play the Descent alone, or not at all
+    shown = _fitted_to(motion, footage) if footage else places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
     body = bodies.load(body_for(motion.body_model))
-    import numpy as np
-
-    shown = places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
-    options = scene_result.Options(timing=timing, correctives=correctives, show_footage=False)
+    options = scene_result.Options(timing=timing, correctives=correctives, show_footage=bool(footage))
     built = scene_result.build(scene, motion, body, shown, options)
-    built.rig.lgd.footage = built.camera.lgd.footage = ""  # it has none, and each knows the other by having the same
+    if footage:
+        built.notes += filter(None, [places.on_its_side(shown, motion.image_size) or places.of_another_form(shown, motion.image_size)])
+    else:
+        built.rig.lgd.footage = built.camera.lgd.footage = ""  # it has none, and each knows the other by having the same
     return built
+
+
+def _fitted_to(motion, path: str) -> places.Footage:
+    """The part of a file that a motion was fitted to, told by its times, which count from the file's beginning. Raises LgdError."""
+    whole = places.from_file(path)
+    numbers = counting.counts(motion.frame_times, whole.fps or motion.framerate)
+    length = len(whole.table)
+    if (numbers < length).mean() < 0.5:
+        raise LgdError(
+            "bad_input", f"{whole.name} has {counting.frames_text(length)}, and the motion was fitted to those from {numbers[0]} to {numbers[-1]}.",
+            "Choose the footage that it was fitted to.",
+        )  # fmt: skip
+    return whole.cut(whole.start + numbers[0], whole.start + numbers[-1])
 
 
 class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):

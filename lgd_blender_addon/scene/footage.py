@@ -89,6 +89,17 @@ def on_its_side(footage, size) -> str:
     )
 
 
+def of_another_form(footage, size) -> str:
+    """What is to be told of footage whose pictures are not as wide and high, to each other, as those of size (w, h) px that were solved; "" of others."""
+    if not all(footage.size) or abs(footage.size[0] / footage.size[1] / (size[0] / size[1]) - 1) < 0.01:
+        return ""
+    width, height = footage.size
+    return (
+        f"The pictures of {Path(footage.path).name} have {width} x {height} px, and those that were solved {size[0]} x {size[1]}: "
+        "the body does not lie over the person. Choose the footage that was solved."
+    )
+
+
 def _bad(text: str, hint: str = "") -> LgdError:
     return LgdError("bad_input", text, hint)
 

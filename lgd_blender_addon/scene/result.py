@@ -266,7 +266,8 @@ def key_places(scene, motion: Motion, footage: Footage | None, mode: str, start:
             numbers = counting.counts(motion.frame_times, footage.fps)
         frames, sources = timing.picture_steps(order, times, numbers)
     else:
-        order, times = timing.shown_keys(table, footage.start, first, motion.frames)
+        thinned = str(motion.extra.get("mode", "")) == "edited"  # between keys that are left, somebody moves
+        order, times = timing.shown_keys(table, footage.start, first, motion.frames, held=not thinned)
         seen = footage.table >= 0
         frames, sources = (footage.start + np.arange(len(footage.table)))[seen], footage.table[seen]
     return order, times, frames, sources

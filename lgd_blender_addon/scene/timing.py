@@ -32,11 +32,11 @@ def decoded(footage, frame_times):
     return replace(footage, table=table)
 
 
-def shown_keys(table, start: int, first: int, count: int):
+def shown_keys(table, start: int, first: int, count: int, held: bool = True):
     """Key k where the place shows source frame first + k.
 
     table (N,): the source frame shown on Blender's frames start + i (-1 none), never turning back. Returns (order,
-    times): which solved frames, 0 to count - 1, and their Blender frames, rising. A frame shown for long gets a second
+    times): which solved frames, 0 to count - 1, and their Blender frames, rising. held: a frame shown for long gets a second
     key at its end, so that the body stands still with the picture; frames that are skipped lie in between.
     """
     table = np.asarray(table)
@@ -64,7 +64,7 @@ def shown_keys(table, start: int, first: int, count: int):
     holds = ends - begins
     typical = np.median(holds) if len(holds) > 4 else 2.0
     for source, hold, end in zip(sources, holds, ends, strict=True):
-        if hold > max(3.0, 2.0 * typical + 1.0) and first <= source < first + count:
+        if held and hold > max(3.0, 2.0 * typical + 1.0) and first <= source < first + count:
             order, times = np.append(order, source - first), np.append(times, end)
     rank = np.lexsort((order if not backwards else -order, times))
     return order[rank], times[rank]
