@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """File > Import and Export: motions in and out."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import bpy
 import numpy as np
-from bpy.props import EnumProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, StringProperty
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from .. import preferences
 from .._bridge import LgdError, counting
-from ..properties import CORRECTIVES, RELATIVE
+from ..properties import CORRECTIVES
 from ..scene import footage as places
 from ..scene import result as scene_result
 from ..scene.export import AMASS, MOTION, SMPL, write_motion
@@ -18,7 +19,7 @@ from ..scene.motion import load_motion
 from ..scene.takes import STEPS_PROPERTY
 from . import bodies, pump
 from .descent import check_steps
-from .request import Plan
+from .request import Plan, chosen_footage
 from .result import _select as select
 from .run import complain, forget_complaint, grey, present_rig
 
@@ -74,7 +75,7 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         name="Keys",
         description="Where the keys lie",
         items=(
-            ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k; with its footage, where that shows it from frame 1 on"),
+            ("SHOWN", "Frame by Frame", "Frame k of the motion on frame 1 + k, or where its footage is shown"),
             ("REAL", "Real Time", "By the motion's own times and the scene's frame rate"),
         ),
     )
@@ -84,14 +85,15 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
         items=CORRECTIVES,
         default="LIVE",
     )
-    footage: StringProperty(
-        name="Footage", description="The video, or the folder of images, that it was fitted to, to stand behind its camera; empty: none",
-        subtype="FILE_PATH", options=RELATIVE,
-    )  # fmt: skip
+    with_footage: BoolProperty(
+        name="With Footage",
+        description="It was fitted to the footage that is chosen in the panel: its keys lie where that is shown, and it stands behind the camera",
+    )
+    # No path with a browse button of its own: a second file browser does not open from within one.
     steps: StringProperty(
-        name="Steps", description="The file that `bridge fit --mode paper --trace` wrote beside the motion, for Play the Descent; empty: none",
-        subtype="FILE_PATH", options=RELATIVE,
-    )  # fmt: skip
+        name="Steps",
+        description="What `bridge fit --mode paper --trace` wrote, for Play the Descent: the file's name where it lies beside the motion, else its path",
+    )
 
     @classmethod
     def poll(cls, context):
@@ -101,47 +103,51 @@ class LGD_OT_import_motion(bpy.types.Operator, ImportHelper):
     def execute(self, context):
         """Read and build; the first time the worker is asked for the body."""
         try:
-            path, steps, footage = _named(self.filepath), bpy.path.abspath(self.steps), bpy.path.abspath(self.footage)
+            footage = chosen_footage(context) if self.with_footage else None
+            path = _named(self.filepath)
+            steps = str(Path(path).parent / bpy.path.abspath(self.steps)) if self.steps else ""
             built = import_motion(context.scene, path, self.timing, self.correctives, steps, footage)
         except LgdError as error:
             return complain(self, error)
         forget_complaint()
-        if self.steps:
-            built.rig.lgd.trace = built.action[STEPS_PROPERTY] = bpy.path.abspath(self.steps)
+        if steps:
+            built.rig.lgd.trace = built.action[STEPS_PROPERTY] = steps
         select(context, [built])
         for note in built.notes:
             self.report({"WARNING"}, note)
         return {"FINISHED"}
 
 
-def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE", steps: str = "", footage: str = ""):
-    """Build the take of a motion file, whose steps lie in the file `steps`, in front of the `footage` it was fitted to; returns what was
+def import_motion(scene, path: str, timing: str = "SHOWN", correctives: str = "LIVE", steps: str = "", footage: places.Footage | None = None):
+    """Build the take of a motion file, whose steps lie in the file `steps`, in front of the footage it was fitted to; returns what was
     built. Raises LgdError."""
     motion = load_motion(path)
     if steps:
         check_steps(steps, motion.frames)  # before anything is built: a wrong file would be noticed at Play the Descent alone, or not at all
-    shown = _fitted_to(motion, footage) if footage else places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
+    told = [] if footage is None else [*footage.notes, places.on_its_side(footage, motion.image_size), places.of_another_form(footage, motion.image_size)]
+    alone = places.Footage("FILE", Path(path).stem, path, 0.0, motion.image_size, 1, np.arange(motion.frames))
+    shown = alone if footage is None else _fitted_to(motion, footage)
     body = bodies.load(body_for(motion.body_model))
-    options = scene_result.Options(timing=timing, correctives=correctives, show_footage=bool(footage))
+    options = scene_result.Options(timing=timing, correctives=correctives, show_footage=footage is not None)
     built = scene_result.build(scene, motion, body, shown, options)
-    if footage:
-        built.notes += filter(None, [places.on_its_side(shown, motion.image_size) or places.of_another_form(shown, motion.image_size)])
-    else:
+    built.notes += filter(None, told)
+    if footage is None:
         built.rig.lgd.footage = built.camera.lgd.footage = ""  # it has none, and each knows the other by having the same
     return built
 
 
-def _fitted_to(motion, path: str) -> places.Footage:
-    """The part of a file that a motion was fitted to, told by its times, which count from the file's beginning. Raises LgdError."""
-    whole = places.from_file(path)
-    numbers = counting.counts(motion.frame_times, whole.fps or motion.framerate)
-    length = len(whole.table)
-    if (numbers < length).mean() < 0.5:
+def _fitted_to(motion, whole: places.Footage) -> places.Footage:
+    """The part of a footage that a motion was fitted to, told by its times, which count from the file's beginning. Raises LgdError."""
+    whole = replace(whole, fps=whole.fps or motion.framerate)  # pictures of a folder are as far apart as those that were solved
+    first, last = counting.counts(motion.frame_times, whole.fps)[[0, -1]]
+    a, b = whole.frames
+    if not (a <= first and last < b + 2):  # Blender may count a frame less than there are
         raise LgdError(
-            "bad_input", f"{whole.name} has {counting.frames_text(length)}, and the motion was fitted to those from {numbers[0]} to {numbers[-1]}.",
-            "Choose the footage that it was fitted to.",
+            "bad_input", f"Of {whole.name} the frames {a} to {b - 1} are shown, and the motion was fitted to {first} to {last}, counted from 0.",
+            "Choose the footage that it was fitted to, all of it, in the panel.",
         )  # fmt: skip
-    return whole.cut(whole.start + numbers[0], whole.start + numbers[-1])
+    part = whole.start + np.flatnonzero((whole.table >= first) & (whole.table <= last))
+    return whole.cut(part[0], part[-1]) if len(part) else whole
 
 
 class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):

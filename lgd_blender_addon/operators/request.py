@@ -38,16 +38,25 @@ def sequencer_scene(context):
     return getattr(context, "sequencer_scene", None) or context.scene
 
 
-def find_footage(context) -> places.Footage:
-    """The footage that the settings name, cut to the range they name. Raises LgdError."""
+def _scene_of_footage(context):
+    return sequencer_scene(context) if context.scene.lgd.place == "STRIP" else context.scene
+
+
+def chosen_footage(context) -> places.Footage:
+    """The footage that the settings name, all of it. Raises LgdError."""
     settings = context.scene.lgd
-    scene = sequencer_scene(context) if settings.place == "STRIP" else context.scene
     clip = bpy.data.movieclips.get(settings.clip) if settings.clip else None
     if settings.place == "CLIP" and settings.clip and clip is None:
         raise LgdError("bad_input", f"The movie clip {settings.clip} is gone, or has another name by now.", "Choose the clip again.")
     if settings.place == "CLIP" and clip is None:
         clip = getattr(context, "edit_movieclip", None) or context.scene.active_clip
-    found = places.with_footage(settings.place, scene, clip=clip, path=settings.path, start=settings.start)
+    return places.with_footage(settings.place, _scene_of_footage(context), clip=clip, path=settings.path, start=settings.start)
+
+
+def find_footage(context) -> places.Footage:
+    """The footage that the settings name, cut to the range they name. Raises LgdError."""
+    settings, scene = context.scene.lgd, _scene_of_footage(context)
+    found = chosen_footage(context)
     if settings.range == "CUSTOM":
         if settings.last < settings.first:
             raise LgdError("bad_input", "The range ends before it begins.", "Swap First and Last.")

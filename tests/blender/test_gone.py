@@ -208,7 +208,7 @@ def test_the_steps_of_an_imported_motion_are_played(script, tmp_path):
     bpy.ops.lgd.export_motion(filepath="//out.npz")
     shutil.copy(solved.lgd.trace, tmp_path / "steps.npz")
     poses = []
-    for steps in ("", "//steps.npz"):
+    for steps in ("", "//steps.npz", "steps.npz"):
         assert bpy.ops.lgd.import_motion(filepath="//out.npz", steps=steps) == {"FINISHED"}
         rig = bpy.context.object
         assert bpy.ops.lgd.play_descent.poll() == bool(steps)
