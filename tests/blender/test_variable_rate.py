@@ -102,7 +102,7 @@ def test_real_time_follows_the_files_times_and_so_does_the_background(film):
 
 class _Motion:
     def __init__(self, times):
-        self.frame_times, self.frames = times, len(times)
+        self.frame_times, self.frames, self.extra = times, len(times), {}
 
 
 @pytest.mark.parametrize("rate", [5, 24 / 1.001, 25, 30 / 1.001, 60 / 1.001])
