@@ -10,7 +10,7 @@ from .. import camera, contact
 from ..body.joints import PARENTS
 from ..body.smpl import BodyModel
 from ..keypoints.formats import POINT_INDEX, to_internal
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, shows_somebody
 from ..rotations import exp_so3, log_so3
 from . import paper
 from .assemble import Found, reprojection_px
@@ -108,7 +108,7 @@ def _tells(confidence: np.ndarray) -> np.ndarray:
 
 
 def _carried(confidence: np.ndarray) -> np.ndarray:
-    """Keypoint confidence carried along the tree to the 24 joints (paper mode)."""
+    """Keypoint confidence carried along the tree to the 24 joints (paper mode); 0 where nobody is seen, and the pose is held."""
     own = {16: "left_shoulder", 17: "right_shoulder", 18: "left_elbow", 19: "right_elbow", 20: "left_wrist",
            21: "right_wrist", 1: "left_hip", 2: "right_hip", 4: "left_knee", 5: "right_knee", 7: "left_ankle",
            8: "right_ankle", 15: "nose"}  # fmt: skip
@@ -123,6 +123,7 @@ def _carried(confidence: np.ndarray) -> np.ndarray:
             out[:, joint] = (hips + shoulders) / 2
         else:
             out[:, joint] = out[:, PARENTS[joint]]
+    out[~shows_somebody(confidence)] = 0
     return out
 
 
