@@ -77,3 +77,4 @@ def test_paper_mode_holds_who_is_hardly_seen(points):
     assert np.linalg.norm(np.diff(motion.joints[:, 0], axis=0), axis=-1).max() < 0.2 and np.ptp(motion.trans[:, 2]) < 0.4
     assert np.array_equal(motion.poses[9:20], motion.poses[9:10].repeat(11, 0))
     assert not motion.joint_confidence[10:20].any() and motion.joint_confidence[9].all(), "what is held is not sure"
+    assert not motion.contacts[10:20].any() and motion.contacts[:10].any(), "a foot that is held rests anyway"
