@@ -35,6 +35,8 @@ OPTIONS = {
     "Set the range to one take": "Give one take by --frames A:B",
     "30 frames a second are taken.": "30 frames a second are taken; --fps tells another rate.",
     "30 frames a second are assumed.": "30 frames a second are assumed; --fps tells another rate.",
+    "has no 'image_size'. Export the keypoints again;": "has no 'image_size'. Tell it by --size W,H;",
+    "no size of the picture. Multiply x by the picture's width in pixels and y by its height;": "no size of the picture. Tell it by --size W,H;",
     "the smallest usual one that holds all points.": "the smallest usual one that holds all points; --size tells another.",
     ", as the worker's log tells": "",  # what it says is on standard error
     ", or release the worker": "",

@@ -134,6 +134,7 @@ def fit(request: dict, task: Task) -> dict:
     if is_slow(keypoints.times()):
         rate = f"{rate_beside_pauses(keypoints.times()):.3g}"
         task.warning(f"The footage has {rate} frame{'' if rate == '1' else 's'} a second, fewer than 15: what lies between them is a guess, and ground contacts are not claimed.")
+    given = options.T_world_cam is not None and not request.get("camera_kept")  # else the ground is that of who was fitted first
     motions, traces, figures, world = [], [], [], None
     rest = sorted({0, *people})  # the most prominent person who can be fitted defines the world, once for all
     for n in rest:
@@ -163,7 +164,7 @@ def fit(request: dict, task: Task) -> dict:
             for text in remarks.of_the_camera(motion, keypoints, options, looked_for, bool(request.get("camera_kept"))):
                 task.warning(text)
         else:
-            apart = remarks.off_the_ground(motion) if n in people else None
+            apart = remarks.off_the_ground(motion, given) if n in people else None
             if apart:
                 task.warning(f"{called} {apart}")
             motion.focal_source, motion.world_confidence = world.focal_source, world.world_confidence

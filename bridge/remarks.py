@@ -79,13 +79,15 @@ def _heights(motion: Motion) -> tuple[float, float]:
     return float(np.percentile(lowest, 5 if np.median(lowest) > 0 else 50)), float(np.median(world[:, 2, 3]))  # who leaps comes down
 
 
-def off_the_ground(motion: Motion) -> str | None:
-    """That a further person does not stand on the first one's ground (z = 0), None where they do; to be told after their name."""
+def off_the_ground(motion: Motion, given: bool = False) -> str | None:
+    """That a further person does not stand on the ground (z = 0), the first one's or that of a given camera's scene, None where they do; to be told
+    after their name."""
     height = _heights(motion)[0]
     if abs(height) < OFF_FIRST:
         return None
     side = "above" if height > 0 else "below"
-    return f"stands {abs(height):.1f} m {side} the first person's ground: one view does not tell a child from somebody farther away, nor a step from a giant."
+    ground = "given camera's ground (z = 0)" if given else "first person's ground"
+    return f"stands {abs(height):.1f} m {side} the {ground}: one view does not tell a child from somebody farther away, nor a step from a giant."
 
 
 def against_the_body(motion: Motion) -> str | None:

@@ -100,7 +100,7 @@ def detect(
 
     def boxed(index: int) -> list[int]:
         # A box on counts that show an earlier picture still holds for the next one.
-        at, before = footage.number(index), footage.number(index - 1) if index else -1
+        at, before = footage.number(index), footage.number(index - 1) if index else begin - 1
         return [k for k, (_, a, b) in enumerate(areas) if a <= at < b or before < a < b <= at]
 
     def go_on() -> None:

@@ -23,6 +23,7 @@ NOBODY = 300  # frames at a footage's begin that a file which leaves such out ma
 _OFF = 0.25  # of all points: so many are never off two of the picture's sides
 _MARKS = ("landmarks", "pose_landmarks", "poseLandmarks", "keypoints", "landmark")  # the last: MediaPipe's own messages, as JSON
 _PIXELS_HINT = "Multiply x by the picture's width in pixels and y by its height; coordinates in space are not read."
+_OTHER_SIZE = "The file's pictures have {} x {} px, not the {} x {} that were told: the former are taken."
 _SHAPES_HINT = "Known files: OpenPose folders, COCO, AlphaPose, MMPose and MediaPipe JSON, and keypoints.npz."
 
 
@@ -62,7 +63,7 @@ def read_keypoints(
     if path.suffix.lower() == ".npz" and path.is_file():
         found = Keypoints.load(path, image_size)
         if image_size is not None and tuple(image_size) != tuple(found.image_size):
-            found.notes.append("The file's pictures have {} x {} px, not the {} x {} that were told: the former are taken.".format(*found.image_size, *image_size))
+            found.notes.append(_OTHER_SIZE.format(*found.image_size, *image_size))
         return found
     if layout is not None:
         get_layout(layout)
@@ -315,6 +316,10 @@ def _assemble(table: _Table, path: Path, layout, image_size, fps) -> Keypoints:
     if last - first > 20 * len(table.people) + 1000:
         raise _bad(f"The frame numbers in {name} run from {first} to {last} for {len(table.people)} frames.")
     size = table.size or image_size
+    if table.size and image_size and tuple(image_size) != table.size:
+        notes.append(_OTHER_SIZE.format(*table.size, *image_size))
+    if table.fps and fps and abs(fps / table.fps - 1) > 0.01:  # else one of them is rounded
+        notes.append(f"The file tells {table.fps:.4g} frames a second, not the {fps:.4g} that were told: the former are taken.")
     nobody = LgdError("no_person", f"{name} holds no person that is seen clearly.", "Use another detector.")
     frames = [table.people.get(f, []) for f in range(first, last + 1)]
     for rows in frames:

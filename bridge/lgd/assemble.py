@@ -11,7 +11,7 @@ from .. import camera, contact
 from ..body.smpl import BodyModel
 from ..keypoints.formats import LAYOUTS, POINT_INDEX, to_internal
 from ..keypoints.repair import relabelled
-from ..keypoints.tracks import SEEN, TOGETHER, Keypoints, rate_beside_pauses
+from ..keypoints.tracks import SEEN, TOGETHER, Keypoints, rate_beside_pauses, shows_somebody
 from ..motion import Motion
 from ..places import version
 from ..planting import SURE, plant_feet, runs
@@ -143,7 +143,7 @@ def assemble(
     shape = found.betas.cpu().numpy().astype(float)
     soles = soles_of(model, relative, frames_world, shape)
     skin = skin_of(model, relative, frames_world, shape) if mode == "video" else None  # the paper's ground is under the soles
-    seen = (keypoints.confidence[0] > 0.05).sum(-1) >= 3
+    seen = shows_somebody(keypoints.confidence[0])
     read = found.contacts  # tells the ground at any rate, and is claimed where the frames are near enough
     up, sure = found.up, 1.0 if T_world_cam is not None else found.world_confidence
     if read is not None and T_world_cam is None:
@@ -165,7 +165,7 @@ def assemble(
         if read is not None and world.ndim == 2 and len(pelvis) > 2:
             contacts = read
         else:
-            contacts = contact.contacts_by_height(in_world(world, soles + pelvis[:, None]), times)
+            contacts = contact.contacts_by_height(in_world(world, soles + pelvis[:, None]), times) * seen[:, None]  # who is not seen is held, and would rest
     held = read if slow and read is not None and world.ndim == 2 else contacts
     if found.anchored and held.any() and len(pelvis) > 2:
         pelvis = _anchored(pelvis, soles, held, world, min(rate_beside_pauses(times) / RATE, 4))

@@ -10,7 +10,7 @@ from .. import camera, contact
 from ..body.joints import PARENTS
 from ..body.smpl import BodyModel
 from ..keypoints.formats import POINT_INDEX, to_internal
-from ..keypoints.tracks import Keypoints
+from ..keypoints.tracks import Keypoints, shows_somebody
 from ..rotations import exp_so3, log_so3
 from . import paper
 from .assemble import Found, reprojection_px
@@ -53,7 +53,8 @@ def solve_paper(
     one = (shapes_found[-1] * weight[:, None]).sum(0) if betas is None else torch.as_tensor(betas).float()
     to_camera = _from_papers_camera(rays.cpu(), confidence)
     rotations = _in_camera(theta[-1], to_camera)
-    rotations = rotations[torch.as_tensor(_held(_tells(confidence)))]  # frames that show hardly anybody hold the last pose that was seen
+    held = torch.as_tensor(_held(_tells(confidence)))  # frames that show hardly anybody hold the last pose that was seen
+    rotations = rotations[held]
     placed = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
     trunk = rotations[:, 0].numpy() @ np.array([0.0, 1.0, 0.0])
     upright = np.arccos(np.clip(-trunk[:, 1], -1, 1)) < math.radians(60)
@@ -65,7 +66,7 @@ def solve_paper(
     )  # fmt: skip
     trace = None
     if want_trace:
-        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera)
+        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera, held)
     return found, shapes_found[-1].numpy(), trace
 
 
@@ -107,7 +108,7 @@ def _tells(confidence: np.ndarray) -> np.ndarray:
 
 
 def _carried(confidence: np.ndarray) -> np.ndarray:
-    """Keypoint confidence carried along the tree to the 24 joints (paper mode)."""
+    """Keypoint confidence carried along the tree to the 24 joints (paper mode); 0 where nobody is seen, and the pose is held."""
     own = {16: "left_shoulder", 17: "right_shoulder", 18: "left_elbow", 19: "right_elbow", 20: "left_wrist",
            21: "right_wrist", 1: "left_hip", 2: "right_hip", 4: "left_knee", 5: "right_knee", 7: "left_ankle",
            8: "right_ankle", 15: "nose"}  # fmt: skip
@@ -122,16 +123,17 @@ def _carried(confidence: np.ndarray) -> np.ndarray:
             out[:, joint] = (hips + shoulders) / 2
         else:
             out[:, joint] = out[:, PARENTS[joint]]
+    out[~shows_somebody(confidence)] = 0
     return out
 
 
-def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera) -> dict:
+def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera, held) -> dict:
     """Every step's parameters in the camera frame: poses (S, F, 72), betas (S, F, 10), trans (S, F, 3),
     reprojection (S, F) boxes, reprojection_px (S, F)."""
     poses, places, errors = [], [], []
     rest = model.rest_joints(one.to(model.device)).cpu().numpy()
     for step in theta:
-        rotations = _in_camera(step, to_camera)
+        rotations = _in_camera(step, to_camera)[held]
         pelvis = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
         places.append(pelvis - rest[0])
         poses.append(log_so3(rotations).flatten(1).numpy())

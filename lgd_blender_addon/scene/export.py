@@ -69,7 +69,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     poses, trans, betas, pelvis, carried = world_motion(scene, rig, frames, unit)
     skin = result.skin_of(rig)
     rows = None if stored is None else takes.solved_frames(stored, frames)
-    fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate
+    fps = float((len(times) - 1) / (times[-1] - times[0])) if len(times) > 1 else rate if stored is None else stored.framerate
     gender = str(skin.get("smpl_gender", "neutral"))
     if form == AMASS:
         wide = np.zeros((len(poses), 156))

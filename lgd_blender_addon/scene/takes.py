@@ -209,7 +209,7 @@ def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     """The footage's times (F,) s at Blender frames (F,), also between and beside the keys that the solve put and where some were taken
     out or added; None where these were moved, or do not run evenly on: then the scene's own time counts."""
     keys, order = motion.extra.get("key_frames"), motion.extra.get("key_order")
-    if keys is None or order is None or len(keys) < 2 or motion.extra.get("retimed"):
+    if keys is None or order is None or not len(keys) or motion.extra.get("retimed"):
         return None
     times = motion.frame_times[order]
     if not (np.diff(times) > 0).all() or not (np.diff(keys) > 0).all():
@@ -217,7 +217,7 @@ def footage_times(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     if max(_nearest(keys, frames)[1].mean(), _nearest(frames, keys)[1].mean()) < MOST:
         return None
     out = np.interp(frames, keys, times)
-    pace = (times[-1] - times[0]) / (keys[-1] - keys[0])
+    pace = (times[-1] - times[0]) / (keys[-1] - keys[0]) if len(keys) > 1 else 1 / motion.framerate
     return out + pace * (np.minimum(frames - keys[0], 0) + np.maximum(frames - keys[-1], 0))
 
 

@@ -114,6 +114,15 @@ def test_keys_in_real_time_keep_the_footages_times_and_the_scenes_rate(tmp_path,
     assert scene.render.fps == 30
 
 
+def test_a_single_picture_keeps_its_time_in_the_footage_and_the_footages_rate(tmp_path, default_body, addon):
+    motion = load_motion(write_motion(tmp_path / "motion.npz", default_body, frames=1, frame_times=np.array([1.65])))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    found = exported(built, tmp_path / "a.npz")
+    assert np.allclose(found["frame_times"], [1.65]) and float(found["mocap_framerate"]) == pytest.approx(25.0)
+    built.rig.pose.bones["left_elbow"].keyframe_insert("rotation_quaternion", frame=float(built.action.frame_range[0]) + 5)
+    assert np.allclose(exported(built, tmp_path / "b.npz")["frame_times"], [1.65, 1.85])
+
+
 def test_a_driven_rig_is_exported_where_it_is_driven(solved, tmp_path):
     motion, built = solved
     before = exported(built, tmp_path / "a.npz", export.SMPL)["trans"]

@@ -143,10 +143,12 @@ def test_a_box_outside_the_picture_is_a_sentence(tmp_path, box):
         detect(images(tmp_path / "f"), boxes=[(*box, 0, 2)])
 
 
-def test_a_box_on_no_frame_that_is_read_is_refused(tmp_path):
+@pytest.mark.parametrize(("frames", "held"), [(None, (100, 200)), ((1, 3), (0, 1)), ((1, 3), (3, 4))])
+def test_a_box_on_no_frame_that_is_read_is_refused(tmp_path, frames, held):
+    """Nor is one before the range its first frame's: the person has moved since."""
     needs_mediapipe()
-    with pytest.raises(LgdError, match="No box holds in a frame that is read, 0 to") as caught:
-        detect(images(tmp_path / "f"), boxes=[(10, 10, 50, 50, 100, 200)])
+    with pytest.raises(LgdError, match=f"No box holds in a frame that is read, {frames[0] if frames else 0} to") as caught:
+        detect(images(tmp_path / "f"), frames=frames, boxes=[(10, 10, 50, 50, *held)])
     assert caught.value.code == "bad_input"
 
 

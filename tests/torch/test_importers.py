@@ -53,6 +53,15 @@ def test_openpose_folder_with_two_people(tmp_path):
     assert read_keypoints(tmp_path / "Öp en", layout="body25b", fps=50, image_size=(1920, 1080)).fps == 50
 
 
+def test_what_a_file_says_otherwise_than_was_told_is_said(tmp_path):
+    frames = [{"landmarks": person(t, count=33).tolist()} for t in range(5)]
+    file = write(tmp_path / "m.json", {"fps": 29.97, "width": 640, "height": 480, "frames": frames})
+    k = read_keypoints(file, fps=50, image_size=(1920, 1080))
+    assert (k.fps, k.image_size) == (29.97, (640, 480))
+    assert [note for note in k.notes if "not the 50 that" in note] and [note for note in k.notes if "not the 1920 x 1080 that" in note]
+    assert not read_keypoints(file, fps=30, image_size=(640, 480)).notes
+
+
 @pytest.mark.parametrize(("begin", "frames", "word"), [(30, 50, "counted from 0"), (1, 20, ""), (1001, 20, "footage's first")])
 def test_frames_before_the_first_person_are_counted_where_they_are_left_out(tmp_path, begin, frames, word):
     data = [

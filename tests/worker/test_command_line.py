@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line: exit codes, one sentence for what is wrong, and nothing left behind on failure."""
 
+import json
 import os
 import sys
 import types
@@ -313,7 +314,9 @@ def test_what_a_keypoint_file_says_otherwise_is_told(bridge, tmp_path):
 
 def test_a_size_for_keypoints_that_tell_none(bridge, tmp_path):
     file = keypoints(tmp_path / "k.npz", image_size=None)
-    bad(bridge("fit", file), "has no 'image_size'")
+    bad(bridge("fit", file), "has no 'image_size'", "--size W,H")
+    (tmp_path / "m.json").write_text(json.dumps([[{"x": 0.4 + k / 100, "y": k / 33} for k in range(33)]] * 5))
+    bad(bridge("fit", tmp_path / "m.json"), "no size of the picture", "--size W,H")
     code, out, err = bridge("fit", file, "-o", "m.npz", "--size", "640,480")
     assert code == 0, err
     with np.load(tmp_path / "m.npz") as motion:

@@ -150,6 +150,9 @@ def test_a_camera_whose_scale_the_body_denies(calls, tmp_path, monkeypatch, feet
         assert [told in text for text in task.warnings] == ([True] if told else [])
     _, task = run(tmp_path, tracks(), camera=str(tmp_path / "camera.npz"), camera_kept=True)
     assert not task.warnings  # an earlier solve found it
+    for kept, ground in ((False, "the given camera's ground (z = 0)"), (True, "the first person's ground")):  # the first one need not stand on it
+        _, task = run(tmp_path, tracks(2), camera=str(tmp_path / "camera.npz"), camera_kept=kept, person="all")
+        assert [ground in text for text in task.warnings if "Person 1 stands" in text] == ([True] if abs(feet) > 0.5 else [])
 
 
 @pytest.mark.parametrize("place", [True, False])
