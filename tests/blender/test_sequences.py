@@ -38,3 +38,20 @@ def test_bones_without_keys_are_after_the_descent_as_before(script, addon, end):
         addon.register()
     assert tuple(knee.rotation_quaternion) == (1, 0, 0, 0)
     assert np.allclose(rig.pose.bones["left_hip"].rotation_quaternion, hip)
+
+
+def test_a_linked_scene_is_told_of_before_the_solve(script, tmp_path):
+    """Nothing can be put into it: the result was lost when the footage had been looked through."""
+    settings = bpy.context.scene.lgd
+    bpy.ops.lgd.detect()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "other.blend"), copy=True)
+    settings.path = ""
+    with bpy.data.libraries.load(str(tmp_path / "other.blend"), link=True) as (there, here):
+        here.scenes = there.scenes
+    own, bpy.context.window.scene = bpy.context.scene, here.scenes[0]
+    asked = len(script.asked)
+    for button in (bpy.ops.lgd.fit, bpy.ops.lgd.fit_keypoints, bpy.ops.lgd.import_motion):
+        with pytest.raises(RuntimeError, match="belongs to another file"):
+            button()
+    assert len(script.asked) == asked
+    bpy.context.window.scene = own
