@@ -17,7 +17,7 @@ from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
 from ..scene.takes import CAMERA_PROPERTY, STEPS_PROPERTY, playing, stored_motion
-from . import pump
+from . import status_bar
 from .run import complain, forget_complaint, present_rig
 
 
@@ -99,14 +99,14 @@ class _Play:
         """The rig; None where it is gone by now."""
         return bpy.data.objects.get(self._rig)
 
-    def end(self) -> None:
-        """Play no more; the rig is as it was."""
+    def end(self, clear=status_bar.clear) -> None:
+        """Play no more; the rig is as it was. clear: how the status bar's text is taken away."""
         global _present
         if _present is not self:
             return
         _present, rig, scene = None, self.rig, bpy.context.scene
         bpy.context.window_manager.event_timer_remove(self._timer)
-        pump.clear_status_bar()
+        clear()
         for bone in rig.pose.bones if rig is not None and rig.type == "ARMATURE" else ():
             if bone.name in self._before:
                 bone.rotation_quaternion, bone.location = self._before[bone.name]
@@ -217,8 +217,8 @@ class LGD_OT_play_descent(bpy.types.Operator):
         return {"FINISHED"}
 
     def cancel(self, context):
-        """Blender ends the operator."""
-        self._end()
+        """Blender ends the operator: another file, or the window is closed."""
+        self._play.end(status_bar.clear_soon)
 
 
 def bake(rig, quats, location, frame: int, apart: int = 12):

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One thing after another, as animators do them: what an earlier edit leaves is there after a later button."""
 
+from types import SimpleNamespace
+
 import bpy
 import numpy as np
 import pytest
 
-from lgd_blender_addon.operators import descent
+from lgd_blender_addon.operators import boxes, descent, status_bar
 from lgd_blender_addon.scene.keyframes import bag_of
 
 
@@ -38,6 +40,27 @@ def test_bones_without_keys_are_after_the_descent_as_before(script, addon, end):
         addon.register()
     assert tuple(knee.rotation_quaternion) == (1, 0, 0, 0)
     assert np.allclose(rig.pose.bones["left_hip"].rotation_quaternion, hip)
+
+
+@pytest.mark.parametrize("what", ["box", "descent"])
+def test_the_status_bar_is_let_be_while_a_window_is_closed(script, monkeypatch, what):
+    """In the window's context a text that is set crashes Blender, as the windows' own tests show."""
+    bpy.context.scene.lgd.mode = "PAPER"
+    bpy.ops.lgd.fit()
+    told = []
+    monkeypatch.setattr(bpy.types.WorkSpace, "status_text_set", lambda _, text: told.append(text))
+    if what == "box":
+        space = SimpleNamespace(draw_handler_add=lambda *_: None, draw_handler_remove=lambda *_: None)
+        monkeypatch.setattr(boxes, "type", lambda _: space, raising=False)
+        held = SimpleNamespace(_drag=boxes.wait(SimpleNamespace(area=None, space_data=None)))
+        boxes.LGD_OT_pick_box.cancel(held, bpy.context)
+    else:
+        (rig,) = rigs()
+        held = SimpleNamespace(_play=descent.play(bpy.context, rig, descent.steps_at(rig, 5)))
+        descent.LGD_OT_play_descent.cancel(held, bpy.context)
+    assert not told and boxes._present is None and descent._present is None
+    status_bar.detach()
+    assert told and not any(told) and not bpy.app.timers.is_registered(status_bar.clear)
 
 
 def test_a_linked_scene_is_told_of_before_the_solve(script, tmp_path):
