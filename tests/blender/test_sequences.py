@@ -7,7 +7,8 @@ import bpy
 import numpy as np
 import pytest
 
-from lgd_blender_addon.operators import boxes, descent, status_bar
+from lgd_blender_addon.operators import boxes, descent, pump, status_bar
+from lgd_blender_addon.operators.request import plan_fit
 from lgd_blender_addon.scene.keyframes import bag_of
 
 
@@ -78,3 +79,20 @@ def test_a_linked_scene_is_told_of_before_the_solve(script, tmp_path):
             button()
     assert len(script.asked) == asked
     bpy.context.window.scene = own
+
+
+def test_a_scene_that_is_deleted_meanwhile_leaves_a_result_that_is_somewhere(script):
+    """It was keyed onto the rig of the scene that was gone, before its camera: neither is in any scene, nor saved."""
+    bpy.ops.lgd.fit()
+    home = bpy.context.scene
+    script.hold = True
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    bpy.context.window.scene = other = bpy.data.scenes.new("other")
+    bpy.data.scenes.remove(home)
+    script.hold = False
+    pump.finish(run, 20)
+    built = run.built[0]
+    assert {built.rig, built.mesh, built.camera} == set(other.objects) and other.camera == built.camera
+    assert built.camera.lgd.camera == built.rig.lgd.camera == built.camera.name
+    told = bpy.context.window_manager.lgd.warnings
+    assert "was put into other" in told and "was made instead" in told
