@@ -12,7 +12,7 @@ from mathutils import Quaternion
 from .._bridge import LgdError, arrays, counting
 from ..properties import RELATIVE
 from ..scene import result as scene_result
-from ..scene.armature import bone_names, known_bones, rest_pelvis
+from ..scene.armature import bone_names, known_bones, listed, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
@@ -37,6 +37,10 @@ def steps_at(rig, frame: float, path: str = ""):
             "The steps of this take were not kept.",
             "Solve in the mode Paper with Keep the Steps, then play again.",
         )
+    turned = [name for name in names if rig.pose.bones[name].rotation_mode != "QUATERNION"]
+    if turned:
+        text = f"The steps are quaternions, by which {listed(turned)} of {rig.name} do not turn: they got another rotation mode since."
+        raise LgdError("bad_input", text, "Set it to Quaternion, then play again.")
     try:
         data = arrays.load_arrays(file)
         poses, trans, errors = (data[name].astype(float) for name in ("poses", "trans", "reprojection_px"))

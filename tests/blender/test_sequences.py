@@ -43,6 +43,21 @@ def test_bones_without_keys_are_after_the_descent_as_before(script, addon, end):
     assert np.allclose(rig.pose.bones["left_hip"].rotation_quaternion, hip)
 
 
+def test_steps_that_would_turn_nothing_are_told(script):
+    """Animators set bones to Euler angles: the descent slid the hips alone, and As Keys left an action in which nothing turns."""
+    bpy.context.scene.lgd.mode = "PAPER"
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    action = rig.animation_data.action
+    rig.pose.bones["left_knee"].rotation_mode = "XYZ"
+    for keys in (False, True):
+        with pytest.raises(RuntimeError, match="left_knee.*rotation mode.*Quaternion"):
+            bpy.ops.lgd.play_descent(bake=keys)
+    assert rig.animation_data.action == action
+    rig.pose.bones["left_knee"].rotation_mode = "QUATERNION"
+    assert bpy.ops.lgd.play_descent(bake=True) == {"FINISHED"} and rig.animation_data.action != action
+
+
 @pytest.mark.parametrize("what", ["box", "descent"])
 def test_the_status_bar_is_let_be_while_a_window_is_closed(script, monkeypatch, what):
     """In the window's context a text that is set crashes Blender, as the windows' own tests show."""
