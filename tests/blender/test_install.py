@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -96,6 +97,29 @@ def test_preferences_and_user_folder(installed, tmp_path, monkeypatch):
     preferences.python_path = sys.executable
     assert module.missing() == ""
     assert module.worker_python() == sys.executable
+
+
+def test_a_user_folder_that_cannot_be_made_is_told_and_no_other_is_taken(installed, tmp_path, monkeypatch):
+    """Blender gives no path for one: jobs and the environment were written to wherever Blender was started."""
+    monkeypatch.delenv("LGD_HOME", raising=False)
+    module, pump = (sys.modules[f"{ADDON}.{name}"] for name in ("preferences", "operators.pump"))
+    folder = module.user_folder()
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_bytes(b"")  # as of a disk that is full, or read alone
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert module.user_folder() == folder
+        preferences, scene = module.get(), bpy.context.scene
+        preferences.interpreter_mode, preferences.python_path = "EXISTING", sys.executable
+        scene.lgd.path = str(tmp_path)
+        (tmp_path / "p1.png").write_bytes(b"")
+        with pytest.raises(RuntimeError, match="cannot be written"):
+            bpy.ops.lgd.fit()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["p1.png"] and pump.current() is None
+    finally:
+        folder.unlink()
 
 
 def test_the_set_up_waits_for_the_answer_and_for_the_network(installed, tmp_path):
