@@ -127,6 +127,9 @@ def test_the_set_up_waits_for_the_answer_and_for_the_network(installed, tmp_path
     assert not bpy.ops.lgd.setup_environment.poll()
     preferences.smplx_choice = "WITHOUT"
     assert bpy.ops.lgd.setup_environment.poll() and bpy.ops.lgd.setup_repair.poll()
+    with pytest.MonkeyPatch.context() as patch:  # whose worker it would end, a long solve's perhaps
+        patch.setattr(sys.modules[f"{ADDON}.operators.pump"], "current", lambda: object())
+        assert not bpy.ops.lgd.setup_environment.poll() and not bpy.ops.lgd.setup_repair.poll()
     assert not bpy.ops.lgd.setup_cancel.poll()
     if not bpy.app.online_access:
         with pytest.raises(RuntimeError, match="may not go online"):
