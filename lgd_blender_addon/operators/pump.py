@@ -254,6 +254,8 @@ def _end(run: Run) -> None:
                 run.error = LgdError("internal", str(error).strip())
         finally:
             pending = None
+        if run.error is not None:
+            keep(run)
     if show is not None:
         show.warnings = "\n".join(run.warnings)
         if run.error is not None:
