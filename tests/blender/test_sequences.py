@@ -6,10 +6,15 @@ from types import SimpleNamespace
 import bpy
 import numpy as np
 import pytest
+from models import write_motion
+from test_result import plain_footage
+from test_takes import pushed_down
 
 from lgd_blender_addon.operators import boxes, descent, pump, status_bar
 from lgd_blender_addon.operators.request import plan_fit
+from lgd_blender_addon.scene import result, trust
 from lgd_blender_addon.scene.keyframes import bag_of
+from lgd_blender_addon.scene.motion import load_motion
 
 
 def rigs():
@@ -111,3 +116,24 @@ def test_a_scene_that_is_deleted_meanwhile_leaves_a_result_that_is_somewhere(scr
     assert built.camera.lgd.camera == built.rig.lgd.camera == built.camera.name
     told = bpy.context.window_manager.lgd.warnings
     assert "was put into other" in told and "was made instead" in told
+
+
+def test_in_each_of_two_takes_that_follow_one_another_its_own_doubt_is_told(solved, tmp_path, default_body):
+    """Next Bad walked through the last alone, and the least sure joint of the first was the last's."""
+    _, built = solved
+    errors, sure = np.full(40, 2.0), np.ones((40, 24))
+    errors[20], sure[5, 20] = 50, 0.1
+    for seed, changes in ((4, {"joint_confidence": sure}), (5, {"reprojection_px": errors})):
+        motion = load_motion(write_motion(tmp_path / "m.npz", default_body, seed=seed, **changes))
+        options = result.Options(rig=built.rig.session_uid, camera=built.camera.name, show_footage=False)
+        result.build(bpy.context.scene, motion, default_body, plain_footage(), options)
+        strip = pushed_down(built, 100 * seed)
+    rig = built.rig
+    assert trust.bad_frames(rig) == [520] and min(trust.at(rig, 405).values()) == 1  # the last holds its first pose before it begins
+    strip.extrapolation = "HOLD_FORWARD"  # as Push Down has it
+    assert trust.bad_frames(rig) == [405, 520]
+    assert trust.at(rig, 405)[20] < 0.2 and min(trust.at(rig, 520).values()) == 1
+    bpy.context.view_layer.objects.active = rig
+    bpy.context.scene.frame_set(410)
+    assert bpy.ops.lgd.next_bad_frame(back=True) == {"FINISHED"} and bpy.context.scene.frame_current == 405
+    assert bpy.ops.lgd.select_doubtful() == {"FINISHED"}
