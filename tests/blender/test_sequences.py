@@ -137,3 +137,20 @@ def test_in_each_of_two_takes_that_follow_one_another_its_own_doubt_is_told(solv
     bpy.context.scene.frame_set(410)
     assert bpy.ops.lgd.next_bad_frame(back=True) == {"FINISHED"} and bpy.context.scene.frame_current == 405
     assert bpy.ops.lgd.select_doubtful() == {"FINISHED"}
+
+
+def test_paths_that_no_file_can_have_are_told_in_a_sentence(script):
+    """A text that was pasted into the field, for one: Python has a fault for a name that is too long to be asked for."""
+    bpy.ops.lgd.fit()
+    settings, long = bpy.context.scene.lgd, "/tmp/" + 300 * "x"
+    with pytest.raises(RuntimeError, match="does not exist") as read:
+        bpy.ops.lgd.import_motion(filepath=long)
+    with pytest.raises(RuntimeError, match="No file is named") as written:
+        bpy.ops.lgd.export_motion(filepath="/")
+    settings.keypoints = long
+    with pytest.raises(RuntimeError, match="are gone") as points:
+        bpy.ops.lgd.fit_keypoints()
+    settings.path = long
+    with pytest.raises(RuntimeError, match="does not exist") as film:
+        bpy.ops.lgd.fit()
+    assert not any("Traceback" in str(caught.value) for caught in (read, written, points, film))
