@@ -10,7 +10,7 @@ from models import write_motion
 from test_result import plain_footage
 from test_takes import pushed_down
 
-from lgd_blender_addon.operators import boxes, descent, pump, status_bar
+from lgd_blender_addon.operators import boxes, busy, descent, pump, status_bar
 from lgd_blender_addon.operators.request import plan_fit
 from lgd_blender_addon.scene import result, trust
 from lgd_blender_addon.scene.keyframes import bag_of
@@ -137,6 +137,22 @@ def test_in_each_of_two_takes_that_follow_one_another_its_own_doubt_is_told(solv
     bpy.context.scene.frame_set(410)
     assert bpy.ops.lgd.next_bad_frame(back=True) == {"FINISHED"} and bpy.context.scene.frame_current == 405
     assert bpy.ops.lgd.select_doubtful() == {"FINISHED"}
+
+
+def test_a_copy_that_is_being_moved_is_waited_for(addon, monkeypatch):
+    """Blender refuses a change of mode in the midst of it, and the whole solve was lost."""
+
+    def held(*names):
+        return [SimpleNamespace(bl_idname=name, macros=()) for name in names]
+
+    operators = held("OBJECT_OT_endless_of_another_add_on")
+    manager = SimpleNamespace(windows=[SimpleNamespace(modal_operators=operators)])
+    monkeypatch.setattr(busy, "bpy", SimpleNamespace(context=SimpleNamespace(window_manager=manager)))
+    assert not busy.dragging()
+    operators.append(SimpleNamespace(bl_idname="OBJECT_OT_duplicate_move", macros=held("OBJECT_OT_duplicate", "TRANSFORM_OT_translate")))
+    assert busy.dragging()
+    operators[1:] = held("SCULPT_CURVES_OT_brush_stroke")
+    assert busy.dragging()
 
 
 def test_paths_that_no_file_can_have_are_told_in_a_sentence(script):

@@ -66,6 +66,16 @@ def steps():
     with w.over(view):
         bpy.ops.object.mode_set(mode="OBJECT")
 
+    # Shift+D is a copy and a move in one, in the midst of which Blender refuses a change of mode.
+    with w.over(view):
+        assert bpy.ops.object.duplicate_move("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+    yield 0.3
+    assert w.part("operators.busy").dragging()
+    w.point(view.x + 300, view.y + 300, "ESC", "PRESS")
+    w.point(view.x + 300, view.y + 300, "ESC", "RELEASE")
+    yield 0.5
+    assert not w.part("operators.busy").dragging()
+
     # Another file in the midst of a job: it is cancelled, the new file stays as it is.
     with w.over(view):
         assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
