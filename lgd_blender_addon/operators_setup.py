@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 
 from . import _bridge, preferences
+from .operators import pump as jobs
 from .worker import environment
 
 TICK = 0.25  # s
@@ -95,9 +96,12 @@ def _begin(operator, fresh: bool) -> set[str]:
 class _NeedsAnswer:
     @classmethod
     def poll(cls, context):
-        """Grey while a set-up runs, or while the question about smplx is open."""
+        """Grey while a set-up or a job runs, whose worker would be ended, or while the question about smplx is open."""
         if _setup and not _setup.over:
             cls.poll_message_set("The set-up is running")
+            return False
+        if jobs.current() is not None:
+            cls.poll_message_set("A job is running: cancel it first")
             return False
         if preferences.get(context).smplx_choice == "UNDECIDED":
             cls.poll_message_set("Answer the question about smplx first")

@@ -211,10 +211,10 @@ def user_folder() -> Path:
     named = os.environ.get("LGD_HOME")
     if named:
         return Path(named)
-    try:
-        return Path(bpy.utils.extension_path_user(__package__, create=True))
+    try:  # made by who writes there, and tells where that fails: where Blender cannot make it, it gives no path at all
+        return Path(bpy.utils.extension_path_user(__package__))
     except (ValueError, AttributeError):  # not installed as an extension
-        return Path(bpy.utils.user_resource("DATAFILES", path="lgd_blender_addon", create=True))
+        return Path(bpy.utils.user_resource("DATAFILES", path="lgd_blender_addon"))
 
 
 def environment_folder() -> Path:

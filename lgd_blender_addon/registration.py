@@ -6,7 +6,7 @@ from pathlib import Path
 import bpy
 
 from . import operators, operators_setup, overlay, panels, preferences, properties, translations
-from .operators import boxes, files, pump
+from .operators import boxes, descent, files, pump, status_bar
 
 CLASSES = (
     *properties.CLASSES,
@@ -37,6 +37,8 @@ def unregister() -> None:
     bpy.utils.unregister_preset_path(FOLDER)
     operators_setup.unregister()
     boxes.detach()
+    descent.detach()
+    status_bar.detach()
     pump.detach()
     overlay.detach()
     files.detach()

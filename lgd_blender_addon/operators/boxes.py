@@ -9,7 +9,7 @@ from bpy.props import FloatProperty, IntProperty
 from .. import overlay
 from .._bridge import LgdError
 from ..scene.footage import folder_files
-from . import pump
+from . import status_bar
 from .request import find_footage
 from .run import complain, forget_complaint, no_footage
 
@@ -29,13 +29,13 @@ class _Drag:
         (x0, y0), (x1, y1) = self.corner, self.pointer
         overlay.draw_lines([((1.0, 1.0, 1.0), overlay.outline(x0, y0, x1 - x0, y1 - y0))])
 
-    def end(self) -> None:
-        """Draw no more."""
+    def end(self, clear=status_bar.clear) -> None:
+        """Draw no more. clear: how the status bar's text is taken away."""
         global _present
         if _present is self:
             _present = None
             self.space.draw_handler_remove(self._handle, "WINDOW")
-            pump.clear_status_bar()
+            clear()
 
 
 _present: _Drag | None = None
@@ -158,7 +158,7 @@ class LGD_OT_pick_box(bpy.types.Operator):
 
     def cancel(self, context):
         """Blender ends the operator: another file, or the window is closed."""
-        self._end(set())
+        self._drag.end(status_bar.clear_soon)
 
 
 def _frame_of(scene, found) -> int:

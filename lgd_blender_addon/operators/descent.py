@@ -12,12 +12,12 @@ from mathutils import Quaternion
 from .._bridge import LgdError, arrays, counting
 from ..properties import RELATIVE
 from ..scene import result as scene_result
-from ..scene.armature import bone_names, known_bones, rest_pelvis
+from ..scene.armature import bone_names, known_bones, listed, rest_pelvis
 from ..scene.axes import camera_to_rig
 from ..scene.export import key_frames
 from ..scene.keyframes import Take, write_pose
 from ..scene.takes import CAMERA_PROPERTY, STEPS_PROPERTY, playing, stored_motion
-from . import pump
+from . import status_bar
 from .run import complain, forget_complaint, present_rig
 
 
@@ -37,6 +37,10 @@ def steps_at(rig, frame: float, path: str = ""):
             "The steps of this take were not kept.",
             "Solve in the mode Paper with Keep the Steps, then play again.",
         )
+    turned = [name for name in names if rig.pose.bones[name].rotation_mode != "QUATERNION"]
+    if turned:
+        text = f"The steps are quaternions, by which {listed(turned)} of {rig.name} do not turn: they got another rotation mode since."
+        raise LgdError("bad_input", text, "Set it to Quaternion, then play again.")
     try:
         data = arrays.load_arrays(file)
         poses, trans, errors = (data[name].astype(float) for name in ("poses", "trans", "reprojection_px"))
@@ -81,6 +85,53 @@ def show_step(rig, quats, location, place: float) -> None:
         bone.rotation_quaternion = Quaternion(quats[low, joint]).slerp(Quaternion(quats[high, joint]), part)
         if joint == 0:
             bone.location = location[low] * (1 - part) + location[high] * part
+
+
+class _Play:
+    """A descent that is played, a picture at a time. Plain Python's: Blender removes an operator unheard where the add-on is disabled meanwhile, and the
+    rig would stay as it is."""
+
+    def __init__(self, context, rig, steps):
+        self.steps, self.frame, self.begun = steps, context.scene.frame_current, time.perf_counter()
+        self._rig = rig.name
+        # Of bones whose keys the user took out; the others are put back by theirs.
+        self._before = {bone.name: (tuple(bone.rotation_quaternion), tuple(bone.location)) for bone in rig.pose.bones}
+        self._timer = context.window_manager.event_timer_add(1 / 30, window=context.window)
+
+    @property
+    def rig(self):
+        """The rig; None where it is gone by now."""
+        return bpy.data.objects.get(self._rig)
+
+    def end(self, clear=status_bar.clear) -> None:
+        """Play no more; the rig is as it was. clear: how the status bar's text is taken away."""
+        global _present
+        if _present is not self:
+            return
+        _present, rig, scene = None, self.rig, bpy.context.scene
+        bpy.context.window_manager.event_timer_remove(self._timer)
+        clear()
+        for bone in rig.pose.bones if rig is not None and rig.type == "ARMATURE" else ():
+            if bone.name in self._before:
+                bone.rotation_quaternion, bone.location = self._before[bone.name]
+        scene.frame_set(scene.frame_current, subframe=scene.frame_subframe)
+
+
+_present: _Play | None = None
+
+
+def play(context, rig, steps) -> _Play:
+    """Play a rig's steps, and no others any more."""
+    global _present
+    detach()
+    _present = _Play(context, rig, steps)
+    return _present
+
+
+def detach() -> None:
+    """End what is played."""
+    if _present is not None:
+        _present.end()
 
 
 class LGD_OT_play_descent(bpy.types.Operator):
@@ -138,27 +189,26 @@ class LGD_OT_play_descent(bpy.types.Operator):
             return self.execute(context)
         rig = present_rig(context)
         try:
-            self._steps = steps_at(rig, context.scene.frame_current_final, self.trace)
+            steps = steps_at(rig, context.scene.frame_current_final, self.trace)
         except LgdError as error:
             return complain(self, error)
-        self._rig = rig.name
-        self._frame = context.scene.frame_current
-        self._begun = time.perf_counter()
-        self._timer = context.window_manager.event_timer_add(1 / 30, window=context.window)
+        self._play = play(context, rig, steps)
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context, event):
         """One picture of the play."""
+        shown = self._play
+        if shown is not _present:  # the button was pressed again
+            return {"CANCELLED", "PASS_THROUGH"}
         if event.type == "ESC":
-            return self._end(context)
+            return self._end()
         if event.type != "TIMER":
             return {"PASS_THROUGH"}
-        rig = bpy.data.objects.get(self._rig)
-        quats, location, errors = self._steps
-        place = (time.perf_counter() - self._begun) / self.seconds
-        if rig is None or place > len(quats) + 1 or context.scene.frame_current != self._frame:
-            return self._end(context)
+        rig, (quats, location, errors) = shown.rig, shown.steps
+        place = (time.perf_counter() - shown.begun) / self.seconds
+        if rig is None or place > len(quats) + 1 or context.scene.frame_current != shown.frame:
+            return self._end()
         show_step(rig, quats, location, min(place, len(quats) - 1))
         step = min(int(place), len(quats) - 1)
         context.workspace.status_text_set(
@@ -166,16 +216,13 @@ class LGD_OT_play_descent(bpy.types.Operator):
         )
         return {"PASS_THROUGH"}
 
-    def _end(self, context):
-        context.window_manager.event_timer_remove(self._timer)
-        pump.clear_status_bar()
-        # The keys take over again.
-        context.scene.frame_set(context.scene.frame_current, subframe=context.scene.frame_subframe)
+    def _end(self):
+        self._play.end()
         return {"FINISHED"}
 
     def cancel(self, context):
-        """Blender ends the operator."""
-        self._end(context)
+        """Blender ends the operator: another file, or the window is closed."""
+        self._play.end(status_bar.clear_soon)
 
 
 def bake(rig, quats, location, frame: int, apart: int = 12):

@@ -35,10 +35,11 @@ def _take_keypoints(scene, footage, file: str) -> None:
 
 
 def keep(run) -> None:
-    """Of a solve that ends early what it has detected by then is not lost, except where the user's own file of keypoints stands in its place,
-    or an earlier detection of more."""
+    """Of a solve that ends early, or whose result cannot be built, what it has detected by then is not lost, except where the user's own file of
+    keypoints stands in its place, or an earlier detection of more."""
     scene, job = scene_of(run.plan), run.job
-    if scene is None or job is None or job.kind != "fit" or not job.request.get("source") or run.fitted is not None:
+    done = run.fitted is not None and run.error is None
+    if scene is None or job is None or job.kind != "fit" or not job.request.get("source") or done:
         return
     own = scene.lgd.keypoints and not scene.lgd.keypoints_source
     file = job.folder / "keypoints.npz"

@@ -57,7 +57,7 @@ def body_for(identity: str) -> str:
 def _named(path: str) -> str:
     """A path that may begin with //, beside the .blend, as a full one. Raises LgdError where a script, or a file browser without a name,
     gives none."""
-    if not path:
+    if not path or not Path(path).name:
         raise LgdError("bad_input", "No file is named.", "Choose a file, or give its path as filepath.")
     return bpy.path.abspath(path)
 

@@ -16,7 +16,7 @@ from bpy.app.translations import pgettext_iface as iface
 from .. import overlay, preferences, session
 from .._bridge import LgdError, counting
 from ..scene.footage import on_its_side
-from . import bodies, busy
+from . import bodies, busy, status_bar
 from .detected import keep, remember
 from .request import Plan
 
@@ -192,7 +192,7 @@ def _show(run: Run) -> None:
     show.warnings = "\n".join(run.warnings)
     show.worker = session.get().worker_pid is not None
     redraw()
-    _status_bar(line(show))
+    status_bar.show(line(show))
 
 
 STAGES = {
@@ -226,19 +226,6 @@ def line(show) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _status_bar(text: str) -> None:
-    for window in bpy.context.window_manager.windows:
-        with bpy.context.temp_override(window=window):  # the text is set in the context's workspace, whichever is asked
-            window.workspace.status_text_set(text)
-
-
-def clear_status_bar() -> None:
-    """Take our text away, from the workspaces too that the user has left meanwhile: each keeps its own."""
-    for workspace in bpy.data.workspaces:
-        with bpy.context.temp_override(workspace=workspace):
-            workspace.status_text_set(None)
-
-
 def redraw() -> None:
     """Have the editors that show our panels or overlay drawn anew."""
     for window in bpy.context.window_manager.windows:
@@ -267,6 +254,8 @@ def _end(run: Run) -> None:
                 run.error = LgdError("internal", str(error).strip())
         finally:
             pending = None
+        if run.error is not None:
+            keep(run)
     if show is not None:
         show.warnings = "\n".join(run.warnings)
         if run.error is not None:
@@ -293,7 +282,7 @@ def _drop() -> None:
     show = status()
     if show is not None:
         show.running = False
-    clear_status_bar()
+    status_bar.clear()
 
 
 def cancel() -> None:

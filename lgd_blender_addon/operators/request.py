@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From the scene's settings to the worker's requests."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -272,7 +273,7 @@ def keypoints_request(context, found: places.Footage | None) -> dict:
     path = bpy.path.abspath(settings.keypoints)
     if not settings.keypoints:
         raise LgdError("bad_input", "There are no keypoints.", "Detect first, or choose a file of keypoints.")
-    if not Path(path).exists():
+    if not os.path.exists(path):
         kept = ", as those of older jobs than the 20 newest are" if settings.keypoints_source else ""
         raise LgdError("bad_input", f"The keypoints {Path(path).name} are gone{kept}.", "Detect again, or choose a file of keypoints.")
     if found is None:

@@ -38,7 +38,10 @@ class LGD_OT_apply_result(bpy.types.Operator):
     def execute(self, context):
         """Build every person's take; nothing stays if one fails."""
         run = pump.pending
-        scene = scene_of(run.plan) or context.scene
+        scene = scene_of(run.plan)
+        if scene is None:
+            scene = context.scene
+            run.tell(f"The scene in which this was started is gone: the result was put into {scene.name}.")
         try:
             apply(scene, run)
             _select(context, run.built)
@@ -93,13 +96,14 @@ def apply(scene, run) -> list:
 
 def _apply(scene, run) -> list:
     body = bodies.load(run.body)
-    held = next((o for o in bpy.data.objects if run.plan.camera and o.session_uid == run.plan.camera), None)
-    camera = run.plan.options.camera if held is None else held.name  # by now
+    camera = run.plan.options.camera
+    if run.plan.camera:  # by now it may have another name, or be in no scene any more
+        camera = next((o.name for o in bpy.data.objects if o.session_uid == run.plan.camera and o.users_scene), "")
     onto = [o for o in bpy.data.objects if o.session_uid in run.plan.rigs.values() and o.type == "ARMATURE"]
     with AllOrNothing([(rig, scene_result.skin_of(rig)) for rig in onto]):
         found = [(load_motion(file), trace, options) for file, trace, options in pump.results(run)]
         for left, (motion, trace, options) in zip(range(len(found) - 1, -1, -1), found, strict=True):
-            options.camera = camera or options.camera
+            options.camera = camera
             # Pictures behind a camera that was there before are moved with the last person, after whom nothing fails.
             options.show_footage = not left or options.camera not in bpy.data.objects
             told = _somebody_else(next((rig for rig in onto if rig.session_uid == options.rig), None), motion, body, run.plan.footage)

@@ -11,9 +11,12 @@ from .request import keypoints_alone, keypoints_of_footage, plan_detect, plan_fi
 
 
 def grey(cls, context, worker: bool = True) -> bool:
-    """Whether an operator is grey, having said why: a job runs, or the worker is not set up."""
+    """Whether an operator is grey, having said why: a job runs, the scene is linked, or the worker is not set up."""
     if pump.current() is not None:
         cls.poll_message_set("A job is running: wait for it, or cancel it")
+        return True
+    if context.scene.library is not None:  # into which nothing can be put
+        cls.poll_message_set("The scene belongs to another file: work in one of this file's")
         return True
     problem = preferences.missing(context) if worker else ""
     if problem:

@@ -129,7 +129,7 @@ def folder_files(folder: Path) -> list[str]:
 
 def _existing(path: str, library=None) -> Path:
     full = Path(os.path.normpath(bpy.path.abspath(path, library=library)))  # //../footage is one with what was chosen by its full path
-    if not path or not full.exists():
+    if not path or not os.path.exists(full):  # which says no, too, to a name that is too long to be asked for
         raise _bad(
             f"The file {path or '(none)'} does not exist.", "Check the path, or find the missing file."
         )

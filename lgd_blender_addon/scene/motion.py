@@ -2,6 +2,7 @@
 """The result file motion.npz as Blender reads it, and its copy inside the .blend (numpy only)."""
 
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,8 @@ class Motion:
 def load_motion(source) -> Motion:
     """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
     label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
-    if not isinstance(source, bytes) and not Path(source).is_file():
-        text = f"{source} is a folder." if Path(source).is_dir() else f"The file {source} does not exist."
+    if not isinstance(source, bytes) and not os.path.isfile(source):  # nor is one whose name is too long
+        text = f"{source} is a folder." if os.path.isdir(source) else f"The file {source} does not exist."
         raise LgdError("bad_input", text, "Choose a motion.npz.")
     try:
         data = arrays.load_arrays(io.BytesIO(source) if isinstance(source, bytes) else Path(source))

@@ -76,7 +76,7 @@ def build(
             f"The motion was solved for the body {motion.body_model}, but {body.id} is loaded.",
             "Choose the same body model in the preferences, or solve again.",
         )
-    rig = next((o for o in bpy.data.objects if o.session_uid == options.rig), None) if options.rig else None
+    rig = next((o for o in bpy.data.objects if o.session_uid == options.rig and o.users_scene), None) if options.rig else None
     gone = bool(options.rig) and (rig is None or rig.type != "ARMATURE")
     rig = None if gone else rig
     with AllOrNothing([] if rig is None else [(rig, skin_of(rig))]):

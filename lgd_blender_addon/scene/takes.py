@@ -112,9 +112,32 @@ def keys_of_bones(found) -> set[float]:
     return {f for c in found if c.data_path.startswith("pose.bones") for f in keys_of(c)[0]}
 
 
-def take_keys(rig, path: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """The keys of a property in the rig's take: the scene's frames (M,) and values (M,); None where it has none."""
+def seen(rig) -> list:
+    """Every take of a rig that is seen, of which `playing` gives the uppermost, with the frames that those above it cover: [((action, strips),
+    [(first, last), ...]), ...]."""
     action, strips = playing(rig)
+    if not strips:
+        return [] if action is None else [((action, []), [])]
+    found, covered = {}, []
+    for track in reversed(shown_tracks(rig.animation_data)[0]):
+        own = [strip for strip in strips_of(track) if STORED_PROPERTY in strip.action]
+        for strip in own:
+            found.setdefault(strip.action, ([], list(covered)))[0].append(strip)
+        covered += [_covers(strip) for strip in own]
+    return [((action, strips), covers) for action, (strips, covers) in found.items()]
+
+
+def uncovered(frames: np.ndarray, covered) -> np.ndarray:
+    """(F,) whether each Blender frame lies in none of the stretches that `seen` gives."""
+    free = np.ones(len(frames), dtype=bool)
+    for first, last in covered:
+        free &= (frames <= first) | (frames >= last)
+    return free
+
+
+def take_keys(rig, path: str, take=None) -> tuple[np.ndarray, np.ndarray] | None:
+    """The keys of a property in the rig's take, or in one that `seen` gives: the scene's frames (M,) and values (M,); None where it has none."""
+    action, strips = take or playing(rig)
     slot = getattr(strips[0], "action_slot", None) if strips else None
     curve = next((c for c in curves(rig, action, slot) if c.data_path == path), None) if action is not None else None
     if curve is None:
@@ -188,10 +211,10 @@ def solved_frames(motion: Motion, frames: np.ndarray) -> np.ndarray | None:
     return order[index] if near.all() else None
 
 
-def moved_to(rig, at: np.ndarray, path: str) -> np.ndarray:
+def moved_to(rig, at: np.ndarray, path: str, take=None) -> np.ndarray:
     """Where keys that a solve put at the scene's frames (N,), rising, lie by now: told by those of a property that was keyed with them,
-    as long as none was taken out or added."""
-    keyed = take_keys(rig, path)
+    as long as none was taken out or added. take: as in `take_keys`."""
+    keyed = take_keys(rig, path, take)
     return keyed[0] if keyed is not None and len(keyed[0]) == len(at) else at
 
 

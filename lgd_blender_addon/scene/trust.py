@@ -25,23 +25,25 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
     """
     score: dict[float, float] = {}
 
-    def count(frames, values) -> None:
-        for frame, value in zip(frames, values, strict=True):
+    def count(frames, values, covered) -> None:
+        here = takes.uncovered(frames, covered)
+        for frame, value in zip(frames[here], values[here], strict=True):
             score[frame] = max(score.get(frame, 0.0), value)
 
-    errors, trust = (takes.take_keys(rig, f'["{name}"]') for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
-    if errors is not None:
-        frames, values = errors
-        count(frames, values / (pixels or max(3.0 * float(np.median(values)), 2.0)))
-    if trust is not None:
-        frames, values = trust
-        count(frames, DOUBTFUL / np.maximum(values, 1e-3))
-    kept = limbs(rig)
-    if kept is not None:
-        frames, values = kept
-        # A limb that is never seen would make one stretch of the whole take.
-        bound = np.minimum(LOST, np.median(values, axis=0) / 2)
-        count(frames, (bound / np.maximum(values, 1e-3)).max(1))
+    for take, covered in takes.seen(rig):
+        errors, trust = (takes.take_keys(rig, f'["{name}"]', take) for name in (ERROR_PROPERTY, CONFIDENCE_PROPERTY))
+        if errors is not None:
+            frames, values = errors
+            count(frames, values / (pixels or max(3.0 * float(np.median(values)), 2.0)), covered)
+        if trust is not None:
+            frames, values = trust
+            count(frames, DOUBTFUL / np.maximum(values, 1e-3), covered)
+        kept = _limbs_of(rig, take)
+        if kept is not None:
+            frames, values = kept
+            # A limb that is never seen would make one stretch of the whole take.
+            bound = np.minimum(LOST, np.median(values, axis=0) / 2)
+            count(frames, (bound / np.maximum(values, 1e-3)).max(1), covered)
     found, run = [], []
     for frame in [*sorted(score), None]:
         if frame is not None and score[frame] > 1.0:
@@ -53,11 +55,22 @@ def bad_frames(rig, pixels: float = 0.0) -> list[float]:
 
 
 def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
-    """The Blender frames (F,) at which the take was keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a rig
-    without a take. Cheap when asked again: panels ask at every redraw."""
-    action, strips = takes.playing(rig)
-    if action is None:
-        return None
+    """The Blender frames (F,), rising, at which the takes that are seen were keyed, and the confidence (F, 12) of LIMBS there, in [0, 1]; None for a
+    rig without a take. Cheap when asked again: panels ask at every redraw."""
+    found = []
+    for take, covered in takes.seen(rig):
+        kept = _limbs_of(rig, take)
+        if kept is not None:
+            here = takes.uncovered(kept[0], covered)
+            found.append((kept[0][here], kept[1][here]))
+    frames, values = (np.concatenate(part) for part in zip(*found, strict=True)) if found else (np.zeros(0), None)
+    rising = np.argsort(frames, kind="stable")
+    return (frames[rising], values[rising]) if len(frames) else None
+
+
+def _limbs_of(rig, take) -> tuple[np.ndarray, np.ndarray] | None:
+    """`limbs` of one of the takes that `takes.seen` gives, also where others cover it."""
+    action, strips = take
     data = action[takes.STORED_PROPERTY]
     mark = (len(data), bytes(data[-_TAIL:]))
     known = _read.get(action.session_uid)
@@ -69,7 +82,7 @@ def limbs(rig) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     frames, values = known[1]
     at, index = takes.shown(rig, strips, frames)
-    return (takes.moved_to(rig, at, f'["{CONFIDENCE_PROPERTY}"]'), values[index]) if len(at) else None
+    return (takes.moved_to(rig, at, f'["{CONFIDENCE_PROPERTY}"]', take), values[index]) if len(at) else None
 
 
 def _limbs(data) -> tuple[np.ndarray, np.ndarray] | None:

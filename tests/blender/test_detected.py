@@ -40,6 +40,24 @@ def test_what_was_detected_is_not_lost_where_a_solve_ends_early(script):
             assert "Solve Keypoints goes on" in show.warnings
 
 
+def test_what_was_detected_is_not_lost_where_the_result_cannot_be_built(script):
+    """The user may have deleted the rig's body meanwhile: the detection, which took far longer than all else, was to be done again."""
+    from lgd_blender_addon.operators import pump
+    from lgd_blender_addon.operators.request import plan_fit
+
+    bpy.ops.lgd.fit()
+    settings, show = bpy.context.scene.lgd, bpy.context.window_manager.lgd
+    assert not settings.keypoints  # of a solve that goes well the result is all
+    script.hold = True
+    run = pump.start(plan_fit(bpy.context, from_keypoints=False))
+    bpy.data.objects.remove(next(o for o in bpy.data.objects if o.type == "MESH" and o.parent))
+    (script.folder / "keypoints.npz").write_bytes(b"keypoints")
+    script.hold = False
+    with pytest.raises(LgdError, match="no body mesh"):
+        pump.finish(run, 20)
+    assert settings.keypoints == str(script.folder / "keypoints.npz") and "Solve Keypoints goes on" in show.warnings
+
+
 def test_a_part_that_ends_early_does_not_displace_what_was_detected_of_more(script):
     """Else the whole, once detected, were to be detected again; a box may be round another person."""
     from lgd_blender_addon.operators import pump

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -98,11 +99,37 @@ def test_preferences_and_user_folder(installed, tmp_path, monkeypatch):
     assert module.worker_python() == sys.executable
 
 
+def test_a_user_folder_that_cannot_be_made_is_told_and_no_other_is_taken(installed, tmp_path, monkeypatch):
+    """Blender gives no path for one: jobs and the environment were written to wherever Blender was started."""
+    monkeypatch.delenv("LGD_HOME", raising=False)
+    module, pump = (sys.modules[f"{ADDON}.{name}"] for name in ("preferences", "operators.pump"))
+    folder = module.user_folder()
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.write_bytes(b"")  # as of a disk that is full, or read alone
+    monkeypatch.chdir(tmp_path)
+    try:
+        assert module.user_folder() == folder
+        preferences, scene = module.get(), bpy.context.scene
+        preferences.interpreter_mode, preferences.python_path = "EXISTING", sys.executable
+        scene.lgd.path = str(tmp_path)
+        (tmp_path / "p1.png").write_bytes(b"")
+        with pytest.raises(RuntimeError, match="cannot be written"):
+            bpy.ops.lgd.fit()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["p1.png"] and pump.current() is None
+    finally:
+        folder.unlink()
+
+
 def test_the_set_up_waits_for_the_answer_and_for_the_network(installed, tmp_path):
     preferences = sys.modules[f"{ADDON}.preferences"].get()
     assert not bpy.ops.lgd.setup_environment.poll()
     preferences.smplx_choice = "WITHOUT"
     assert bpy.ops.lgd.setup_environment.poll() and bpy.ops.lgd.setup_repair.poll()
+    with pytest.MonkeyPatch.context() as patch:  # whose worker it would end, a long solve's perhaps
+        patch.setattr(sys.modules[f"{ADDON}.operators.pump"], "current", lambda: object())
+        assert not bpy.ops.lgd.setup_environment.poll() and not bpy.ops.lgd.setup_repair.poll()
     assert not bpy.ops.lgd.setup_cancel.poll()
     if not bpy.app.online_access:
         with pytest.raises(RuntimeError, match="may not go online"):

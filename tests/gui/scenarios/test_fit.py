@@ -26,7 +26,7 @@ def steps():
     session = w.part("session")
     watch = w.Watch(
         tick=(pump, "tick"), events=(pump, "on_event"), show=(pump, "_show"), redraw=(pump, "redraw"),
-        status_bar=(pump, "_status_bar"), session=(session.Session, "pump"), start=(session.Session, "start"),
+        status_bar=(w.part("operators.status_bar"), "show"), session=(session.Session, "pump"), start=(session.Session, "start"),
         end=(pump, "_end"),
     )  # fmt: skip
     scene, manager = bpy.context.scene, bpy.context.window_manager

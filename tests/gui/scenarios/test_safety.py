@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs in Blender's window with the real worker: undo, another file and disabling the add-on while a job runs."""
+"""Runs in Blender's window with the real worker: undo, another file and disabling the add-on while a job runs; a window that is closed."""
 
 import os
 import statistics
@@ -66,6 +66,16 @@ def steps():
     with w.over(view):
         bpy.ops.object.mode_set(mode="OBJECT")
 
+    # Shift+D is a copy and a move in one, in the midst of which Blender refuses a change of mode.
+    with w.over(view):
+        assert bpy.ops.object.duplicate_move("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+    yield 0.3
+    assert w.part("operators.busy").dragging()
+    w.point(view.x + 300, view.y + 300, "ESC", "PRESS")
+    w.point(view.x + 300, view.y + 300, "ESC", "RELEASE")
+    yield 0.5
+    assert not w.part("operators.busy").dragging()
+
     # Another file in the midst of a job: it is cancelled, the new file stays as it is.
     with w.over(view):
         assert bpy.ops.lgd.fit("INVOKE_DEFAULT") == {"FINISHED"}
@@ -96,6 +106,25 @@ def steps():
     addon_utils.enable(w.ADDON)
     yield 0.5
     assert hasattr(bpy.types.Scene, "lgd") and bpy.ops.lgd.detect.poll()
+
+    # A window that is closed while a box is waited for in it, as on a second screen.
+    w.choose(1, 24)
+    with w.over(w.area_of("VIEW_3D")):
+        bpy.ops.wm.window_new()
+    yield 1.0
+    second = bpy.context.window_manager.windows[-1]
+    area = second.screen.areas[0]
+    area.type = "IMAGE_EDITOR"
+    area.spaces.active.image = bpy.data.images.load(w.FOOTAGE)
+    yield 1.0
+    with bpy.context.temp_override(window=second, area=area, region=w.region_of(area, "WINDOW")):
+        assert bpy.ops.lgd.pick_box("INVOKE_DEFAULT") == {"RUNNING_MODAL"}
+    yield 0.5
+    with bpy.context.temp_override(window=second):
+        bpy.ops.wm.window_close()
+    yield 1.0
+    assert len(bpy.context.window_manager.windows) == 1 and w.part("operators.boxes")._present is None
+    w.shot("safety_window_closed")
 
     # Leaving Blender in the midst of a job: chroot.py looks whether the worker ends.
     w.choose(1, 24)
