@@ -11,8 +11,10 @@ from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import POINT_INDEX
+from bridge.rotations import exp_so3
 from bridge.train.data import load_mocap
 from bridge.train.evaluate import main
+from bridge.train.evaluate import stress as stress_tests
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.handheld import evaluate_handheld
@@ -21,7 +23,7 @@ from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
-from bridge.train.evaluate.stress import start_turned
+from bridge.train.evaluate.stress import start_turned, swapped
 from bridge.train.evaluate.targets import verdicts
 from bridge.train.legs import SEATS
 
@@ -107,6 +109,31 @@ def test_a_start_turned_away_comes_back(val, soles):
     row = next(r for r in our_rows() if r.key == LAST)
     found = start_turned([case], soles, networks, [predict(row, networks, case, soles)])
     assert 0 < found["start_turned_pa"] < found["usual_pa"] + 10
+
+
+def test_a_body_that_stays_turned_is_missed_though_its_pose_is_right(val, soles, monkeypatch):
+    case = make_cases(val, soles, ("walk",), "clean", 1, 48, 1)[0]
+    truth = predict(next(r for r in our_rows() if r.key == LAST), Networks(None, None, None, None), case, soles)
+    truth.joints = case.joints
+    turn = exp_so3(torch.tensor([0.0, 1.0, 0.0]))
+    monkeypatch.setattr(stress_tests, "_from_start", lambda case, *rest: case.joints @ turn.T)
+    found = {v.asked: v.met for v in verdicts({"stress": start_turned([case], soles, None, [truth])})}
+    assert next(met for asked, met in found.items() if asked.startswith("start turned by 60 degrees: PA"))
+    assert next(met for asked, met in found.items() if asked.startswith("start turned by 60 degrees: MPJPE")) is False
+
+
+def test_swapped_labels_are_tried_under_noise_too(val, soles, monkeypatch):
+    noisy = make_cases(val, soles, ("walk",), "noise 20%", 1, 60, 1)
+    found = swapped("swap_noisy_", noisy, soles, Networks(None, None, None, None))
+    assert found["swap_noisy_clips"] == 1
+    wrong = [v for v in verdicts({"stress": {**found, "swap_wrong_frames_worst": 0, "swap_noisy_wrong_frames_worst": 9}}) if "swapped frames," in v.asked]
+    assert [v.met for v in wrong] == [True, False]
+    tried = []
+    monkeypatch.setattr(stress_tests, "swapped", lambda name, cases, *rest: tried.append((name, len(cases))) or {})
+    for name in ("start_turned", "wrong_focal", "unseen", "distances", "ranking", "never_seen", "speed"):
+        monkeypatch.setattr(stress_tests, name, lambda *rest: {})
+    stress_tests.stress(val, soles, Networks(None, None, None, None), True, [])
+    assert tried == [("swap_", 1), ("swap_noisy_", 2)]
 
 
 def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, monkeypatch):
