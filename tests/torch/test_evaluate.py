@@ -12,8 +12,9 @@ from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import POINT_INDEX
 from bridge.rotations import exp_so3
+from bridge.train.baselines import PosePrior
 from bridge.train.data import load_mocap
-from bridge.train.evaluate import main
+from bridge.train.evaluate import main, tables
 from bridge.train.evaluate import stress as stress_tests
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
@@ -159,6 +160,17 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     assert result["table"][LAST]["clean"]["plain"]["pa"] > 0
     assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
     assert [f for f in result["floors"] if f["met"] is None]
+
+
+@pytest.mark.parametrize("batch, timed", [(2, True), (256, False)])
+def test_a_baselines_time_in_batches_is_that_of_full_ones(val, soles, monkeypatch, batch, timed):
+    case = make_cases(val, soles, ("plain",), "noise 20%", 1, 20, 1)[0]
+    prior = PosePrior(torch.zeros(1, 69), torch.eye(69)[None], torch.zeros(1))
+    kept = {"noise 20%": tables._keep(soles, [case], [(0, 0), (0, 5), (0, 9)])}
+    monkeypatch.setattr(tables, "BATCH", batch)
+    scope = tables.Scope(single=0, conditions=("noise 20%",))
+    entry = tables.baseline_table(soles, prior, kept, [], ["adam_3"], scope)["adam_3"]
+    assert ("ms_batch" in entry) == timed and entry["pa"]["noise 20%"]["all"] > 0
 
 
 def test_noise_alone_is_less_the_longer_it_is_averaged(val, soles):
