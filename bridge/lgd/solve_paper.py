@@ -52,8 +52,8 @@ def solve_paper(
     weight = torch.as_tensor(seen / max(seen.sum(), 1e-9), dtype=torch.float32)
     one = (shapes_found[-1] * weight[:, None]).sum(0) if betas is None else torch.as_tensor(betas).float()
     to_camera = _from_papers_camera(rays.cpu(), confidence)
-    rotations = _in_camera(theta[-1], to_camera)
-    rotations = rotations[torch.as_tensor(_held(_tells(confidence)))]  # frames that show hardly anybody hold the last pose that was seen
+    held = torch.as_tensor(_held(_tells(confidence)))  # frames that show hardly anybody hold the last pose that was seen
+    rotations = _in_camera(theta[-1], to_camera)[held]
     placed = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
     trunk = rotations[:, 0].numpy() @ np.array([0.0, 1.0, 0.0])
     upright = np.arccos(np.clip(-trunk[:, 1], -1, 1)) < math.radians(60)
@@ -65,7 +65,7 @@ def solve_paper(
     )  # fmt: skip
     trace = None
     if want_trace:
-        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera)
+        trace = _trace(theta, shapes_found, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera, held)
     return found, shapes_found[-1].numpy(), trace
 
 
@@ -125,13 +125,13 @@ def _carried(confidence: np.ndarray) -> np.ndarray:
     return out
 
 
-def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera) -> dict:
+def _trace(theta, betas, reprojection, keypoints, model, one, points, confidence, cam_K, to_camera, held) -> dict:
     """Every step's parameters in the camera frame: poses (S, F, 72), betas (S, F, 10), trans (S, F, 3),
     reprojection (S, F) boxes, reprojection_px (S, F)."""
     poses, places, errors = [], [], []
     rest = model.rest_joints(one.to(model.device)).cpu().numpy()
     for step in theta:
-        rotations = _in_camera(step, to_camera)
+        rotations = _in_camera(step, to_camera)[held]
         pelvis = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
         places.append(pelvis - rest[0])
         poses.append(log_so3(rotations).flatten(1).numpy())
