@@ -11,10 +11,11 @@ from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import POINT_INDEX
+from bridge.keypoints.repair import label_states, relabelled
 from bridge.rotations import exp_so3
 from bridge.train.baselines import PosePrior
 from bridge.train.data import load_mocap
-from bridge.train.evaluate import main, tables
+from bridge.train.evaluate import main, multiview, tables
 from bridge.train.evaluate import stress as stress_tests
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
@@ -171,6 +172,18 @@ def test_a_baselines_time_in_batches_is_that_of_full_ones(val, soles, monkeypatc
     scope = tables.Scope(single=0, conditions=("noise 20%",))
     entry = tables.baseline_table(soles, prior, kept, [], ["adam_3"], scope)["adam_3"]
     assert ("ms_batch" in entry) == timed and entry["pa"]["noise 20%"]["all"] > 0
+
+
+def test_swapped_frames_of_real_footage_are_those_that_the_detector_swaps(lgd_data, monkeypatch):
+    networks = Networks(None, None, None, None)
+    monkeypatch.setattr(multiview, "SOURCES", {"blazepose": multiview.SOURCES["blazepose"]})
+    seen = multiview.evaluate_multiview(lgd_data, networks, ("video",), (1,))["blazepose"]["video"]["given"]["camera 2"]
+    assert seen["swapped_frames"] == 32, "as the data's README counts them"
+    monkeypatch.setattr(multiview, "_stored", lambda *rest, stored=multiview._stored: relabelled(k := stored(*rest), label_states(k)))
+    views = multiview.evaluate_multiview(lgd_data, networks, ("video",), (1,))
+    assert "swapped_frames" not in views["blazepose"]["video"]["given"]["camera 2"]
+    floor = next(v for v in verdicts({"multiview": views}) if v.asked.startswith("camera 2, BlazePose"))
+    assert floor.met is None, "a detector that swaps nothing tells nothing of how swaps come out"
 
 
 def test_noise_alone_is_less_the_longer_it_is_averaged(val, soles):

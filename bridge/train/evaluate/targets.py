@@ -30,6 +30,7 @@ def verdicts(result: dict) -> list[Verdict]:
     every = lambda row, condition: base[row]["pa"][condition]["all"]  # noqa: E731
     view = lambda source, key: views[source]["video"]["given"]["mean"][key]  # noqa: E731
     percent = lambda new, old: 100 * (1 - new / old)  # noqa: E731
+    # Of a detector that swaps none nothing is measured.
     camera2 = lambda source: views[source]["video"]["given"]["camera 2"]["swapped_frames_wrong"]  # noqa: E731
 
     def more(row: str, other: str, condition: str) -> float:
