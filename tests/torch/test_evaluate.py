@@ -2,6 +2,7 @@
 """`bridge evaluate`: its cases, rows and sections on a small part of the data; needs the shared data (LGD_DATA)."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,6 +162,15 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     assert result["table"][LAST]["clean"]["plain"]["pa"] > 0
     assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
     assert [f for f in result["floors"] if f["met"] is None]
+
+
+def test_optimisers_take_as_many_steps_as_either_mode():
+    taken = []
+    solver = SimpleNamespace(generic=lambda method, steps: taken.append((method, steps)), smplify=lambda: None)
+    for _, solve in tables.BASELINES.values():
+        solve(solver)
+    ours = {row.steps for row in our_rows() if row.key in ("paper3", LAST)}
+    assert {(method, steps) for method in ("lbfgs", "adam") for steps in (*ours, None)} == set(taken)
 
 
 @pytest.mark.parametrize("batch, timed", [(2, True), (256, False)])
