@@ -131,12 +131,23 @@ def test_swapped_labels_are_tried_under_noise_too(val, soles, monkeypatch):
     assert found["swap_noisy_clips"] == 1
     wrong = [v for v in verdicts({"stress": {**found, "swap_wrong_frames_worst": 0, "swap_noisy_wrong_frames_worst": 9}}) if "swapped frames," in v.asked]
     assert [v.met for v in wrong] == [True, False]
-    tried = []
-    monkeypatch.setattr(stress_tests, "swapped", lambda name, cases, *rest: tried.append((name, len(cases))) or {})
-    for name in ("start_turned", "wrong_focal", "unseen", "distances", "ranking", "never_seen", "speed"):
+
+
+@pytest.mark.parametrize("quick, cameras", [(True, 1), (False, 4)])
+def test_what_is_worst_is_looked_for_before_every_camera_and_under_noise(val, soles, monkeypatch, quick, cameras):
+    tried = {}
+    monkeypatch.setattr(stress_tests, "run_row", lambda *rest: None)
+    monkeypatch.setattr(stress_tests, "prediction_of", lambda *rest: None)
+    for name in ("start_turned", "wrong_focal", "distances", "ranking", "never_seen", "speed"):
         monkeypatch.setattr(stress_tests, name, lambda *rest: {})
-    stress_tests.stress(val, soles, Networks(None, None, None, None), True, [])
-    assert tried == [("swap_", 1), ("swap_noisy_", 2)]
+    monkeypatch.setattr(stress_tests, "swapped", lambda name, cases, *rest: tried.update({name: cases}) or {})
+    monkeypatch.setattr(stress_tests, "unseen", lambda cases, *rest: tried.update(unseen=cases) or {})
+    stress_tests.stress(val.of_subjects(("55", "cmu131")), soles, None, quick, [])
+    assert list(tried) == ["swap_", "swap_noisy_", "unseen"] and tried["unseen"] == tried["swap_noisy_"]
+    for cases in tried.values():
+        assert {case.number for case in cases} == set(range(cameras))
+    assert {case.group for case in tried["unseen"]} == {"plain", "hard"}
+    assert any((case.confidence == 0).float().mean() > 0.2 for case in tried["swap_noisy_"])
 
 
 def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, monkeypatch):
