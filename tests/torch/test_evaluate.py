@@ -283,6 +283,10 @@ def test_floors_judge_what_was_measured():
     gain = next(v for k, v in found.items() if "step 3 below step 0" in k)
     assert gain.met and abs(gain.value - 20) < 1e-6
     assert next(v for k, v in found.items() if k.startswith("memory")).met is False
+    ablation = "paper trained without gradient input, val-plain clean"
+    assert next(v for k, v in found.items() if k.startswith(ablation)).met is None, "zeroed is not trained without"
+    trained = verdicts({"table": table, "blind_trained": {"paper": True}})
+    assert next(v for v in trained if v.asked.startswith(ablation)).value == 4
     assert next(v for k, v in found.items() if k.startswith("beam")).met is None
     result = {
         "quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {},
