@@ -52,9 +52,8 @@ def solve_paper(
     weight = torch.as_tensor(seen / max(seen.sum(), 1e-9), dtype=torch.float32)
     one = (shapes_found[-1] * weight[:, None]).sum(0) if betas is None else torch.as_tensor(betas).float()
     to_camera = _from_papers_camera(rays.cpu(), confidence)
-    rotations = _in_camera(theta[-1], to_camera)
     held = torch.as_tensor(_held(_tells(confidence)))  # frames that show hardly anybody hold the last pose that was seen
-    rotations = rotations[held]
+    rotations = _in_camera(theta[-1], to_camera)[held]
     placed = _pelvis_by_reprojection(rotations, one, keypoints.layout, model, points, confidence, cam_K)
     trunk = rotations[:, 0].numpy() @ np.array([0.0, 1.0, 0.0])
     upright = np.arccos(np.clip(-trunk[:, 1], -1, 1)) < math.radians(60)

@@ -31,7 +31,7 @@ PIXELS = 300.0  # every frame is scaled so that the person's box has this longer
 SIGMA = 100.0
 # Prior weights of the four stages (pose, shape), as published; squared in the energy.
 STAGES = ((404.0, 100.0), (404.0, 50.0), (57.4, 10.0), (4.78, 5.0))
-ANGLE = 0.317  # of the pose weight
+ANGLE = 3.17  # of the pose weight: published as 0.317 times ten exponentials
 PRIOR_SHARE = 1.0  # of the published prior weights; on train frames 0.3 and 0.1 were no better
 SIDE_VIEW = 0.12  # of the box: shoulders closer than this are seen from the side
 TORSO = tuple(POINT_INDEX[f"{s}_{p}"] for s in ("left", "right") for p in ("shoulder", "hip"))
@@ -291,9 +291,7 @@ class Smplify:
         return Fit(posed.joints, mean, found.energy, found.iterations, found.converged)
 
 
-FEW_STEPS = (
-    3.0  # Adam's rates at three steps, over those at convergence: of 0.9, 3 and 9 the best on train frames
-)
+FEW_STEPS = 0.9  # Adam's rates at a few steps, over those at convergence: of 0.3, 0.9, 3 and 9 the best on train frames
 
 
 def frames_of(body: BodyModel, layout: str, rays: Tensor, confidence: Tensor) -> Frames:

@@ -2,6 +2,7 @@
 """`bridge evaluate`: its cases, rows and sections on a small part of the data; needs the shared data (LGD_DATA)."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from bridge.body.files import load_body
 from bridge.body.smpl import BodyModel
 from bridge.errors import LgdError
 from bridge.keypoints.formats import POINT_INDEX
+from bridge.keypoints.repair import label_states, relabelled
+from bridge.rotations import exp_so3
+from bridge.train.baselines import PosePrior
 from bridge.train.data import load_mocap
-from bridge.train.evaluate import main
+from bridge.train.evaluate import main, multiview, tables
+from bridge.train.evaluate import stress as stress_tests
 from bridge.train.evaluate.cases import CONDITIONS, FOCAL, Soles, make_cases
 from bridge.train.evaluate.figures import true_contacts
 from bridge.train.evaluate.handheld import evaluate_handheld
@@ -21,7 +26,7 @@ from bridge.train.evaluate.noise import noise_alone
 from bridge.train.evaluate.rendered import rendered
 from bridge.train.evaluate.report import text
 from bridge.train.evaluate.rows import LAST, Networks, our_rows, predict, run_row
-from bridge.train.evaluate.stress import start_turned
+from bridge.train.evaluate.stress import start_turned, swapped
 from bridge.train.evaluate.targets import verdicts
 from bridge.train.legs import SEATS
 
@@ -109,6 +114,42 @@ def test_a_start_turned_away_comes_back(val, soles):
     assert 0 < found["start_turned_pa"] < found["usual_pa"] + 10
 
 
+def test_a_body_that_stays_turned_is_missed_though_its_pose_is_right(val, soles, monkeypatch):
+    case = make_cases(val, soles, ("walk",), "clean", 1, 48, 1)[0]
+    truth = predict(next(r for r in our_rows() if r.key == LAST), Networks(None, None, None, None), case, soles)
+    truth.joints = case.joints
+    turn = exp_so3(torch.tensor([0.0, 1.0, 0.0]))
+    monkeypatch.setattr(stress_tests, "_from_start", lambda case, *rest: case.joints @ turn.T)
+    found = {v.asked: v.met for v in verdicts({"stress": start_turned([case], soles, None, [truth])})}
+    assert next(met for asked, met in found.items() if asked.startswith("start turned by 60 degrees: PA"))
+    assert next(met for asked, met in found.items() if asked.startswith("start turned by 60 degrees: MPJPE")) is False
+
+
+def test_swapped_labels_are_tried_under_noise_too(val, soles, monkeypatch):
+    noisy = make_cases(val, soles, ("walk",), "noise 20%", 1, 60, 1)
+    found = swapped("swap_noisy_", noisy, soles, Networks(None, None, None, None))
+    assert found["swap_noisy_clips"] == 1
+    wrong = [v for v in verdicts({"stress": {**found, "swap_wrong_frames_worst": 0, "swap_noisy_wrong_frames_worst": 9}}) if "swapped frames," in v.asked]
+    assert [v.met for v in wrong] == [True, False]
+
+
+@pytest.mark.parametrize("quick, cameras", [(True, 1), (False, 4)])
+def test_what_is_worst_is_looked_for_before_every_camera_and_under_noise(val, soles, monkeypatch, quick, cameras):
+    tried = {}
+    monkeypatch.setattr(stress_tests, "run_row", lambda *rest: None)
+    monkeypatch.setattr(stress_tests, "prediction_of", lambda *rest: None)
+    for name in ("start_turned", "wrong_focal", "distances", "ranking", "never_seen", "speed"):
+        monkeypatch.setattr(stress_tests, name, lambda *rest: {})
+    monkeypatch.setattr(stress_tests, "swapped", lambda name, cases, *rest: tried.update({name: cases}) or {})
+    monkeypatch.setattr(stress_tests, "unseen", lambda cases, *rest: tried.update(unseen=cases) or {})
+    stress_tests.stress(val.of_subjects(("55", "cmu131")), soles, None, quick, [])
+    assert list(tried) == ["swap_", "swap_noisy_", "unseen"] and tried["unseen"] == tried["swap_noisy_"]
+    for cases in tried.values():
+        assert {case.number for case in cases} == set(range(cameras))
+    assert {case.group for case in tried["unseen"]} == {"plain", "hard"}
+    assert any((case.confidence == 0).float().mean() > 0.2 for case in tried["swap_noisy_"])
+
+
 def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("LGD_DATA", str(lgd_data))
     from bridge.train.evaluate import command
@@ -132,6 +173,38 @@ def test_the_command_prints_tables_and_writes_json(lgd_data, tmp_path, capsys, m
     assert result["table"][LAST]["clean"]["plain"]["pa"] > 0
     assert result["baselines"]["adam_3"]["pa"]["clean"]["all"] > 0
     assert [f for f in result["floors"] if f["met"] is None]
+
+
+def test_optimisers_take_as_many_steps_as_either_mode():
+    taken = []
+    solver = SimpleNamespace(generic=lambda method, steps: taken.append((method, steps)), smplify=lambda: None)
+    for _, solve in tables.BASELINES.values():
+        solve(solver)
+    ours = {row.steps for row in our_rows() if row.key in ("paper3", LAST)}
+    assert {(method, steps) for method in ("lbfgs", "adam") for steps in (*ours, None)} == set(taken)
+
+
+@pytest.mark.parametrize("batch, timed", [(2, True), (256, False)])
+def test_a_baselines_time_in_batches_is_that_of_full_ones(val, soles, monkeypatch, batch, timed):
+    case = make_cases(val, soles, ("plain",), "noise 20%", 1, 20, 1)[0]
+    prior = PosePrior(torch.zeros(1, 69), torch.eye(69)[None], torch.zeros(1))
+    kept = {"noise 20%": tables._keep(soles, [case], [(0, 0), (0, 5), (0, 9)])}
+    monkeypatch.setattr(tables, "BATCH", batch)
+    scope = tables.Scope(single=0, conditions=("noise 20%",))
+    entry = tables.baseline_table(soles, prior, kept, [], ["adam_3"], scope)["adam_3"]
+    assert ("ms_batch" in entry) == timed and entry["pa"]["noise 20%"]["all"] > 0
+
+
+def test_swapped_frames_of_real_footage_are_those_that_the_detector_swaps(lgd_data, monkeypatch):
+    networks = Networks(None, None, None, None)
+    monkeypatch.setattr(multiview, "SOURCES", {"blazepose": multiview.SOURCES["blazepose"]})
+    seen = multiview.evaluate_multiview(lgd_data, networks, ("video",), (1,))["blazepose"]["video"]["given"]["camera 2"]
+    assert seen["swapped_frames"] == 32, "as the data's README counts them"
+    monkeypatch.setattr(multiview, "_stored", lambda *rest, stored=multiview._stored: relabelled(k := stored(*rest), label_states(k)))
+    views = multiview.evaluate_multiview(lgd_data, networks, ("video",), (1,))
+    assert "swapped_frames" not in views["blazepose"]["video"]["given"]["camera 2"]
+    floor = next(v for v in verdicts({"multiview": views}) if v.asked.startswith("camera 2, BlazePose"))
+    assert floor.met is None, "a detector that swaps nothing tells nothing of how swaps come out"
 
 
 def test_noise_alone_is_less_the_longer_it_is_averaged(val, soles):
@@ -210,6 +283,10 @@ def test_floors_judge_what_was_measured():
     gain = next(v for k, v in found.items() if "step 3 below step 0" in k)
     assert gain.met and abs(gain.value - 20) < 1e-6
     assert next(v for k, v in found.items() if k.startswith("memory")).met is False
+    ablation = "paper trained without gradient input, val-plain clean"
+    assert next(v for k, v in found.items() if k.startswith(ablation)).met is None, "zeroed is not trained without"
+    trained = verdicts({"table": table, "blind_trained": {"paper": True}})
+    assert next(v for v in trained if v.asked.startswith(ablation)).value == 4
     assert next(v for k, v in found.items() if k.startswith("beam")).met is None
     result = {
         "quick": True, "commit": "abc", "machine": "m", "weights": {}, "detector": "BlazePose", "blind_trained": {}, "batch": 256, "titles": {},

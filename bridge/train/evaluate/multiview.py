@@ -26,12 +26,7 @@ SOURCES = {
 SWAP_FAR = (
     2.0  # a frame counts as wrong where its PA is above so many times the median of the frames never swapped
 )
-BLAZE_SWAPPED = (
-    1,
-    range(41, 62),
-    range(63, 75),
-    (81,),
-)  # camera 2 (index 1): frames in which the detector swaps
+EXCHANGED = [i ^ 1 for i in range(len(NAMES))]  # of NAMES, with left and right exchanged
 
 
 def evaluate_multiview(
@@ -84,13 +79,20 @@ def _one(file, keypoints: Keypoints, truth: str, mode: str, known: str, c: int, 
         if not suffix:
             frames = pa
     out["focal_over_true"] = float(np.asarray(motion.cam_K).reshape(-1, 3, 3)[:, 0, 0].mean() / k[0, 0])
-    if truth == "xyz_blaze" and c == BLAZE_SWAPPED[0]:
-        swapped = np.array(sorted({f for part in BLAZE_SWAPPED[1:] for f in part}))
-        others = np.setdiff1d(np.arange(len(frames)), swapped)
-        usual = float(np.nanmedian(frames[others]))
-        out["swapped_frames_wrong"] = int((frames[swapped] > SWAP_FAR * usual).sum())
+    swapped = exchanged(keypoints, rows, target.numpy(), k)
+    if swapped.any():
+        usual = float(np.nanmedian(frames[~swapped]))
+        out["swapped_frames"], out["swapped_frames_wrong"] = int(swapped.sum()), int((frames[swapped] > SWAP_FAR * usual).sum())
         out["swapped_frames_pa"], out["other_frames_pa"] = float(np.nanmean(frames[swapped])), usual
     return out
+
+
+def exchanged(keypoints: Keypoints, rows: list[int], target: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """(F) bool: whether the detector took left for right, seen by its points `rows`, in the order of NAMES, and by where they are: target (F, 12, 3) m."""
+    points = np.where(keypoints.confidence[0, :, rows].T[..., None] > 0, keypoints.keypoints[0][:, rows], np.nan)
+    places = target[..., :2] / target[..., 2:] * k[[0, 1], [0, 1]] + k[:2, 2]
+    own, other = (np.linalg.norm(p - places, axis=-1) for p in (points, points[:, EXCHANGED]))
+    return np.nansum(other - own, 1) < 0
 
 
 def _errors(found: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

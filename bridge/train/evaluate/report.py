@@ -159,7 +159,7 @@ def _multiview(views: dict) -> list[str]:
                     cells = [r["pa"], r["mpjpe"], r["pa_joints"], r["mpjpe_joints"]]
                     extra = f"{r['focal_over_true']:10.2f}" if "focal_over_true" in r else ""
                     if "swapped_frames_wrong" in r:
-                        extra += f"   swapped frames that come out wrong: {r['swapped_frames_wrong']}"
+                        extra += f"   swapped frames: {r['swapped_frames']}, that come out wrong: {r['swapped_frames_wrong']}"
                     lines.append(title.ljust(_TITLE + 8) + "".join(_cell(c) for c in cells) + extra)
     return [*lines, ""]
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ...body.joints import LIMBS
+from ...lgd.video import VideoConfig
 from ..baselines import Fit, Frames, PosePrior, Smplify
 from ..data import Mocap
 from ..metrics import pa_mpjpe
@@ -20,11 +21,14 @@ from .figures import Sums, frame_errors, score, true_contacts
 from .rows import BATCH, Networks, Row, milliseconds, predict
 
 SUBSET = 600  # frames of the baselines' table, half of them of val-plain, half of val-hard
+STEPS = VideoConfig().steps  # paper mode takes three, video mode so many
 BASELINES = {
     "smplify": ("SMPLify", lambda s: s.smplify()),
     "lbfgs_3": ("same energy, L-BFGS, 3 steps", lambda s: s.generic("lbfgs", 3)),
+    f"lbfgs_{STEPS}": (f"same energy, L-BFGS, {STEPS} steps", lambda s: s.generic("lbfgs", STEPS)),
     "lbfgs": ("same energy, L-BFGS, converged", lambda s: s.generic("lbfgs", None)),
     "adam_3": ("same energy, Adam, 3 steps", lambda s: s.generic("adam", 3)),
+    f"adam_{STEPS}": (f"same energy, Adam, {STEPS} steps", lambda s: s.generic("adam", STEPS)),
     "adam": ("same energy, Adam, converged", lambda s: s.generic("adam", None)),
 }  # fmt: skip
 
@@ -140,18 +144,22 @@ def baseline_table(
             name, {"title": title, "pa": {}, "mpjpe": {}, "iterations": {}, "converged": {}, "px": {}}
         )
         for condition in scope.conditions:
-            part, started = kept[condition], time.perf_counter()
-            parts = [solve(Smplify(soles.body, prior, f)) for f in _batches(part.frames)]
-            seconds = time.perf_counter() - started
+            part, parts, times = kept[condition], [], []
+            for frames in _batches(part.frames):
+                started = time.perf_counter()
+                parts.append(solve(Smplify(soles.body, prior, frames)))
+                times.append((len(frames), time.perf_counter() - started))
             _judge(entry, condition, torch.cat([p.joints for p in parts]), part)
             entry["iterations"][condition] = _mean(parts, "iterations")
             entry["converged"][condition] = _mean(parts, "converged")
             entry["px"][condition] = _mean(parts, "reprojection")
             if condition == "noise 20%":
-                entry["ms_batch"] = seconds * 1000 / len(part.frames)
+                full = [seconds for count, seconds in times if count == BATCH]
+                if full:  # a few frames take as long as many: their time is not that of the common batch
+                    entry["ms_batch"] = sum(full) * 1000 / (BATCH * len(full))
                 if scope.single:
                     entry["ms_1"] = _single(solve, soles, prior, part.frames, scope.single)
-            note(f"{condition}: {title}, {len(part.frames)} frames in {seconds:.0f} s")
+            note(f"{condition}: {title}, {len(part.frames)} frames in {sum(s for _, s in times):.0f} s")
     return out
 
 
