@@ -6,8 +6,11 @@ is y-up and faces it. Both the observed and the projected points are normalised 
 first estimate from the points; two more, shared by all steps, give the update from points, pose and the detached
 gradient of the reprojection error. Nothing else is optimised: no prior, no translation.
 
-Deviations from the published code, all named: `PaperNet.blind` zeroes the gradient input (the ablation);
-`PaperNet(dropout=0)` trains without dropout, which keeps small networks from learning (what fits is the same).
+Deviations from the published code. Of the method, behind a switch: `PaperNet.blind` zeroes the gradient input (the ablation). Of
+training: `PaperNet(dropout=0)`, since dropout keeps small networks from learning; `Phase.footage` and `Phase.updates`
+(`train.config`); and without a switch the loop that both modes share (AdamW, a cosine, clipped gradients, averaged weights,
+for Adam whose rate falls by a fifth an epoch), the widened poses of `train.data.Sampler`, and weights for gradients that begin six
+times as large. What fits is the published network, its large matrices rounded to eight bits (`precision`).
 """
 
 from dataclasses import dataclass
