@@ -5,7 +5,8 @@
     python3 build_addon.py                    write dist/lgd_blender_addon-VERSION.zip
     python3 build_addon.py setup              make .venv: torch, OpenCV, the detector, smplx, the test tools
     python3 build_addon.py test [LAYER ...]   set up and run the tests: ruff pure worker torch blender (all), or gui
-    python3 build_addon.py demo [--video F]   set up and take footage to a keyframed body in Blender
+    python3 build_addon.py demo [--video F [--frames A:B]]
+                                              set up and take footage to a keyframed body in Blender
 
 This is the only file that knows what lies where in the zip: the add-on at its root, `bridge/` inside it.
 """

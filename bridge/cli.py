@@ -208,7 +208,7 @@ def _fetch(source: Path | None, out: TextIO) -> int:
 
 def _shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=_range, metavar="A:B", help="from frame A to before frame B, from 0")
-    parser.add_argument("--fps", type=_positive, metavar="R", help="frames a second of a folder of images")
+    parser.add_argument("--fps", type=_positive, metavar="R", help="frames a second of a folder of images, or of keypoints without a rate of their own")
     parser.add_argument(
         "--box", type=_box, action="append", default=[], metavar="x,y,w,h[@A:B]",
         help="left, top, width and height in pixels of a box round the person to take, in the frames from A to before "

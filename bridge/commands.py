@@ -125,7 +125,7 @@ def fit(options: argparse.Namespace, stdout: TextIO) -> int:
         if options.moves == "travels":
             raise LgdError("bad_input", "--travels needs the footage.", "Give the video instead of its keypoints.")
         if options.fps is not None and Path(options.input).suffix.lower() == ".npz":
-            _without_rate(Path(options.input))
+            _without_rate(Path(options.input), options.size)
         request |= {
             "keypoints": options.input,
             "frames": options.frames,
@@ -175,10 +175,10 @@ def is_keypoints(text: str) -> bool:
     return 0 < written >= sum(kind in IMAGE_SUFFIXES for kind in kinds)
 
 
-def _without_rate(path: Path) -> None:
+def _without_rate(path: Path, size: tuple[int, int] | None) -> None:
     from .keypoints.tracks import Keypoints
 
-    if Keypoints.load(path).rate_known:
+    if Keypoints.load(path, size).rate_known:
         text = f"--fps is for keypoints without a rate; {path.name} has times of its own."
         raise LgdError("bad_input", text, "Leave --fps out.")
 

@@ -336,6 +336,9 @@ class Keypoints:
                 camera_focal=float(data["camera_focal"]) if "camera_focal" in data else None,
                 **optional,
             )
+            coordinates = np.abs(found.keypoints[found.confidence > 0])
+            if coordinates.size and coordinates.max() <= 2 and min(found.image_size) > 20:
+                raise _bad("no coordinate is above 2, so they are no pixels.", "Multiply x by the picture's width in pixels and y by its height.")
             if str(data.get("focal_source")) in ("estimated", "assumed"):  # a motion's keypoints
                 found.notes.append("The focal length in the file was estimated, and is taken for true: tell another where it is known.")
             return found

@@ -124,6 +124,15 @@ def test_damaged_files(tmp_path):
         Keypoints.load(tmp_path / "torn.npz")
 
 
+def test_parts_of_the_picture_are_no_pixels(tmp_path):
+    """What some tools write: x and y from 0 to 1. They were fitted, with an error of a fifth of a pixel."""
+    whole = make()
+    whole.keypoints = whole.keypoints / np.float32(max(whole.image_size))
+    with pytest.raises(LgdError, match="no coordinate is above 2.*no pixels") as caught:
+        Keypoints.load(whole.save(tmp_path / "parts.npz"))
+    assert "Multiply x by the picture's width" in caught.value.hint
+
+
 def test_save_into_missing_folder(tmp_path):
     with pytest.raises(LgdError, match="cannot be written"):
         make().save(tmp_path / "no" / "k.npz")

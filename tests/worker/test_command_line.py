@@ -317,10 +317,14 @@ def test_a_size_for_keypoints_that_tell_none(bridge, tmp_path):
     bad(bridge("fit", file), "has no 'image_size'", "--size W,H")
     (tmp_path / "m.json").write_text(json.dumps([[{"x": 0.4 + k / 100, "y": k / 33} for k in range(33)]] * 5))
     bad(bridge("fit", tmp_path / "m.json"), "no size of the picture", "--size W,H")
-    code, out, err = bridge("fit", file, "-o", "m.npz", "--size", "640,480")
-    assert code == 0, err
-    with np.load(tmp_path / "m.npz") as motion:
-        assert motion["image_size"].tolist() == [640, 480]
+    with np.load(file) as held:
+        arrays = {name: held[name] for name in held.files if name not in ("fps", "frame_times")}
+    np.savez(tmp_path / "bare.npz", **arrays)
+    for told, rate in ((file, []), (tmp_path / "bare.npz", ["--fps", "12"])):
+        code, out, err = bridge("fit", told, "-o", "m.npz", "--size", "640,480", *rate)
+        assert code == 0, err
+        with np.load(tmp_path / "m.npz") as motion:
+            assert motion["image_size"].tolist() == [640, 480] and (not rate or abs(float(motion["mocap_framerate"]) - 12) < 1e-6)
 
 
 def test_what_is_assumed_is_told_with_the_option_that_tells_it():
