@@ -35,9 +35,7 @@ for _i, _name in enumerate(POINTS):
         if _part in _name.split("_") and POINT_MIRROR[_i] != _i:
             _GROUP[_i], _WEIGHT[_i] = _group, _weight
 
-# Weight of a group's unsteadiness, which lies in [0, 1]. At 4 noise and gaps hid a tenth of all exchanges; at 6 hands that pass each
-# other before the face at 10 frames a second are taken for exchanged.
-_LINK = 5.0
+_LINK = 4.0  # weight of a group's unsteadiness, which lies in [0, 1]
 _SIGMA = 0.03  # steady means within this part of the body's diagonal
 _FLIP, _FLIP_GROUP = 0.5, 0.3  # cost of any change of labels, and of each group's
 _APART = 0.15  # cost a frame of a group labelled against the others
