@@ -141,13 +141,13 @@ def _fitted_to(motion, whole: places.Footage) -> places.Footage:
     whole = replace(whole, fps=whole.fps or motion.framerate)  # pictures of a folder are as far apart as those that were solved
     first, last = counting.counts(motion.frame_times, whole.fps)[[0, -1]]
     a, b = whole.frames
-    if not (a <= first and last < b + 2):  # Blender may count a frame less than there are
+    part = whole.start + np.flatnonzero((whole.table >= first) & (whole.table <= last))
+    if first < a or last > b + 1 or not len(part):  # Blender may count a frame less than there are
         raise LgdError(
             "bad_input", f"Of {whole.name} the frames {a} to {b - 1} are shown, and the motion was fitted to {first} to {last}, counted from 0.",
             "Choose the footage that it was fitted to, all of it, in the panel.",
         )  # fmt: skip
-    part = whole.start + np.flatnonzero((whole.table >= first) & (whole.table <= last))
-    return whole.cut(part[0], part[-1]) if len(part) else whole
+    return whole.cut(part[0], part[-1])
 
 
 class LGD_OT_export_motion(bpy.types.Operator, ExportHelper):

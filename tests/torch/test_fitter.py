@@ -93,13 +93,6 @@ def test_steps_lower_the_reprojection_error_and_the_trace_keeps_each():
     assert motion.betas_per_frame.shape == (60, 10)
 
 
-def test_the_steps_end_in_the_take_where_nobody_is_seen_too():
-    keypoints, _ = waving(30)
-    keypoints.confidence[0, 10:16] = 0
-    motion, trace = fit(keypoints, FitOptions(mode="paper", focal=FOCAL, trace=True))
-    assert np.allclose(trace["poses"][-1], motion.poses, atol=1e-4) and np.allclose(trace["trans"][-1], motion.trans, atol=1e-4)
-
-
 def test_same_input_gives_equal_arrays():
     keypoints, _ = waving(20)
     a, _ = fit(keypoints, FitOptions())
