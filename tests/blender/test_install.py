@@ -4,6 +4,7 @@
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -55,6 +56,12 @@ def enable() -> float:
     start = time.perf_counter()
     assert bpy.ops.preferences.addon_enable(module=ADDON) == {"FINISHED"}
     return time.perf_counter() - start
+
+
+def test_blenders_own_validator(addon_zip):
+    (program,) = Path(bpy.utils.system_resource("SCRIPTS")).rglob("blender_ext.py")
+    done = subprocess.run([sys.executable, str(program), "validate", str(addon_zip)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_it_installs_registers_twice_and_goes(installed):

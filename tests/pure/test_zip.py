@@ -11,7 +11,6 @@ import zipfile
 import pytest
 
 import build_addon
-from tools import environments
 
 
 @pytest.fixture(scope="module")
@@ -96,17 +95,6 @@ def test_manifest():
 def test_no_bl_info(root):
     text = (root / "lgd_blender_addon" / "__init__.py").read_text()
     assert "bl_info" not in text  # the manifest is the only place of the version
-
-
-@pytest.mark.parametrize("version", environments.BLENDERS)
-def test_blenders_own_validator(addon, version):
-    found = list((environments.ROOT / ".venvs" / f"bpy-{version}").rglob("blender_ext.py"))
-    if not found:
-        pytest.skip(f"the Blender module {version} is not installed here")
-    done = subprocess.run(
-        [sys.executable, str(found[0]), "validate", str(addon)], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_pins_agree(root):
