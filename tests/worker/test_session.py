@@ -74,8 +74,16 @@ def test_cancel_of_a_deaf_job_ends_the_worker(desk):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to ignore there")
 def test_the_ladder_ends_with_kill(desk):
-    desk.obedient("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
-    job = desk.fit("deaf")
+    desk.obedient(  # in the job: the server itself has SIGTERM end the process
+        """
+        import signal
+        def stone(request, task):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            deaf(request, task)
+        JOBS["stone"] = stone
+        """
+    )
+    job = desk.fit("stone")
     desk.pump(lambda: job.done == 1)
     pid = desk.session.worker_pid
     desk.session.cancel(job)
@@ -85,6 +93,7 @@ def test_the_ladder_ends_with_kill(desk):
 def test_cancel_while_the_worker_starts(desk):
     desk.obedient("time.sleep(0.3)")
     job = desk.fit()
+    assert not desk.session.pump() and job.state is State.STARTING
     desk.session.cancel(job)
     assert job.state is State.CANCELLED
     assert desk.over(desk.fit()).state is State.DONE
@@ -126,6 +135,15 @@ def test_release_frees_the_worker(desk):
     assert desk.session.worker_pid is None
     until(lambda: not alive(pid), 3.0)
     assert desk.over(desk.fit()).state is State.DONE
+
+
+def test_release_ends_the_job_that_runs(desk):
+    desk.obedient()
+    job = desk.fit("patient")
+    desk.pump(lambda: len(desk.types(job)) > 2)
+    desk.session.release()
+    assert job.state is State.CANCELLED and desk.session.busy is None
+    assert desk.over(desk.fit()).state is State.DONE and desk.types(job)[-1] == "cancelled"
 
 
 def test_a_python_that_is_changed_during_a_job_has_the_next(desk):
@@ -203,6 +221,26 @@ def test_what_cannot_start_says_so(desk, tmp_path):
     desk.session.configure(str(tmp_path / "python"), tmp_path, tmp_path / "user")
     job = desk.over(desk.fit())
     assert job.error.code == "setup_incomplete" and "cannot be started" in job.error.text
+
+
+def test_a_folder_that_cannot_be_written_is_told(desk):
+    desk.obedient()
+    (desk.folder / "user").write_text("a file in the folder's place")
+    with pytest.raises(LgdError, match="cannot be written") as caught:
+        desk.fit()
+    assert caught.value.code == "disk" and desk.session.busy is None
+
+
+def test_folders_of_past_jobs_go_but_the_newest_and_those_of_today(desk):
+    jobs = desk.folder / "user" / "jobs"
+    names = [f"20200101-0000{n:02d}-77-{n}-fit" for n in range(24)]
+    for name in (*names, "0-mine"):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / "motion.npz").touch()
+        if name != names[1]:
+            os.utime(jobs / name, (1e9, 1e9))
+    desk.obedient()
+    assert {entry.name for entry in jobs.iterdir()} == {"0-mine", names[1], *names[4:]}
 
 
 def test_the_start_command_and_its_variables(tmp_path, monkeypatch):
