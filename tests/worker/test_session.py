@@ -87,7 +87,9 @@ def test_the_ladder_ends_with_kill(desk):
     desk.pump(lambda: job.done == 1)
     pid = desk.session.worker_pid
     desk.session.cancel(job)
-    until(lambda: not alive(pid), 5.0)
+    desk.fit()
+    desk.pump(lambda: desk.session.worker_pid not in (None, pid), 5.0)
+    assert not alive(pid), "two workers would share the memory"
 
 
 def test_cancel_while_the_worker_starts(desk):
@@ -213,6 +215,9 @@ def test_what_cannot_start_says_so(desk, tmp_path):
     with pytest.raises(LgdError) as caught:
         Session().start("fit", {"keypoints": "k"})
     assert caught.value.code == "setup_incomplete"
+    desk.session.configure(str(tmp_path / "gone"), tmp_path, tmp_path / "user")
+    with pytest.raises(LgdError, match="is not there"):
+        desk.fit()
     desk.obedient()
     for request in ({}, {"keypoints": "k", "focal": float("nan")}, {"keypoints": "k", "speed": 3}):
         with pytest.raises(LgdError):
