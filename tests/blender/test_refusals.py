@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 import bpy
+import numpy as np
 import pytest
+from movies import sequences
 
 from lgd_blender_addon._bridge import LgdError
 
@@ -42,6 +44,17 @@ def test_a_range_that_ends_before_it_begins(script):
     refused(bpy.ops.lgd.detect, "range ends before it begins")
     settings.last = 9
     assert bpy.ops.lgd.detect() == {"FINISHED"} and script.asked[-1][1]["source"]["frames"] == [8, 9]
+
+
+def test_footage_that_is_not_chosen(script, film):
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    settings.path = ""
+    for place in ("FILE", "STRIP", "CLIP", "CAMERA"):
+        settings.place = place
+        assert not bpy.ops.lgd.fit.poll()
+    settings.place = "STRIP"
+    scene.sequence_editor_create().active_strip = sequences(scene).new_movie("film", film, 1, 1)
+    assert bpy.ops.lgd.fit.poll()
 
 
 def test_a_list_of_which_nobody_is_ticked(script):
@@ -178,3 +191,16 @@ def test_a_kept_body_that_is_damaged_is_asked_for_anew(script):
     refused(bpy.ops.lgd.fit, "body's file cannot be read")
     assert not kept.exists()
     assert bpy.ops.lgd.fit() == {"FINISHED"} and [kind for kind, _ in script.asked].count("describe_body") == 2
+
+
+def test_steps_that_are_gone_or_are_none(script, tmp_path):
+    from lgd_blender_addon.operators.descent import check_steps
+
+    bpy.ops.lgd.fit()
+    file = tmp_path / "steps.npz"
+    refused(bpy.ops.lgd.play_descent, "steps of this take were not kept", trace=str(file))
+    for write in (lambda: file.write_bytes(b"no arrays"), lambda: np.savez(file, betas=np.zeros(3))):
+        write()
+        refused(bpy.ops.lgd.play_descent, "steps.npz holds no steps", trace=str(file))
+        with pytest.raises(LgdError, match="holds no steps"):
+            check_steps(str(file), 24)

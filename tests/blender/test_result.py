@@ -353,14 +353,26 @@ def test_files_that_are_no_motion_are_a_sentence(tmp_path, default_body, content
 
 
 @pytest.mark.parametrize(
-    "name, value",
-    [("image_size", np.array([1280])), ("image_size", np.zeros(2)), ("mocap_framerate", 0.0), ("mocap_framerate", np.nan), ("cam_K", np.zeros((3, 3))), ("cam_K", None)],
-)
-def test_values_that_no_motion_has_are_a_sentence(tmp_path, default_body, name, value):
+    "name, value, told",
+    [
+        ("image_size", np.array([1280]), "image_size"), ("image_size", np.zeros(2), "image_size"), ("mocap_framerate", 0.0, "mocap_framerate"),
+        ("mocap_framerate", np.nan, "mocap_framerate"), ("cam_K", np.zeros((3, 3)), "cam_K"), ("cam_K", None, "cam_K"),
+        ("trans", np.zeros((39, 3)), "do not belong together"), ("trans", np.full((40, 3), np.inf), "not finite"),
+        ("frame_times", np.zeros(40), "do not rise"), ("frame_times", np.arange(39.0), "do not rise"),
+    ],
+)  # fmt: skip
+def test_values_that_no_motion_has_are_a_sentence(tmp_path, default_body, name, value, told):
     """As one may write it by hand: unpacking, or the keys and the camera, failed at them."""
     changed = {"frame_times": None, name: value}
     with np.load(write_motion(tmp_path / "m.npz", default_body)) as file:
         found = {key: changed.get(key, file[key]) for key in file}
     np.savez(tmp_path / "x.npz", **{key: entry for key, entry in found.items() if entry is not None})
-    with pytest.raises(LgdError, match=f"is no motion of this add-on: .*{name}"):
+    with pytest.raises(LgdError, match=f"is no motion of this add-on: .*{told}"):
         load_motion(tmp_path / "x.npz")
+
+
+def test_a_motion_of_another_body_is_not_built(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, body_model="smpl-male-0123456789ab"))
+    with pytest.raises(LgdError, match="solved for the body smpl-male-0123456789ab") as caught:
+        result.build(bpy.context.scene, motion, default_body, plain_footage())
+    assert caught.value.code == "model_file" and not bpy.data.objects
