@@ -19,7 +19,6 @@ from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import is_slow, to_rate, without_pauses
-from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
 from bridge.server import Task
@@ -382,13 +381,6 @@ def test_only_the_own_start_and_hypotheses_on_the_path_take_more_than_one_step(m
     )
     assert followed == [4, *[3] * (net.config.steps - 1)] and asked == [4, 3]
     assert solved.path.tolist() == [1] * 10 + [3] * 20  # as they were numbered at first
-
-
-def test_chunks_cover_long_clips_with_overlap():
-    for frames in (1, CHUNK, CHUNK + 1, 3 * CHUNK + 17):
-        pieces = chunks(frames)
-        assert pieces[0][0] == 0 and pieces[-1][1] == frames
-        assert all(a2 < b1 for (_, b1), (a2, _) in zip(pieces, pieces[1:]))
 
 
 def test_weights_carry_their_configuration():

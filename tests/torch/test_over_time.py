@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What video mode does over time: the choice among hypotheses, and averages."""
+"""What video mode does over time: the choice among hypotheses, averages, and long clips in pieces."""
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from test_fitter import FOCAL, pa, waving
 
+from bridge.lgd import solve_video
+from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.hypotheses import BIAS, BIAS_WHOLE, EXCHANGED, FLIPPED, LASTING, ODDS, OWN, TURNED, choose
 from bridge.lgd.observation import smooth_weighted
-from bridge.lgd.solve_video import worth_solving
+from bridge.lgd.solve_video import CHUNK, OVERLAP, chunks, worth_solving
 
 
 def cost_of(path, joints, doubt, misfit, kinds, whole) -> float:
@@ -108,3 +112,24 @@ def test_averages_over_time_are_gaussian_and_weighted(frames):
 ])  # fmt: skip
 def test_frames_in_which_somebody_is_seen_are_solved(good, solved):
     assert worth_solving(torch.tensor(good, dtype=torch.bool)).tolist() == list(solved)
+
+
+@pytest.mark.parametrize("frames", [1, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 17])
+def test_pieces_cover_long_clips_with_overlap(frames):
+    pieces = chunks(frames)
+    assert pieces[0][0] == 0 and pieces[-1][1] == frames and len(pieces) == 1 + (frames > CHUNK) + (frames > 2 * CHUNK - OVERLAP) + (frames > 3 * CHUNK - 2 * OVERLAP)
+    assert max(b - a for a, b in pieces) <= CHUNK
+    assert all(b - a >= OVERLAP for (_, b), (a, _) in zip(pieces, pieces[1:]))
+
+
+def test_a_long_clip_is_solved_in_pieces_without_seams_and_with_one_shape(monkeypatch):
+    keypoints, joints = waving(150)
+    whole = fit(keypoints, FitOptions(focal=FOCAL))[0]
+    monkeypatch.setattr(solve_video, "CHUNK", 64)
+    monkeypatch.setattr(solve_video, "OVERLAP", 16)
+    told = []
+    parts = fit(keypoints, FitOptions(focal=FOCAL), lambda stage, *far: told.append(far) if stage == "fit" else None)[0]
+    assert told == [(done, 6) for done in range(1, 7)]  # three pieces, each solved for the shape and then for the poses
+    assert np.abs(parts.joints - whole.joints).max() < 0.05 and np.abs(parts.betas - whole.betas).max() < 0.1
+    assert pa(parts, joints) < pa(whole, joints) + 2
+    assert np.abs(np.diff(parts.joints, axis=0)).max() < 1.2 * np.abs(np.diff(whole.joints, axis=0)).max()
