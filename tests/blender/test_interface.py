@@ -200,3 +200,14 @@ def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_pa
     overlay.tracks.path = "/films/shot_7"  # a folder of images
     texture.filepath = "/films/shot_7/0001.png"
     assert overlay._footage_behind(scene.camera, scene)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "remaining", "shown"),
+    [(5, 24, 75.4, "5 / 24   1:15 left"), (24, 24, -1.0, "24 / 24"), (0, 1, -1.0, ""), (0, 0, 0.0, "0:00 left"), (1, 2, 3599.6, "1 / 2   60:00 left")],
+)
+def test_how_far_a_run_is(addon, done, total, remaining, shown):
+    from lgd_blender_addon.operators import pump
+
+    show = SimpleNamespace(done=done, total=total, remaining=remaining, stage="fit", title="Solve")
+    assert pump.amount(show) == shown and pump.line(show) == "  ".join(filter(None, ["LGD:", "Solving the motion", shown]))

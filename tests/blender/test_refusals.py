@@ -147,6 +147,20 @@ def test_a_worker_that_takes_too_long_is_waited_for_no_more(script):
     assert pump.current() is None and run.job.over and not bpy.context.window_manager.lgd.running
 
 
+def test_the_timer_goes_on_while_a_worker_may_be_on_its_way_out(script, monkeypatch):
+    from lgd_blender_addon.operators import pump
+
+    now = [100.0]
+    held(script)
+    assert pump._timer() == pump.INTERVAL
+    pump.cancel()
+    monkeypatch.setattr(pump.time, "monotonic", lambda: now[0])
+    for later, alive, wait in ((0, True, 0.5), (pump.SETTLE - 1, True, 0.5), (0, False, None), (2, True, None)):
+        now[0] += later
+        script.worker_pid = 1 if alive else None
+        assert pump._timer() == wait
+
+
 def test_a_session_that_fails_ends_the_run_not_the_timer(script, monkeypatch, capsys):
     from lgd_blender_addon.operators import pump
 

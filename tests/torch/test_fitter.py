@@ -386,3 +386,15 @@ def test_only_the_own_start_and_hypotheses_on_the_path_take_more_than_one_step(m
 def test_weights_carry_their_configuration():
     for mode, entry in available_weights().items():
         assert load_network(mode) is not None and len(entry["hash"]) == 12
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"steps": 9}, "9 steps"), ({"steps": -1}, "-1 steps"), ({"device": "abacus"}, "abacus is not known"), ({"device": "cpu:1"}, "offers no cpu:1"), ({"focal": 0.0}, "above 0 px"),
+])  # fmt: skip
+def test_what_cannot_be_fitted_is_told(options, words):
+    keypoints, _ = waving(6)
+    with pytest.raises(LgdError, match=words):
+        fit(keypoints, FitOptions(**options))
+    for mode in ("video", "paper"):
+        with pytest.raises(LgdError, match="cancelled"):
+            fit(keypoints, FitOptions(mode=mode), should_stop=lambda: True)

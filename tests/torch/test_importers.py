@@ -160,9 +160,8 @@ def test_mmpose(tmp_path):
         return {"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()}
 
     info = [{"frame_id": t + 1, "instances": [one(t, 0), one(t, 1)]} for t in range(20)]
-    check(
-        read_keypoints(write(tmp_path / "results.json", {"meta_info": {}, "instance_info": info})), "coco17"
-    )
+    for data in ({"meta_info": {}, "instance_info": info}, info):
+        check(read_keypoints(write(tmp_path / "results.json", data)), "coco17")
 
 
 @pytest.mark.parametrize("as_it_is", [lambda marks: {"landmark": marks}, lambda marks: {"pose_landmarks": {"landmark": marks}}, lambda marks: {"poseLandmarks": marks}])
@@ -238,6 +237,8 @@ def test_shared_squats(lgd_data):
         ('{"annotations": [{"keypoints": [1, 2, 3]}]}', "image_id"),
         ('{"annotations": 5}', "not built"),
         ("[[1, 2], [3]]", "p"),
+        (json.dumps([[np.ones((17, 3)).tolist(), np.ones((33, 3)).tolist()]]), "people of 17 and 33 points"),
+        (json.dumps([np.full((17, 3), 1e30).tolist()]), "no valid coordinates"),
         ("5", "not a kind"),
     ],
 )

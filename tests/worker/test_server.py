@@ -143,3 +143,13 @@ def test_progress_is_thinned_but_ends(tmp_path):
     done = [m["done"] for m in found if m["type"] == "progress" and m["total"] == 20000]
     assert done[0] == 1 and done[-1] == 20000 and len(done) < 200
     pipe.close()
+
+
+def test_files_outside_of_a_jobs_folder_are_held_back(tmp_path):
+    """The session looks for itself, too."""
+    Desk(tmp_path).obedient("def out(request, task): return {'motions': [os.__file__]}\nJOBS['out'] = out")
+    pipe = Pipe(tmp_path / "worker", tmp_path)
+    pipe.ask(1, "fit", keypoints="k", mode="out", out=str(tmp_path))
+    message = pipe.terminal(1)
+    assert (message["type"], message["code"]) == ("error", "bad_message") and "outside" in message["text"]
+    pipe.close()
