@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real worker program on its pipe: handshake, quick answers, lines that are no requests, exactly one terminal each."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -73,6 +74,15 @@ def test_the_real_worker_is_ready_before_torch(tmp_path):
 def test_end_of_input_ends_it(pipe):
     assert pipe.hear()["type"] == "ready"
     assert pipe.close() == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send there")
+def test_an_interrupt_in_the_terminal_is_meant_for_blender(pipe):
+    assert pipe.hear()["type"] == "ready"
+    pipe.process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    pipe.ask(1, "ping")
+    assert pipe.hear() == protocol.message("result", 1, value={})
 
 
 def test_end_of_input_ends_a_deaf_job(pipe, tmp_path):
