@@ -320,6 +320,9 @@ def test_a_reversed_strip_is_exported_with_each_frames_own_camera(tmp_path, defa
     back = load_motion(tmp_path / "out.npz")
     assert np.abs(back.trans - motion.trans[::-1]).max() < 1e-4 and np.abs(back.T_world_cam - T[::-1]).max() < 1e-4
     assert np.allclose(np.diff(back.frame_times), scene.render.fps_base / scene.render.fps)
+    bpy.data.objects.remove(built.camera)
+    export.write_motion(scene, built.rig, str(tmp_path / "gone.npz"))
+    assert np.abs(load_motion(tmp_path / "gone.npz").T_world_cam - T[::-1]).max() < 1e-4
     # The steps of the frame that is shown, not of the one that was solved as the first.
     np.savez(tmp_path / "trace.npz", poses=motion.poses[None], trans=motion.trans[None], reprojection_px=np.arange(40.0)[None])
     assert steps_at(built.rig, 11, str(tmp_path / "trace.npz"))[2] == [39]
