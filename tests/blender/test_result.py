@@ -248,6 +248,19 @@ def test_scene_camera_for_the_solver(take):
     found = camera_for_solver(bpy.context.scene, built.camera, motion.image_size, [11, 12])
     assert np.abs(found["T_world_cam"] - motion.T_world_cam).max() < 1e-5
     assert np.abs(found["cam_K"] - motion.cam_K).max() < 0.01
+    camera, frame, lens = built.camera, bpy.context.scene.frame_current, built.camera.data.lens
+    for at in (1, 2):  # a zoom
+        camera.data.lens = at * lens
+        camera.data.keyframe_insert("lens", frame=10 + at)
+    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 12])
+    assert found["T_world_cam"].shape == (4, 4) and np.allclose(found["cam_K"][:, 0, 0], motion.cam_K[0, 0] * np.array([1, 2]), rtol=1e-4)
+    camera.data.animation_data_clear()
+    for at in (11, 12):
+        camera.location.x += 1
+        camera.keyframe_insert("location", frame=at)
+    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 12])
+    assert found["cam_K"].shape == (3, 3) and np.allclose(found["T_world_cam"][:, 0, 3], motion.T_world_cam[0, 3] + [1, 2], atol=1e-5)
+    assert bpy.context.scene.frame_current == frame
 
 
 @pytest.mark.parametrize("method", ["FIT", "CROP", "STRETCH"])
