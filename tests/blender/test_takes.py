@@ -273,6 +273,16 @@ def test_a_strip_that_is_slowed_and_repeated_shows_each_doubt_twice(tmp_path, de
     assert trust.bad_frames(built.rig) == expected
 
 
+def test_a_take_covers_those_below_as_far_as_its_strip_holds(solved, default_body):
+    motion, built = solved
+    pushed_down(built, 111)
+    strip = pushed_down(again(built, motion, default_body, motion.T_world_cam), 131)
+    for kind, ends in (("HOLD", (-np.inf, np.inf)), ("HOLD_FORWARD", (131, np.inf)), ("NOTHING", (131, 170))):
+        strip.extrapolation = kind
+        (_, over), (_, below) = takes.seen(built.rig)
+        assert over == [] and np.allclose(below, [ends], atol=0.01)
+
+
 def test_strips_of_the_users_own_alone_have_their_keys(solved):
     _, built = solved
     strip = pushed_down(built, 111)
