@@ -258,8 +258,8 @@ def test_scene_camera_for_the_solver(take):
     for at in (11, 12):
         camera.location.x += 1
         camera.keyframe_insert("location", frame=at)
-    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 12])
-    assert found["cam_K"].shape == (3, 3) and np.allclose(found["T_world_cam"][:, 0, 3], motion.T_world_cam[0, 3] + [1, 2], atol=1e-5)
+    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 11.5, 12])
+    assert found["cam_K"].shape == (3, 3) and np.allclose(found["T_world_cam"][:, 0, 3], motion.T_world_cam[0, 3] + [1, 1.5, 2], atol=1e-5)
     assert bpy.context.scene.frame_current == frame
 
 
