@@ -106,6 +106,12 @@ def test_averages_over_time_are_gaussian_and_weighted(frames):
     assert torch.allclose(smooth_weighted(values, weights, 3.0), expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_told_shape_is_kept_whatever_the_steps(steps):
+    told = np.linspace(-1, 1, 10).astype(np.float32)
+    assert np.allclose(fit(waving(10)[0], FitOptions(focal=FOCAL, betas=told, steps=steps))[0].betas, told)
+
+
 @pytest.mark.parametrize("good, solved", [
     ([0] * 5 + [1] * 3 + [0] * 4, range(5, 8)), ([1] * 3, range(3)), ([0] * 4, range(4)),
     ([1] + [0] * 60 + [1], range(62)), ([1] + [0] * 100 + [1, 1], [*range(31), *range(71, 103)]),

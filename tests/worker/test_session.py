@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from worker_desk import ROOT, Desk, alive, until
+from worker_desk import QUICK, ROOT, Desk, alive, until
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.session import Session, get
@@ -70,6 +71,16 @@ def test_cancel_of_a_deaf_job_ends_the_worker(desk):
     other = desk.over(desk.fit())
     assert other.state is State.DONE
     assert desk.session.worker_pid != pid and not alive(pid)
+
+
+def test_a_deaf_worker_is_asked_to_end_before_it_is_killed(desk):
+    desk.session = Session(replace(QUICK, cancel=0.1, terminate=60.0))
+    desk.obedient()
+    job = desk.fit("deaf")
+    desk.pump(lambda: job.done == 1)
+    pid = desk.session.worker_pid
+    desk.session.cancel(job)
+    until(lambda: not alive(pid), 5.0)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to ignore there")
