@@ -8,11 +8,27 @@ import pytest
 import torch
 from test_fitter import FOCAL, pa, waving
 
+from bridge.body.joints import PARENTS
 from bridge.lgd import solve_video
 from bridge.lgd.fitter import FitOptions, fit
-from bridge.lgd.hypotheses import BIAS, BIAS_WHOLE, EXCHANGED, FLIPPED, LASTING, ODDS, OWN, TURNED, choose
+from bridge.lgd.hypotheses import (
+    BIAS,
+    BIAS_WHOLE,
+    EXCHANGED,
+    FLIPPED,
+    LASTING,
+    ODDS,
+    OWN,
+    TURNED,
+    choose,
+    depth_flipped,
+    pick,
+    turned,
+)
 from bridge.lgd.observation import smooth_weighted
 from bridge.lgd.solve_video import CHUNK, OVERLAP, chunks, worth_solving
+from bridge.lgd.video import State
+from bridge.rotations import exp_so3
 
 
 def cost_of(path, joints, doubt, misfit, kinds, whole) -> float:
@@ -89,6 +105,38 @@ def test_a_start_that_is_wrong_is_not_put_right_by_exchanged_labels_that_are_as_
     three = [torch.cat((t, t[1:])) for t in (joints, doubt, misfit)]
     three[2][1] -= 1.0  # a mirrored person who faces the other way is explained as well
     assert choose(*three, [OWN, EXCHANGED, TURNED], True).unique().tolist() == [2]
+
+
+def some_state(frames: int = 5, count: int = 1) -> State:
+    gen = torch.Generator().manual_seed(1)
+    shapes = (count, frames, 3), (count, 10), (count, 1), (count, frames, 6), (count, frames, 3), (count, frames, 24)
+    return State(exp_so3(torch.randn(count, frames, 24, 3, generator=gen)), *(torch.randn(shape, generator=gen) for shape in shapes))
+
+
+def bones_of(state: State) -> torch.Tensor:
+    """Where bones that lie in the frontal plane at rest point, (1, T, 23, 3)."""
+    rest, world = torch.randn(24, 3, generator=torch.Generator().manual_seed(2)), [state.rotations[:, :, 0]]
+    rest[:, 2] = 0
+    for joint in range(1, 24):
+        world.append(world[PARENTS[joint]] @ state.rotations[:, :, joint])
+    return torch.stack([world[PARENTS[joint]] @ rest[joint] for joint in range(1, 24)], 2)
+
+
+def test_a_flipped_start_looks_the_same_and_a_turned_one_faces_the_other_way():
+    state = some_state()
+    own = bones_of(state)
+    assert torch.allclose(bones_of(depth_flipped(state)), own * torch.tensor([1.0, 1, -1]), atol=1e-5)
+    assert torch.allclose(bones_of(turned(state)), own * torch.tensor([-1.0, 1, -1]), atol=1e-5)
+    assert torch.allclose(torch.linalg.det(depth_flipped(state).rotations), torch.ones(1, 5, 24), atol=1e-5)
+    assert all(getattr(flipped(state), name) is getattr(state, name) for flipped in (depth_flipped, turned) for name in ("tau", "betas", "focal", "doubt"))
+
+
+def test_what_is_picked_has_each_frames_own_start_and_the_shape_of_most():
+    states, path = some_state(count=3), torch.tensor([0, 2, 2, 1, 2])
+    found = pick(states, path)
+    for name in ("rotations", "tau", "contact", "up", "doubt"):
+        assert torch.equal(getattr(found, name)[0], torch.stack([getattr(states, name)[row, frame] for frame, row in enumerate(path)])), name
+    assert torch.equal(found.betas, states.betas[2:]) and torch.equal(found.focal, states.focal[2:])
 
 
 def test_labels_of_a_single_picture_are_taken_as_told():

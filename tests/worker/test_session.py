@@ -16,7 +16,7 @@ from worker_desk import QUICK, ROOT, Desk, alive, until
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.session import Session, get
 from lgd_blender_addon.worker.job import State
-from lgd_blender_addon.worker.process import Launch
+from lgd_blender_addon.worker.process import Launch, Log
 
 
 def test_a_job_from_start_to_result(desk):
@@ -268,6 +268,14 @@ def test_the_start_command_and_its_variables(tmp_path, monkeypatch):
     assert not {"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV"} & set(variables)
     assert variables["OMP_WAIT_POLICY"] == "PASSIVE" and variables["MORE"] == "1"
     assert variables["LGD_HOME"] == str(tmp_path / "user")
+
+
+def test_the_log_keeps_lines_apart(tmp_path):
+    log = Log(tmp_path / "logs" / "worker.log")
+    for line in (b"cut in the midst", b"whole\n", b"x" * 600 + b"\n"):
+        log.write(line)
+    assert (tmp_path / "logs" / "worker.log").read_bytes() == b"cut in the midst\nwhole\n" + b"x" * 600 + b"\n"
+    assert log.tail() == "cut in the midst\nwhole\n" + "x" * 500 and log.tail(1) == "x" * 500
 
 
 def test_a_blenders_death_leaves_no_orphan(tmp_path):
