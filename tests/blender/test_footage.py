@@ -190,6 +190,8 @@ def test_real_time_is_right_over_ten_minutes():
     assert abs((keys[-1] - keys[0]) / 24.0 - times[-1]) < 0.5 / 24 and np.all(np.diff(keys) > 0)
     frames, sources = timing.picture_steps(order, keys, np.arange(17982))
     assert np.abs(times[sources] - (frames - 1) / 24.0).max() < 1.5 / 29.97
+    frames, sources = timing.picture_steps(*timing.real_keys(np.arange(3) / 25, 25.0, 1.4), np.arange(7, 10))
+    assert frames.tolist() == [1, 2, 3, 4] and sources.tolist() == [7, 7, 8, 9]
 
 
 def test_speed_and_holds():
@@ -199,6 +201,8 @@ def test_speed_and_holds():
     back = np.arange(19, -1, -1)
     order, keys = timing.shown_keys(back, 5, 0, 20)
     assert np.all(np.diff(keys) > 0) and order[0] == 19 and keys[0] == 5
+    order, keys = timing.shown_keys([-1, 5, 5], 1, 4, 3)  # of a freeze frame alone
+    assert order.tolist() == [0, 1, 2] and keys.tolist() == [1, 2, 3]
     held = np.concatenate([np.arange(5), np.full(10, 5), np.arange(6, 12)])
     order, keys = timing.shown_keys(held, 1, 0, 12)
     assert list(order).count(5) == 2 and np.all(np.diff(keys) > 0)

@@ -55,6 +55,12 @@ def test_footage_that_is_not_chosen(script, film):
     settings.place = "STRIP"
     scene.sequence_editor_create().active_strip = sequences(scene).new_movie("film", film, 1, 1)
     assert bpy.ops.lgd.fit.poll()
+    settings.place, clip = "CLIP", bpy.data.movieclips.load(film)
+    assert not bpy.ops.lgd.fit.poll()
+    settings.clip = clip.name
+    assert bpy.ops.lgd.fit.poll()
+    settings.clip, scene.active_clip = "", clip
+    assert bpy.ops.lgd.fit.poll()
 
 
 def test_a_list_of_which_nobody_is_ticked(script):

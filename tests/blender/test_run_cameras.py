@@ -61,6 +61,9 @@ def test_a_told_lens_is_said_to_be_unused_where_footage_lies_behind_a_camera(scr
     bpy.ops.lgd.fit()
     assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
     assert ("Focal (px) is not used" in bpy.context.window_manager.lgd.warnings) == (told == 1234.0)
+    scene.lgd.timing = "REAL"
+    bpy.ops.lgd.fit()
+    assert "Keys in real time do not follow" not in bpy.context.window_manager.lgd.warnings, "it stands still"
 
 
 def test_a_lens_that_is_told_no_more_is_estimated_anew(script):

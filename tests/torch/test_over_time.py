@@ -186,4 +186,5 @@ def test_a_long_clip_is_solved_in_pieces_without_seams_and_with_one_shape(monkey
     assert told == [(done, 6) for done in range(1, 7)]  # three pieces, each solved for the shape and then for the poses
     assert np.abs(parts.joints - whole.joints).max() < 0.05 and np.abs(parts.betas - whole.betas).max() < 0.1
     assert pa(parts, joints) < pa(whole, joints) + 2
+    assert np.allclose(fit(keypoints, FitOptions(focal=FOCAL, betas=np.ones(10)))[0].betas, 1)  # a told one is kept
     assert np.abs(np.diff(parts.joints, axis=0)).max() < 1.2 * np.abs(np.diff(whole.joints, axis=0)).max()
