@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .moving import replace
+
 MEDIAPIPE = "mediapipe==0.10.21"  # later ones have neither the graphs nor the networks
 NAME = "BlazePose heavy"
 FILE = "pose_landmark_heavy.tflite"
@@ -96,7 +98,7 @@ def fetch(
                 registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY
                 with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60) as reply:
                     _unpack(_Counted(reply, int(reply.headers.get("Content-Length") or 0), on_part, should_stop), part)
-            os.replace(part, target)
+            replace(part, target)
     except (OSError, EOFError, tarfile.TarError, ValueError, http.client.HTTPException) as fault:  # urllib's faults are OSErrors
         reason = " ".join(str(getattr(fault, "reason", fault)).split())
         raise Unfetched(f"{NAME} could not be fetched ({reason}).") from fault

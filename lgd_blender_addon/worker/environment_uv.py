@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .._bridge import LgdError
+from .._bridge import LgdError, moving
 from .environment_hardware import machine_name
 from .requirements import UV_VERSION, UV_WHEELS
 
@@ -58,7 +58,7 @@ def unpack(wheel: Path, sha256: str, folder: Path) -> Path:
             while block := source.read(1 << 20):
                 out.write(block)
     part.chmod(0o755)
-    os.replace(part, target)
+    moving.replace(part, target)
     return target
 
 
