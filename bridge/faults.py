@@ -32,7 +32,7 @@ def translated(warn: Callable[[str], None]) -> Iterator[None]:
 
     def show(message, category, filename, lineno, file=None, line=None):
         # stacklevel may point out of the core; deprecations of other packages are nobody's business here
-        if issubclass(category, UserWarning) and os.path.abspath(filename).startswith(str(BRIDGE)):
+        if issubclass(category, UserWarning) and os.path.normcase(os.path.realpath(filename)).startswith(os.path.normcase(BRIDGE)):
             warn(str(message))
 
     with warnings.catch_warnings():
