@@ -241,7 +241,7 @@ def test_an_environment_that_cannot_be_removed_whole_is_not_set_up(plan, monkeyp
         (path / "pyvenv.cfg").unlink()
         raise PermissionError(13, "Access is denied", str(path))
 
-    monkeypatch.setattr(environment.shutil, "rmtree", half)
+    monkeypatch.setattr(environment.moving, "remove", half)
     repair = Setup(plan(), fresh=True, after=lambda seconds: waited.append(seconds) or True).start()
     assert finish(repair).state is State.FAILED
     assert repair.error.code == "disk" and "cannot be removed" in repair.error.text and repair.error.hint
