@@ -8,6 +8,7 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import ssl
 import tarfile
 import tempfile
 import urllib.request
@@ -72,10 +73,11 @@ def fetch(
     source: Path | None = None,
     on_part: Callable[[float, float], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
+    context: ssl.SSLContext | None = None,
 ) -> None:
     """Put it into mediapipe's folder, from the archive `source` or the one in that folder, or from the npm registry.
 
-    npm's own setting of another registry (npm_config_registry) holds here, too. on_part(done, total) MB of the archive. Raises
+    npm's own setting of another registry (npm_config_registry) holds here, too. context: whose certificates are believed. on_part(done, total) MB of the archive. Raises
     Unfetched or Cancelled; nothing half is left.
     """
     if package is None:
@@ -96,7 +98,7 @@ def fetch(
                     _unpack(_Counted(file, archive.stat().st_size, on_part, should_stop), part)
             else:
                 registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY
-                with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60) as reply:
+                with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60, context=context) as reply:
                     _unpack(_Counted(reply, int(reply.headers.get("Content-Length") or 0), on_part, should_stop), part)
             replace(part, target)
     except (OSError, EOFError, tarfile.TarError, ValueError, http.client.HTTPException) as fault:  # urllib's faults are OSErrors

@@ -289,7 +289,7 @@ class Setup:
 
     def _do_models(self) -> None:
         try:
-            models.fetch(models.mediapipe(self.plan.folder / "venv"), self.plan.offline, self._megabytes, self._stop.is_set)
+            models.fetch(models.mediapipe(self.plan.folder / "venv"), self.plan.offline, self._megabytes, self._stop.is_set, environment_uv.context())
             self._say(f"{models.NAME} is there.")
         except models.Cancelled:
             raise LgdError("cancelled") from None

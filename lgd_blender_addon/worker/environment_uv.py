@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """uv, which makes the environment: its pinned wheel from PyPI or the offline folder, its hash checked, its program unpacked."""
 
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import ssl
@@ -98,14 +100,18 @@ def obtain(
         return unpack(wheel, sha256, folder)
 
 
-def _context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def context() -> ssl.SSLContext:
+    """Whom to believe: whom the system does, and whom certifi does, which comes with Blender: its Python finds no certificates of a Mac's own."""
+    found = ssl.create_default_context()
+    with contextlib.suppress(ImportError, OSError):
+        found.load_verify_locations(importlib.import_module("certifi").where())
+    return found
 
 
 def _address(index: str, name: str) -> str:
     page = f"{index.rstrip('/')}/uv/"
     with urllib.request.urlopen(
-        urllib.request.Request(page, headers=_AGENT), timeout=30, context=_context()
+        urllib.request.Request(page, headers=_AGENT), timeout=30, context=context()
     ) as reply:
         text = reply.read().decode("utf-8")
     try:
@@ -119,7 +125,7 @@ def _address(index: str, name: str) -> str:
 
 def _fetch(address: str, target: Path, on_part, should_stop) -> None:
     request = urllib.request.Request(address, headers={"User-Agent": _AGENT["User-Agent"]})
-    with urllib.request.urlopen(request, timeout=60, context=_context()) as reply, open(target, "wb") as out:
+    with urllib.request.urlopen(request, timeout=60, context=context()) as reply, open(target, "wb") as out:
         total, done = int(reply.headers.get("Content-Length") or 0), 0
         while block := reply.read1(1 << 18):  # what has come: a slow connection can be cancelled, too
             if should_stop():

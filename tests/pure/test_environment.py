@@ -337,6 +337,18 @@ def test_no_network_is_a_sentence(tmp_path, pinned):
         environment_uv.obtain(tmp_path, "Linux", "x86_64", index="http://127.0.0.1:9/simple")
 
 
+def test_certificates_are_certifis_where_the_system_shows_python_none(monkeypatch, tmp_path):
+    """As on a Mac, to Blender's."""
+    certifi = pytest.importorskip("pip._vendor.certifi")
+    (tmp_path / "none.pem").touch()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "certifi", certifi)
+    assert len(environment_uv.context().get_ca_certs()) > 50
+    monkeypatch.setitem(sys.modules, "certifi", None)  # not to be had
+    assert environment_uv.context()
+
+
 def test_no_uv_for_a_strange_machine():
     with pytest.raises(LgdError, match="not pinned"):
         environment_uv.wheel_of("Plan9", "vax")
