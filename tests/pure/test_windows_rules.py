@@ -105,3 +105,53 @@ def test_the_cores_remarks_are_told_where_a_link_or_another_drive_leads_to_it(tm
     )
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(tmp_path / "link")}, cwd=tmp_path, capture_output=True, text=True)
     assert "A sentence." in done.stdout, done.stderr
+
+
+def test_cancelling_the_set_up_on_windows_ends_what_a_step_has_started(monkeypatch):
+    """venv starts ensurepip, which starts pip: ended alone, it would leave them with the files that the next try removes."""
+    from lgd_blender_addon.worker import environment_install
+
+    class Step:
+        pid, ended = 4711, False
+
+        def terminate(self):
+            self.ended = True
+
+    run = []
+    monkeypatch.setattr(environment_install.sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "CREATE_NO_WINDOW", 0x08000000, raising=False)
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: run.append((command, options)))
+    step = Step()
+    environment_install.signal_tree(step, "SIGTERM")
+    ((command, options),) = run
+    assert command == ["taskkill", "/F", "/T", "/PID", "4711"] and options["creationflags"] and step.ended
+
+
+def test_the_graphics_card_is_asked_for_where_blender_has_no_console(monkeypatch):
+    """A program is given no standard input, which may not be handed on there (WinError 6): the CPU's torch would be taken without a word."""
+    from lgd_blender_addon.worker import environment_hardware
+
+    def run(command, **options):
+        if options.get("stdin") != subprocess.DEVNULL:
+            raise OSError(6, "The handle is invalid")
+        return subprocess.CompletedProcess(command, 0, "answer")
+
+    monkeypatch.setattr(environment_hardware.shutil, "which", lambda name: name)
+    monkeypatch.setattr(environment_hardware.subprocess, "run", run)
+    assert environment_hardware._printed("nvidia-smi", []) == "answer"
+
+
+def test_the_console_of_windows_is_shown_no_escapes(monkeypatch):
+    from importlib import util
+
+    from bridge import cli
+
+    def loaded():
+        spec = util.spec_from_file_location("bridge.cli_again", cli.__file__)
+        module = util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    assert "\x1b" in loaded().CLEAR or os.name == "nt"
+    monkeypatch.setattr(os, "name", "nt")
+    assert "\x1b" not in loaded().CLEAR
