@@ -247,7 +247,7 @@ class Setup:
         if chosen is None and self.plan.installer == "uv" and self.plan.offline is None:
             self._say(f"No Python {wanted} was found here: uv fetches one.")
             major, minor = PYTHONS[0]
-            self._command([str(self._uv), "python", "install", f"{major}.{minor}", "--no-config"], "python")
+            self._command([str(self._uv), "python", "install", f"{major}.{minor}", "--no-config", "--no-bin", "--no-registry"], "python")
             chosen = next(iter(find(self.plan.folder / "python")), None)
         if chosen is None:
             text = f"No Python {wanted} was found on this computer."

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from lgd_blender_addon.worker import environment_python
+from lgd_blender_addon.worker import environment, environment_python
+from lgd_blender_addon.worker.environment_hardware import TorchBuild
 
 
 @pytest.mark.parametrize("encoding", ("utf-8", "cp1252"))
@@ -61,3 +62,18 @@ def test_a_mac_is_searched_where_pythons_are_installed_and_not_asked_to_install_
     found = [path for path, _ in environment_python.candidates()]
     assert "/usr/bin/python3" not in found
     assert {"/opt/homebrew/bin", "/Library/Frameworks/Python.framework/Versions/3.12/bin"} <= set(asked)
+
+
+def test_a_python_that_uv_fetches_is_the_environments_alone(monkeypatch, tmp_path):
+    """It is not put on the user's PATH nor into Windows' registry, where it would stay when the environment is gone."""
+    setup = environment.Setup(environment.Plan(tmp_path, TorchBuild("cpu", "cpu", "."), False))
+    found, commands = [], []
+
+    def command(line, what):
+        commands.append(line)
+        found.append(environment_python.Interpreter("python", (3, 11, 9), "uv"))
+
+    monkeypatch.setattr(environment, "find", lambda folder: found)
+    monkeypatch.setattr(setup, "_command", command)
+    setup._do_python()
+    assert {"--no-bin", "--no-registry"} <= set(commands[0])
