@@ -55,7 +55,8 @@ def _package(name: str, absent: bool) -> LgdError:
     fault = f"{several} missing in" if absent else f" {packages[0]} cannot be loaded by"
     own = (user_folder() / "env").resolve() in Path(sys.prefix).resolve().parents
     again = "" if absent else "--force-reinstall "
-    hint = "Run or repair the set-up." if own else f"Install {'them' if len(packages) > 1 else 'it'} there: {sys.executable} -m pip install {again}{' '.join(packages)}"
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable  # as C:\\Program Files has
+    hint = "Run or repair the set-up." if own else f"Install {'them' if len(packages) > 1 else 'it'} there: {python} -m pip install {again}{' '.join(packages)}"
     return LgdError("setup_incomplete", f"The package{fault} the Python that runs the worker.", hint)
 
 

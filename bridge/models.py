@@ -87,7 +87,7 @@ def fetch(
     target = place(package)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as scratch:
             part = Path(scratch) / FILE
             if source is not None:
                 named = [path for path in sorted(source.glob(f"*{ARCHIVE}")) if not path.name.startswith(".")]  # macOS has "._" beside some

@@ -87,7 +87,7 @@ def obtain(
             raise LgdError("setup_incomplete", text, "Put it there, or choose venv and pip.")
         return unpack(offline / name, sha256, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         wheel = Path(scratch) / name
         try:
             _fetch(_address(index, name), wheel, on_part, should_stop)

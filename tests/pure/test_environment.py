@@ -325,6 +325,19 @@ def test_uv_is_fetched_and_checked(tmp_path, index, html):
     assert program.is_file() and parts[-1][0] == parts[-1][1]
 
 
+def test_a_scanner_that_holds_the_fetched_file_fails_no_set_up(tmp_path, index, monkeypatch):
+    """On Windows what is open cannot be removed."""
+    real = os.unlink
+
+    def unlink(path, **options):
+        if str(path).endswith(".whl"):
+            raise PermissionError(13, "The process cannot access the file because it is being used by another process")
+        real(path, **options)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert environment_uv.obtain(tmp_path, "Linux", "x86_64", index=index[0]).is_file()
+
+
 def test_fetching_can_be_cancelled(tmp_path, index):
     with pytest.raises(LgdError) as caught:
         environment_uv.obtain(tmp_path, "Linux", "x86_64", index=index[0], should_stop=lambda: True)

@@ -155,3 +155,11 @@ def test_the_console_of_windows_is_shown_no_escapes(monkeypatch):
     assert "\x1b" in loaded().CLEAR or os.name == "nt"
     monkeypatch.setattr(os, "name", "nt")
     assert "\x1b" not in loaded().CLEAR
+
+
+def test_a_python_in_program_files_is_named_as_a_terminal_takes_it(monkeypatch):
+    from bridge.faults import translate
+
+    monkeypatch.setattr(sys, "executable", "C:\\Program Files\\Python311\\python.exe")
+    fault = translate(ModuleNotFoundError("No module named 'cv2'", name="cv2"))
+    assert '"C:\\Program Files\\Python311\\python.exe" -m pip install' in fault.hint
