@@ -21,7 +21,7 @@ from .._bridge import LgdError, models, moving
 from . import environment_uv
 from .environment_check import REDISTRIBUTABLE, Finding, check, complete
 from .environment_hardware import TorchBuild
-from .environment_install import explain, install_command, missing_wheels, signal_tree
+from .environment_install import explain, install_command, missing_wheels, signal_tree, synchronised
 from .environment_plan import Plan, environment_python, installed, plan, status
 from .environment_python import Interpreter, ask, clean_environment, find
 from .requirements import MODULES, PYTHONS
@@ -333,6 +333,7 @@ class Setup:
             "UV_CACHE_DIR": str(self.plan.folder / "cache"),
             "UV_PYTHON_INSTALL_DIR": str(self.plan.folder / "python"),
             "UV_NO_PROGRESS": "1",
+            **({"UV_LINK_MODE": "copy"} if synchronised(self.plan.folder) else {}),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
         }

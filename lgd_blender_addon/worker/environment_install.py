@@ -46,6 +46,12 @@ def install_command(
     return [*command, *requirements]
 
 
+def synchronised(folder: Path) -> bool:
+    """Whether OneDrive keeps a folder, as one of a portable Blender on the desktop: hard links, which uv makes, fail there (os error 396)."""
+    roots = [os.environ.get(name) for name in ("OneDrive", "OneDriveConsumer", "OneDriveCommercial")]
+    return any(Path(root) in folder.parents for root in roots if root)
+
+
 def signal_tree(process: subprocess.Popen, name: str) -> None:
     """Signal a step and what it has started (venv starts ensurepip, which starts pip); on Windows, which has no groups, end them."""
     with contextlib.suppress(OSError):

@@ -163,3 +163,22 @@ def test_a_python_in_program_files_is_named_as_a_terminal_takes_it(monkeypatch):
     monkeypatch.setattr(sys, "executable", "C:\\Program Files\\Python311\\python.exe")
     fault = translate(ModuleNotFoundError("No module named 'cv2'", name="cv2"))
     assert '"C:\\Program Files\\Python311\\python.exe" -m pip install' in fault.hint
+
+
+def test_in_a_folder_of_onedrives_uv_copies(monkeypatch, tmp_path):
+    from lgd_blender_addon.worker import environment
+    from lgd_blender_addon.worker.environment_hardware import TorchBuild
+
+    def mode_in(folder):
+        folder.mkdir(parents=True)
+        code = "import os; print('mode', os.environ.get('UV_LINK_MODE'))"
+        setup = environment.Setup(environment.Plan(folder, TorchBuild("cpu", "cpu", "."), False))
+        setup._command([sys.executable, "-c", code], "a step")
+        return setup.log(1)[0]
+
+    for name in ("OneDriveConsumer", "OneDriveCommercial"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("UV_LINK_MODE", raising=False)
+    monkeypatch.setenv("OneDrive", str(tmp_path / "OneDrive - Studio"))
+    assert mode_in(tmp_path / "OneDrive - Studio" / "Desktop" / "blender" / "env") == "mode copy"
+    assert mode_in(tmp_path / "AppData" / "env") == "mode None"
