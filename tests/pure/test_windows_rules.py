@@ -58,6 +58,7 @@ def test_temporary_files_for_native_libraries_lie_under_no_name_beyond_ascii(nam
         folder.mkdir(parents=True)
     monkeypatch.setattr(tempfile, "tempdir", str(own))
     monkeypatch.setenv("ProgramData", str(everybody))
+    monkeypatch.setattr(sys, "platform", "linux")
     assert places.plain_temporary() == own
     monkeypatch.setattr(sys, "platform", "win32")
     assert places.plain_temporary() == everybody / "lgd_blender_addon"
@@ -80,6 +81,7 @@ def test_mediapipe_finds_its_files_in_a_folder_that_it_can_open(monkeypatch, tmp
         __file__ = str(package / "python" / "solution_base.py")
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
     blazepose._show_files(Solution)
     assert Solution.__file__ == str(package / "python" / "solution_base.py")
     monkeypatch.setattr(sys, "platform", "win32")

@@ -213,7 +213,7 @@ def test_a_complete_environment_stays_usable_where_the_fetch_of_the_large_networ
     assert finish(setup).state is State.DONE
     fetching = threading.Event()
 
-    def fetch(package, source, on_part, should_stop):
+    def fetch(package, source, on_part, should_stop, context):
         fetching.set()
         while not should_stop():
             time.sleep(0.01)
