@@ -8,6 +8,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from .errors import LgdError
+from .moving import replace
+
 
 class Unreadable(ValueError):
     """A file that is missing, damaged, or holds something else than plain arrays."""
@@ -27,8 +30,6 @@ def load_arrays(source: Path | str | IO[bytes]) -> dict[str, np.ndarray]:
 def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = False) -> None:
     """Write an .npz of plain arrays, whole or not at all. Raises LgdError (disk) where it cannot be written, TypeError for
     what only a pickle could hold."""
-    from .errors import LgdError  # here: Blender loads this file by itself, to read
-
     plain = {key: np.asarray(entry) for key, entry in arrays.items()}
     for key, array in plain.items():
         if array.dtype == object:
@@ -38,7 +39,7 @@ def save_arrays(path: Path, arrays: dict[str, Any], compressed: bool = False) ->
     part = path.with_name(f".lgd-{os.getpid()}.part")  # the file's own name may be as long as names can be
     try:
         part.write_bytes(content.getbuffer())
-        os.replace(part, path)
+        replace(part, path)
     except OSError as fault:
         raise LgdError(
             "disk", f"{path.name} cannot be written: {fault.strerror or fault}.", "Check the free space and the folder's permissions."

@@ -19,6 +19,7 @@ from .errors import LgdError
 from .faults import translate
 
 DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
+CLEAR = "\r\x1b[K" if os.name != "nt" else "\r" + 79 * " " + "\r"  # Windows' console shows the escape as letters, unless told otherwise
 CHECKOUT_ONLY = {"train": "bridge.train.command", "evaluate": "bridge.train.evaluate", "record": "bridge.train.detected"}
 CANCELLED = {"train": "Cancelled; --resume goes on from what the run last saved, which it does every four minutes."}
 
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
 def tell(text: str, end: str = "\n") -> None:
     """A message on standard error, in place of the line of progress on a terminal. That nobody reads it any more (`2>&1 | head`) ends no work."""
     try:
-        print(f"\r\x1b[K{text}" if sys.stderr.isatty() else text, end=end, file=sys.stderr, flush=True)
+        print(f"{CLEAR}{text}" if sys.stderr.isatty() else text, end=end, file=sys.stderr, flush=True)
     except OSError:
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, sys.stderr.fileno())  # what is still in the buffer must go somewhere, or it makes the exit code 120
@@ -312,6 +313,7 @@ def _serve() -> NoReturn:
     from .server import serve
 
     code = serve(JOBS, places.version(), places.drop_all)
+    places.drop_all()
     sys.stderr.flush()
     os._exit(code)  # native libraries hang or crash in their clean-up more often than they need it
 

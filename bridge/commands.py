@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from .cli import by_options, tell
 from .counting import frames_text
 from .errors import LgdError
+from .moving import replace
 
 
 class Console:
@@ -238,22 +239,14 @@ def _publish(names: list[tuple[Path, Path]]) -> None:
             part = target.with_name(f".lgd-{os.getpid()}-{len(ready)}.part")  # the target's own name may be as long as names can be
             ready.append((part, target))
             try:
-                shutil.move(file, part)
-                with contextlib.suppress(PermissionError):  # of file systems that have no modes (Windows' drives under WSL)
-                    part.chmod(0o666 & ~_umask())  # temporary files are born private; results are ordinary files
+                shutil.copyfile(file, part)  # not moved: what is born in a temporary folder is private, results are ordinary files
             except OSError as fault:
                 raise LgdError("disk", f"{target} cannot be written: {fault.strerror or fault}.", "Choose another folder, or free some space.") from fault
         for part, target in ready:
-            os.replace(part, target)
+            replace(part, target)
     finally:
         for part, _ in ready:
             part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 class _Beside:

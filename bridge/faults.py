@@ -32,7 +32,7 @@ def translated(warn: Callable[[str], None]) -> Iterator[None]:
 
     def show(message, category, filename, lineno, file=None, line=None):
         # stacklevel may point out of the core; deprecations of other packages are nobody's business here
-        if issubclass(category, UserWarning) and os.path.abspath(filename).startswith(str(BRIDGE)):
+        if issubclass(category, UserWarning) and os.path.normcase(os.path.realpath(filename)).startswith(os.path.normcase(BRIDGE)):
             warn(str(message))
 
     with warnings.catch_warnings():
@@ -55,7 +55,8 @@ def _package(name: str, absent: bool) -> LgdError:
     fault = f"{several} missing in" if absent else f" {packages[0]} cannot be loaded by"
     own = (user_folder() / "env").resolve() in Path(sys.prefix).resolve().parents
     again = "" if absent else "--force-reinstall "
-    hint = "Run or repair the set-up." if own else f"Install {'them' if len(packages) > 1 else 'it'} there: {sys.executable} -m pip install {again}{' '.join(packages)}"
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable  # as C:\\Program Files has
+    hint = "Run or repair the set-up." if own else f"Install {'them' if len(packages) > 1 else 'it'} there: {python} -m pip install {again}{' '.join(packages)}"
     return LgdError("setup_incomplete", f"The package{fault} the Python that runs the worker.", hint)
 
 

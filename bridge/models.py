@@ -8,12 +8,15 @@ import hashlib
 import http.client
 import importlib.util
 import os
+import ssl
 import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from .moving import replace
 
 MEDIAPIPE = "mediapipe==0.10.21"  # later ones have neither the graphs nor the networks
 NAME = "BlazePose heavy"
@@ -70,10 +73,11 @@ def fetch(
     source: Path | None = None,
     on_part: Callable[[float, float], None] = lambda done, total: None,
     should_stop: Callable[[], bool] = lambda: False,
+    context: ssl.SSLContext | None = None,
 ) -> None:
     """Put it into mediapipe's folder, from the archive `source` or the one in that folder, or from the npm registry.
 
-    npm's own setting of another registry (npm_config_registry) holds here, too. on_part(done, total) MB of the archive. Raises
+    npm's own setting of another registry (npm_config_registry) holds here, too. context: whose certificates are believed. on_part(done, total) MB of the archive. Raises
     Unfetched or Cancelled; nothing half is left.
     """
     if package is None:
@@ -83,7 +87,7 @@ def fetch(
     target = place(package)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as scratch:
             part = Path(scratch) / FILE
             if source is not None:
                 named = [path for path in sorted(source.glob(f"*{ARCHIVE}")) if not path.name.startswith(".")]  # macOS has "._" beside some
@@ -94,9 +98,9 @@ def fetch(
                     _unpack(_Counted(file, archive.stat().st_size, on_part, should_stop), part)
             else:
                 registry = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or REGISTRY
-                with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60) as reply:
+                with urllib.request.urlopen(f"{registry.rstrip('/')}/{PACKAGE}/-/{ARCHIVE}", timeout=60, context=context) as reply:
                     _unpack(_Counted(reply, int(reply.headers.get("Content-Length") or 0), on_part, should_stop), part)
-            os.replace(part, target)
+            replace(part, target)
     except (OSError, EOFError, tarfile.TarError, ValueError, http.client.HTTPException) as fault:  # urllib's faults are OSErrors
         reason = " ".join(str(getattr(fault, "reason", fault)).split())
         raise Unfetched(f"{NAME} could not be fetched ({reason}).") from fault

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where things lie: the user's folder, the logs, the version (standard library only)."""
 
+import atexit
 import contextlib
 import os
 import re
@@ -77,14 +78,29 @@ DAY = 24 * 3600.0  # s
 _passing: set[Path] = set()
 
 
+def plain_temporary() -> Path:
+    """Where temporary files lie. On Windows, where mediapipe and COLMAP open no path with letters that they do not know, and a user's name is part of it,
+    a folder of all users where that has some beyond ASCII."""
+    own = Path(tempfile.gettempdir())
+    for name in ("ProgramData", "PUBLIC") if sys.platform == "win32" and not str(own).isascii() else ():
+        with contextlib.suppress(OSError, KeyError):
+            plain = Path(os.environ[name], "lgd_blender_addon")
+            plain.mkdir(exist_ok=True)
+            if str(plain).isascii():
+                return plain
+    return own
+
+
 def passing_folder(prefix: str) -> Path:
     """A new temporary folder; `drop` removes it, and `drop_all` where the process ends first. Those of processes that were killed go after a day."""
-    for old in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+    base = plain_temporary()
+    for old in base.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             if time.time() - old.stat().st_mtime > DAY:
                 shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     _passing.add(folder)
+    atexit.register(drop_all)
     return folder
 
 

@@ -133,7 +133,7 @@ def _tiny_fit(device: str, out: TextIO) -> None:
             raise LgdError("internal", f"The tiny fit in {mode} mode gave numbers that are not finite.")
         if not error < 0.1 * height:
             raise LgdError("internal", f"The tiny fit in {mode} mode is {error:.1f} px off its points.")
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             motion.save(Path(folder) / "motion.npz")
         print(
             f"tiny fit, {mode} mode: {FRAMES} frames, {seconds:.2f} s, {error:.2f} px of {height:.0f}",

@@ -69,6 +69,13 @@ def nipples(assets, kept_slot, mirror):
     return np.unique(np.concatenate([rows, mirror[rows]]))
 
 
+def bust(assets, kept_slot, mirror):
+    """Rows of the chest that large breasts move by more than a millimetre."""
+    ids, offsets = assets.target("breast/female-young-averagemuscle-averageweight-maxcup-averagefirmness")
+    ids = ids[(kept_slot[ids] >= 0) & (np.linalg.norm(offsets, axis=1) > 0.001)]
+    return np.unique(np.concatenate([kept_slot[ids], mirror[kept_slot[ids]]]))
+
+
 def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
     """The arrays of default_body.npz."""
     assets = Assets(wheel)
@@ -80,6 +87,8 @@ def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
     macros = people.draw(PEOPLE, SEED)
     bodies, joints = t_posed_people(assets, mesh, macros, weights, mirror)
     stature = np.ptp(bodies[:, :, 1], axis=1)
+    male = macros.gender > 0.5
+    men = bodies[male].mean(0, dtype=np.float64)
 
     faces, face_uvs = split_quads(bodies[0].astype(np.float64), kept_slot[mesh.quads], mesh.quad_uvs, mirror)
     areas = shape.vertex_areas(bodies[::50].mean(0, dtype=np.float64), faces)
@@ -110,6 +119,16 @@ def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
     regressor = shape.joint_regressor(mean[order], shapes[order], targets, weights[order], new[mirror[order]])
     read = np.einsum("jv,nvc->njc", regressor, bodies[::5, order] + mean[order].astype(np.float32))
     miss = np.sqrt(((read - joints[::5]) ** 2).sum(2).mean(0)) * 1e3
+    # Half of a woman's breasts read as a woman's: within the bust the body has a man's chest, and goes with what lies round it
+    # whatever the shape. Joints are where the skin of the mean had them.
+    within = bust(assets, kept_slot, mirror)
+    across = shape.smooth_patch(faces, len(mean), within)
+    everybody, mean = mean, _symmetric(mean + (men - mean) - across @ (men - mean), mirror)
+    had = np.einsum("jv,vck->jck", regressor, np.concatenate([everybody[order][:, :, None], shapes[order]], 2))
+    shapes = _symmetric(np.stack([across @ shapes[:, :, k] for k in range(REGRESSED_SHAPES)], 2), mirror)
+    elsewhere = np.where(np.isin(order, within)[:, None], 0, weights[order])
+    regressor = shape.joint_regressor(mean[order], shapes[order], had, elsewhere, new[mirror[order]])
+
     report("surface variance, cumulative:", np.round(share[:SHAPES], 3))
     report(
         "joint variance, cumulative:",
@@ -119,7 +138,6 @@ def build(wheel: Path, report=print) -> dict[str, np.ndarray]:
         ),
     )
     report("regressor against rig joints, RMS mm:", np.round(miss, 1))
-    male = macros.gender > 0.5
     bmi = shape.volumes(bodies[:, :] + mean.astype(np.float32), faces) * 985 / stature**2
     report(
         f"body mass index: men {bmi[male].mean():.1f} +- {bmi[male].std():.1f}, "

@@ -16,6 +16,7 @@ import numpy as np
 from bridge.arrays import Unreadable, load_arrays
 from bridge.body.joints import NAMES, PARENTS
 from bridge.errors import LgdError
+from bridge.moving import replace
 
 DEFAULT_BODY = Path(__file__).with_name("default_body.npz")
 OFFICIAL_VERTICES = 6890
@@ -86,7 +87,7 @@ def convert_official(source: Path, folder: Path) -> Path:
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez_compressed(file, **arrays)
-            os.replace(beside, target)
+            replace(Path(beside), target)
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise

@@ -76,7 +76,7 @@ def landmark_offsets(data: dict, layout: str) -> tuple[np.ndarray, np.ndarray, n
     shifts = SHIFTS[FAMILY[layout]]
 
     place = np.zeros((len(POINTS), 3, 11))
-    parents = np.zeros(len(POINTS), int)
+    parents = np.zeros(len(POINTS), np.int64)
     for name, index in POINT_INDEX.items():
         side, _, part = name.partition("_")
         right = side == "right"

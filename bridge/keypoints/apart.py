@@ -108,10 +108,15 @@ def _read(out: Path) -> dict[str, np.ndarray]:
 def run() -> None:
     """A process that does one step: what and where comes as a line of JSON on standard input, and it ends with that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the other process ends this one with it
-    job = json.loads(sys.stdin.buffer.readline())
+    # Standard input is read apart from descriptor 0, as the worker's is: on Windows a library that looks at that while it is loaded, as numpy's
+    # do, would wait for the reading thread, which reads until the other process ends.
+    own, null = os.fdopen(os.dup(0), "rb"), os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    job = json.loads(own.readline())
 
     def end_with_parent() -> None:
-        sys.stdin.buffer.read()
+        own.read()
         shutil.rmtree(job["place"], ignore_errors=True)  # whoever is killed removes nothing
         os._exit(1)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bridge import models
+from bridge import models, places
 from bridge.errors import LgdError
 from bridge.keypoints.borders import Borders, around, clip_box, masked, within
 from bridge.keypoints.formats import get_layout
@@ -182,7 +184,10 @@ class _Graph:
         self.started = False  # it has found somebody, and makes no more remarks
         try:
             with quiet():
+                from mediapipe.python import solution_base
                 from mediapipe.python.solutions import pose
+
+            _show_files(solution_base)
         except _IMPORT_FAULTS as error:
             raise _no_mediapipe(error) from None
         self._make = pose.Pose
@@ -221,6 +226,19 @@ class _Graph:
         if self._pose is not None:
             with contextlib.suppress(RuntimeError, ValueError), quiet():
                 self._pose.close()
+
+
+def _show_files(solution_base: Any) -> None:
+    """Have mediapipe open its graphs and networks, which it looks for from its module's own place on, where it can: on Windows not in a folder with
+    letters beyond ASCII, such as a user's name may bring. Raises OSError."""
+    own = solution_base.__file__
+    if sys.platform != "win32" or own.isascii():
+        return
+    package = Path(own).parents[1]
+    plain = places.passing_folder("lgd-models-")
+    for part in ("pose_detection", "pose_landmark"):
+        shutil.copytree(package / "modules" / part, plain / "mediapipe" / "modules" / part)
+    solution_base.__file__ = str(plain / "mediapipe" / "python" / "solution_base.py")
 
 
 def _no_mediapipe(error: Exception) -> LgdError:

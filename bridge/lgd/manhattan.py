@@ -95,7 +95,7 @@ def _told_up(keypoints: Keypoints, cam_K: np.ndarray, up: np.ndarray) -> np.ndar
 
 def _planes(keypoints: Keypoints, K: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Unit normals (N, 3) of the planes through the camera and each line, in the first frame's axes, and each line's weight (N), of 1 in all."""
-    frames, ends = keypoints.lines[:, 0].astype(int), keypoints.lines[:, 1:].reshape(-1, 2, 2)
+    frames, ends = keypoints.lines[:, 0].astype(np.int64), keypoints.lines[:, 1:].reshape(-1, 2, 2)
     rays = np.concatenate(((ends - K[:2, 2]) / K[[0, 1], [0, 1]], np.ones((len(ends), 2, 1))), -1)
     normals = np.cross(rays[:, 0], rays[:, 1])
     if keypoints.camera_turns is not None:

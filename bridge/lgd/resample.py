@@ -38,7 +38,7 @@ def to_rate(
         if not good.any():
             continue
         t, c = times[good], confidence[good, k]
-        right = np.searchsorted(t, grid).clip(1, max(1, len(t) - 1)) if len(t) > 1 else np.zeros(len(grid), int)
+        right = np.searchsorted(t, grid).clip(1, max(1, len(t) - 1)) if len(t) > 1 else np.zeros(len(grid), np.int64)
         left = np.maximum(right - 1, 0)
         span = np.maximum(t[right] - t[left], 1e-9)
         s = ((grid - t[left]) / span).clip(0, 1)

@@ -109,7 +109,7 @@ def fit_zoomed(
     turns = np.column_stack((keypoints.camera_turns[:, :2] / keypoints.camera_turns[0, 3], keypoints.camera_turns[:, 2], np.ones(len(size))))
     lines = keypoints.lines
     if lines is not None:
-        frames, ends = lines[:, 0].astype(int), lines[:, 1:].reshape(-1, 2, 2)
+        frames, ends = lines[:, 0].astype(np.int64), lines[:, 1:].reshape(-1, 2, 2)
         lines = np.column_stack((frames, (centre + (ends - centre) * size[frames, None]).reshape(-1, 4)))
     kept = dataclasses.replace(
         keypoints, keypoints=np.where(seen, centre + (keypoints.keypoints - centre) * size[:, None], 0),
@@ -177,7 +177,7 @@ def _lines_seen_from(still: np.ndarray, lines: np.ndarray | None, cam_K: np.ndar
     """`Keypoints.lines` as a camera (4, 4) would see them that stands where the real one does, which turns along world (F, 4, 4)."""
     if lines is None or cam_K.ndim == 3:
         return None
-    frames, ends = lines[:, 0].astype(int), lines[:, 1:].reshape(-1, 2, 2)
+    frames, ends = lines[:, 0].astype(np.int64), lines[:, 1:].reshape(-1, 2, 2)
     rays = np.concatenate((camera.to_rays(ends, cam_K), np.ones((len(ends), 2, 1))), -1)
     there = np.einsum("nab,nkb->nka", still[:3, :3].T @ world[frames, :3, :3], rays)
     seen = (there[..., 2] > EDGE).all(-1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 
 from .. import preferences
-from .._bridge import FOLDER, LgdError
+from .._bridge import FOLDER, LgdError, moving
 from ..scene.body import Body, read_body
 from ..scene.mesh import get_shape
 from ..scene.result import skin_of
@@ -61,7 +61,7 @@ def _move(file: Path, target: Path) -> None:
     except OSError:  # the job's folder lies on another disk
         part = target.with_name(target.name + ".part")
         shutil.copyfile(file, part)
-        os.replace(part, target)
+        moving.replace(part, target)
 
 
 def find(identity: str) -> str | None:

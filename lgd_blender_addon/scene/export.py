@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The rig's animation, edits included, back to arrays and files."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from .._bridge import LgdError
+from .._bridge import LgdError, moving
 from . import carriage, mesh, result, takes
 from .armature import known_bones, rest_pelvis
 from .axes import rig_to_world, world_to_camera
@@ -87,7 +86,7 @@ def write_motion(scene, rig, path: str, form: str = MOTION) -> int:
     try:
         with open(part, "wb") as file:
             np.savez(file, **data)
-        os.replace(part, target)
+        moving.replace(part, target)
     except OSError as error:
         raise LgdError("disk", f"The file {target.name} cannot be written: {error.strerror}.", "Choose another folder, or free some space.") from None
     finally:

@@ -90,7 +90,7 @@ def _structs() -> dict[str, _Shape]:
     """Structures of this Blender by name, from a file that it writes once a session."""
     global _known
     if _known is None:
-        with tempfile.TemporaryDirectory(prefix="lgd-") as folder:
+        with tempfile.TemporaryDirectory(prefix="lgd-", ignore_cleanup_errors=True) as folder:
             path = Path(folder) / "small.blend"
             note = bpy.data.texts.new("lgd")
             try:

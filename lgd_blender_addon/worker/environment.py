@@ -9,9 +9,6 @@ import contextlib
 import dataclasses
 import enum
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -20,11 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from .._bridge import LgdError, models
+from .._bridge import LgdError, models, moving
 from . import environment_uv
-from .environment_check import Finding, check, complete
+from .environment_check import REDISTRIBUTABLE, Finding, check, complete
 from .environment_hardware import TorchBuild
-from .environment_install import explain, install_command, missing_wheels
+from .environment_install import explain, install_command, missing_wheels, signal_tree, synchronised
 from .environment_plan import Plan, environment_python, installed, plan, status
 from .environment_python import Interpreter, ask, clean_environment, find
 from .requirements import MODULES, PYTHONS
@@ -153,7 +150,7 @@ class Setup:
                 self._write(self._whole)
             self._write(True)
             # What uv has fetched is linked into the environment; only the copies in its cache go.
-            shutil.rmtree(self.plan.folder / "cache", ignore_errors=True)
+            moving.remove(self.plan.folder / "cache", ignore_errors=True)
             self._say("The set-up is complete.")
             self._state = State.DONE
         except LgdError as fault:
@@ -176,11 +173,9 @@ class Setup:
                 self._after(STOP_WAIT)  # Windows keeps files that are in use
             try:
                 (folder / "environment.json").unlink(missing_ok=True)  # first: what is half removed is not set up
-                if (folder / "venv").exists():
-                    shutil.rmtree(folder / "venv")
             except OSError as fault:
-                text = f"The old environment in {folder} cannot be removed: {fault.strerror}."
-                raise LgdError("disk", text, "Close what uses it (another Blender, a terminal) and start the set-up again.") from fault
+                raise self._kept(fault) from fault
+            self._remove_old()
             past = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._done = [step for step in past.get("done", []) if step in STEPS]
@@ -197,6 +192,17 @@ class Setup:
         self._whole = bool(past.get("complete")) and set(STEPS) - set(self._done) <= {"models", "check"}
         self._write(self._whole)
 
+    def _remove_old(self) -> None:
+        try:
+            if (self.plan.folder / "venv").exists():
+                moving.remove(self.plan.folder / "venv")
+        except OSError as fault:
+            raise self._kept(fault) from fault
+
+    def _kept(self, fault: OSError) -> LgdError:
+        text = f"The old environment in {self.plan.folder} cannot be removed: {fault.strerror}."
+        return LgdError("disk", text, "Close what uses it (another Blender, a terminal) and start the set-up again.")
+
     def _write(self, whole: bool) -> None:
         content = {
             "complete": whole,
@@ -209,7 +215,7 @@ class Setup:
         }
         part = self.plan.folder / "environment.json.part"
         part.write_text(json.dumps(content, indent=1), "utf-8")
-        os.replace(part, self.plan.folder / "environment.json")
+        moving.replace(part, self.plan.folder / "environment.json")
 
     def _do_uv(self) -> None:
         if self.plan.installer != "uv":
@@ -233,14 +239,15 @@ class Setup:
                     "setup_incomplete", f"{self.plan.python} does not start as a Python.", "Choose another."
                 )
             if not chosen.suits:
-                text = f"{chosen.label} is not {wanted}, which the packages come for."
+                other = f"is for {chosen.foreign}, which the packages do not come for." if chosen.foreign else f"is not {wanted}, which the packages come for."
+                text = f"{chosen.label} {other}"
                 raise LgdError("setup_incomplete", text, "Choose another, or leave the field empty.")
         else:
             chosen = next(iter(find(self.plan.folder / "python")), None)
         if chosen is None and self.plan.installer == "uv" and self.plan.offline is None:
             self._say(f"No Python {wanted} was found here: uv fetches one.")
             major, minor = PYTHONS[0]
-            self._command([str(self._uv), "python", "install", f"{major}.{minor}", "--no-config"], "python")
+            self._command([str(self._uv), "python", "install", f"{major}.{minor}", "--no-config", "--no-bin", "--no-registry"], "python")
             chosen = next(iter(find(self.plan.folder / "python")), None)
         if chosen is None:
             text = f"No Python {wanted} was found on this computer."
@@ -250,8 +257,7 @@ class Setup:
 
     def _do_venv(self) -> None:
         target = self.plan.folder / "venv"
-        if target.exists():
-            shutil.rmtree(target)
+        self._remove_old()
         if self.plan.installer == "uv":
             command = [
                 str(self._uv),
@@ -283,7 +289,7 @@ class Setup:
 
     def _do_models(self) -> None:
         try:
-            models.fetch(models.mediapipe(self.plan.folder / "venv"), self.plan.offline, self._megabytes, self._stop.is_set)
+            models.fetch(models.mediapipe(self.plan.folder / "venv"), self.plan.offline, self._megabytes, self._stop.is_set, environment_uv.context())
             self._say(f"{models.NAME} is there.")
         except models.Cancelled:
             raise LgdError("cancelled") from None
@@ -303,7 +309,7 @@ class Setup:
         bad = [finding.sentence for finding in self.findings if not finding.ok and finding.needed]
         if bad:
             self._write(False)
-            raise LgdError("setup_incomplete", " ".join(bad), "Press Repair to make the environment anew.")
+            raise LgdError("setup_incomplete", " ".join(bad), "" if REDISTRIBUTABLE in bad[0] else "Press Repair to make the environment anew.")
 
     @property
     def _uv(self) -> Path:
@@ -327,6 +333,7 @@ class Setup:
             "UV_CACHE_DIR": str(self.plan.folder / "cache"),
             "UV_PYTHON_INSTALL_DIR": str(self.plan.folder / "python"),
             "UV_NO_PROGRESS": "1",
+            **({"UV_LINK_MODE": "copy"} if synchronised(self.plan.folder) else {}),
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
             "PIP_NO_INPUT": "1",
         }
@@ -363,11 +370,11 @@ class Setup:
         process = self._process
         if process is None or process.poll() is not None:
             return
-        _signal(process, "SIGTERM")
+        signal_tree(process, "SIGTERM")
         try:
             process.wait(STOP_LADDER)
         except subprocess.TimeoutExpired:
-            _signal(process, "SIGKILL")
+            signal_tree(process, "SIGKILL")
 
     def _say(self, line: str) -> None:
         self._line = line
@@ -375,15 +382,6 @@ class Setup:
         del self._lines[:-LOG_KEPT]
         with contextlib.suppress(OSError), open(self.log_file, "a", encoding="utf-8") as file:
             file.write(line + "\n")
-
-
-def _signal(process: subprocess.Popen, name: str) -> None:
-    """Signal a step and what it has started (venv starts ensurepip, which starts pip); on Windows, which has no groups, end it."""
-    with contextlib.suppress(OSError):
-        if sys.platform == "win32":
-            process.terminate()
-        else:
-            os.killpg(process.pid, getattr(signal, name))
 
 
 def probe_system() -> tuple[str, str]:

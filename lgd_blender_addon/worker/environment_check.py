@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ for module, package in json.loads(sys.argv[1]).items():
         found[module] = {"fault": "%s: %s" % (type(fault).__name__, str(fault).strip().split(chr(10))[0][:200])}
 sys.stdout.write("\\nLGD " + json.dumps(found) + "\\n")
 """
+# Of torch's wheel for Windows, which needs MSVCP140.dll and does not bring it; Python brings VCRUNTIME140.dll alone.
+LIBRARY_LACKING = r"WinError 126\b|DLL load failed"
+REDISTRIBUTABLE = "Install Microsoft's Visual C++ Redistributable for x64, then press Set Up again."
 TIMEOUT = 180  # s; the first import of torch from a slow disk
 
 
@@ -93,6 +97,8 @@ def check(
             findings.append(Finding(package, False, text, needed))
         else:
             text = f"{package} does not load ({entry['fault']}); it is needed for {purpose}."
+            if re.search(LIBRARY_LACKING, entry["fault"]):
+                text += f" {REDISTRIBUTABLE}"
             findings.append(Finding(package, False, text, needed))
     if bridge is not None:
         findings += _files(bridge / "bridge")

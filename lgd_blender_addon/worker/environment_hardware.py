@@ -14,6 +14,7 @@ PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 CUDA_BUILDS = {"cu130": (580.0, 580.0, 7.5), "cu126": (525.6, 528.3, 5.0)}
 ROCM_BUILD = "rocm7.2"
 ROCM_LOWEST = (6, 0)
+MAC_LOWEST = 14  # macOS, of torch's wheels
 KINDS = ("cpu", "cuda", "rocm", "mps", "pypi")
 
 
@@ -65,6 +66,22 @@ def probe() -> Probe:
         rocm_version=rocm_version,
         mac_version=platform.mac_ver()[0],
     )
+
+
+def unsuited(found: Probe) -> str:
+    """What keeps the pinned packages from a machine, in a sentence; empty for those that they have wheels for: Windows and Linux on x86_64, and
+    macOS 14 on arm64 (torch's, onnxruntime's and pycolmap's of today; mediapipe has none for Linux or Windows on arm64)."""
+    if found.system == "Darwin":
+        if found.machine != "arm64":
+            return "torch no longer comes for Macs with Intel processors."
+        return f"macOS {found.mac_version} is too old for today's torch (needed: {MAC_LOWEST})." if 0 < _major(found.mac_version) < MAC_LOWEST else ""
+    if found.machine != "x86_64":
+        return f"mediapipe, which finds the people, does not come for {found.system} on {found.machine}."
+    return ""
+
+
+def _major(version: str) -> int:
+    return int(version.split(".")[0]) if version[:1].isdigit() else 0
 
 
 def choose(found: Probe, wanted: str = "auto") -> TorchBuild:
@@ -141,9 +158,6 @@ def _mac(found: Probe, wanted: str) -> TorchBuild:
         return TorchBuild("cpu", "", "torch no longer comes for Macs with Intel processors.")
     if wanted == "cpu":
         return TorchBuild("cpu", "", "The CPU was asked for.")
-    major = int(found.mac_version.split(".")[0] or 0) if found.mac_version[:1].isdigit() else 0
-    if 0 < major < 14 and wanted == "auto":
-        return TorchBuild("cpu", "", f"macOS {found.mac_version} is too old for torch's MPS (needed: 14).")
     return TorchBuild("mps", "", "Apple silicon: PyPI's build, which has MPS, is taken.")
 
 
@@ -161,6 +175,7 @@ def _printed(program: str, arguments: list[str]) -> str | None:
             text=True,
             errors="replace",
             timeout=10,
+            stdin=subprocess.DEVNULL,  # Blender without a console may have none that can be handed on
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     except (OSError, subprocess.SubprocessError):

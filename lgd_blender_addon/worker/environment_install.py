@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The commands that install packages, with uv or pip, and sentences for what they say when they fail."""
 
+import contextlib
+import os
 import re
+import signal
+import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -31,6 +36,24 @@ def install_command(
         # PyTorch's own index has what torch needs beside it, so pip asks no other.
         command += ["--torch-backend", torch.tag] if uv else ["--index-url", str(torch.index)]
     return [*command, *requirements]
+
+
+def synchronised(folder: Path) -> bool:
+    """Whether OneDrive keeps a folder, as one of a portable Blender on the desktop: hard links, which uv makes, fail there (os error 396)."""
+    roots = [os.environ.get(name) for name in ("OneDrive", "OneDriveConsumer", "OneDriveCommercial")]
+    return any(Path(root) in folder.parents for root in roots if root)
+
+
+def signal_tree(process: subprocess.Popen, name: str) -> None:
+    """Signal a step and what it has started (venv starts ensurepip, which starts pip); on Windows, which has no groups, end them."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            # Not `terminate` alone, which leaves what it has started: that holds files which the next try is to remove.
+            tree = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+            subprocess.run(tree, capture_output=True, stdin=subprocess.DEVNULL, creationflags=subprocess.CREATE_NO_WINDOW)
+            process.terminate()
+        else:
+            os.killpg(process.pid, getattr(signal, name))
 
 
 def missing_wheels(folder: Path, requirements: tuple[str, ...], version: tuple[int, int, int]) -> list[str]:
@@ -103,8 +126,10 @@ def explain(what: str, printed: list[str], code: int, offline: Path | None, log:
         (r"no matching distributions available for your environment:\s+(\S+)", lack + ".", get),
         (r"no version of ([^\s,]+)", lack + ".", get),
         (r"Because ([\w.-]+?)(?:==\S+)? has no wheels with a matching", lack + " for this system.", get),
-        (r"[Nn]o space left on device|not enough space|\bENOSPC\b", "The disk is full.", "Free some gigabytes."),
-        (r"Permission denied|Access is denied", "A file could not be written: access was denied.", "Close what uses the environment, and look whether you may write there."),
+        (r"[Nn]o space left on device|not enough space|\bENOSPC\b|WinError 112\b|os error 112\b", "The disk is full.", "Free some gigabytes."),
+        (r"Long Path support", "The environment's folder has too long a name for pip on this Windows.", "Choose uv as the Installer."),
+        # By number, too: Windows tells the rest in its user's language.
+        (r"Permission denied|Access is denied|WinError (?:5|32)\b|(?<!Input/output error) \(os error 5\)|(?<!Broken pipe) \(os error 32\)", "A file could not be written: access was denied.", "Close what uses the environment, and look whether you may write there."),
         (r"No module named (?:venv|ensurepip|pip)|ensurepip is not", "This Python cannot make environments (it lacks venv or pip).", "Choose uv as the Installer."),
     )  # fmt: skip
     for pattern, sentence, way in rules:

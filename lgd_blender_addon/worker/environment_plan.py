@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._bridge import LgdError
-from .environment_hardware import TorchBuild, choose, probe
+from .environment_hardware import TorchBuild, choose, probe, unsuited
 from .environment_python import python_in
 from .requirements import CONSTRAINTS, PACKAGES, SMPLX, TORCH
 
@@ -49,12 +49,12 @@ class Plan:
 def plan(folder: Path, *, smplx: bool, build: str = "auto", **options) -> Plan:
     """A plan for this machine; `build`: auto or a kind of torch build. Runs the hardware's probe: takes a second.
 
-    Raises LgdError where torch has no build for the machine.
+    Raises LgdError where the packages do not come for the machine.
     """
     found = probe()
-    if found.system == "Darwin" and found.machine != "arm64":
-        text = "torch no longer comes for Macs with Intel processors."
-        raise LgdError("setup_incomplete", text, "Point to an interpreter that has an older torch.")
+    text = unsuited(found)
+    if text:
+        raise LgdError("setup_incomplete", text, "Point to a Python of your own that has other releases of them.")
     return Plan(folder=Path(folder), torch=choose(found, build), smplx=smplx, **options)
 
 

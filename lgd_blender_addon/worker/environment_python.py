@@ -2,6 +2,7 @@
 """Interpreters on this machine that the worker's packages come for: Blender's own, on PATH, pyenv's, uv's, the launcher's."""
 
 import json
+import locale
 import os
 import re
 import shutil
@@ -15,28 +16,37 @@ from .process import DROPPED
 from .requirements import PYTHONS
 
 QUESTION = (
-    "import json, sys, platform; "
-    "print(json.dumps([list(sys.version_info[:3]), sys.executable, platform.machine(), sys.maxsize > 2**32]))"
+    "import json, sys, platform, sysconfig; "
+    "print(json.dumps([list(sys.version_info[:3]), sys.executable, platform.machine(), sys.maxsize > 2**32, sysconfig.get_platform()]))"
 )
 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python that answered: its path, its version, where it was found."""
+    """A Python that answered: its path, its version, where it was found, and the processor it is for where the packages do not come for that."""
 
     path: str
     version: tuple[int, int, int]
     origin: str
+    foreign: str = ""
 
     @property
     def suits(self) -> bool:
-        """Whether the worker's packages come for this version."""
-        return self.version[:2] in PYTHONS
+        """Whether the worker's packages come for this version and processor."""
+        return self.version[:2] in PYTHONS and not self.foreign
 
     @property
     def label(self) -> str:
         """A line for a list."""
         return f"Python {'.'.join(map(str, self.version))} ({self.origin}): {self.path}"
+
+
+def foreign(machine: str, built: str) -> str:
+    """The processor that a Python is built for, where the packages do not come for it: Intel's on a Mac, as Homebrew of an earlier one brings, and arm64
+    on Windows. machine, built: `platform.machine()` and `sysconfig.get_platform()` in it; a universal one runs as the Mac's own."""
+    if built.startswith("macosx") and machine != "arm64":
+        return "Intel processors"
+    return "arm64" if built == "win-arm64" else ""
 
 
 def clean_environment(**more: str) -> dict[str, str]:
@@ -57,19 +67,18 @@ def ask(path: str | os.PathLike, origin: str = "chosen") -> Interpreter | None:
             stdin=subprocess.DEVNULL,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-        version, executable, _, wide = json.loads(done.stdout.strip().splitlines()[-1])
+        version, executable, machine, wide, built = json.loads(done.stdout.strip().splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
     if not wide:
         return None
-    return Interpreter(str(executable or path), (version[0], version[1], version[2]), origin)
+    return Interpreter(str(executable or path), (version[0], version[1], version[2]), origin, foreign(machine, built))
 
 
 def candidates(uv_folder: Path | None = None) -> Iterator[tuple[str, str]]:
     """(path, origin) of what may be a suitable Python, the best first; nothing is started but Windows' launcher."""
-    names = [f"python{major}.{minor}" for major, minor in PYTHONS]
-    for name in names:
-        found = shutil.which(name)
+    for major, minor in PYTHONS:
+        found = shutil.which(f"python{major}.{minor}", path=_search_path(f"{major}.{minor}"))
         if found:
             yield found, "PATH"
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
@@ -77,12 +86,29 @@ def candidates(uv_folder: Path | None = None) -> Iterator[tuple[str, str]]:
     for folder in _uv_folders(uv_folder):
         yield from ((path, "uv") for path in _in_folder(folder))
     yield from ((path, "py launcher") for path in _launcher())
-    if sys.executable:
+    if sys.executable and not passing(sys.executable):
         yield sys.executable, "Blender"
     for name in ("python3", "python"):
         found = shutil.which(name)
-        if found:
+        if found and (sys.platform != "darwin" or found != MAC_STUB):
             yield found, "PATH"
+
+
+MAC_STUB = "/usr/bin/python3"  # where the developers' tools are not installed it asks, in a window, to install them; with them it is 3.9
+
+
+def _search_path(version: str) -> str:
+    """PATH, and on a Mac, whose Finder starts Blender with hardly any, where Homebrew and python.org install."""
+    places = [os.environ.get("PATH") or os.defpath]
+    if sys.platform == "darwin":
+        places += ["/opt/homebrew/bin", "/usr/local/bin", f"/Library/Frameworks/Python.framework/Versions/{version}/bin"]
+    return os.pathsep.join(places)
+
+
+def passing(path: str) -> bool:
+    """Whether a Blender's Python lies where no environment can be based on it, since its place changes: with each update from Microsoft's
+    store, and on a Mac where Blender was started from a download or a disk image."""
+    return path.startswith("/Volumes/") or not {"WindowsApps", "AppTranslocation"}.isdisjoint(re.split(r"[\\/]", path))
 
 
 def find(uv_folder: Path | None = None, suitable: bool = True) -> list[Interpreter]:
@@ -149,9 +175,12 @@ def _launcher() -> list[str]:
         return []
     try:
         done = subprocess.run(
-            [launcher, "-0p"], capture_output=True, text=True, timeout=10,
+            [launcher, "-0p"], capture_output=True, timeout=10, stdin=subprocess.DEVNULL,
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return []
-    return launcher_paths(done.stdout)
+    try:
+        return launcher_paths(done.stdout.decode("utf-8"))
+    except UnicodeDecodeError:  # one that writes in the user's code page
+        return launcher_paths(done.stdout.decode(locale.getencoding(), "replace"))

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """uv, which makes the environment: its pinned wheel from PyPI or the offline folder, its hash checked, its program unpacked."""
 
+import contextlib
 import hashlib
+import importlib
 import json
 import os
 import ssl
@@ -13,7 +15,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from .._bridge import LgdError
+from .._bridge import LgdError, moving
 from .environment_hardware import machine_name
 from .requirements import UV_VERSION, UV_WHEELS
 
@@ -58,7 +60,7 @@ def unpack(wheel: Path, sha256: str, folder: Path) -> Path:
             while block := source.read(1 << 20):
                 out.write(block)
     part.chmod(0o755)
-    os.replace(part, target)
+    moving.replace(part, target)
     return target
 
 
@@ -85,7 +87,7 @@ def obtain(
             raise LgdError("setup_incomplete", text, "Put it there, or choose venv and pip.")
         return unpack(offline / name, sha256, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         wheel = Path(scratch) / name
         try:
             _fetch(_address(index, name), wheel, on_part, should_stop)
@@ -98,14 +100,18 @@ def obtain(
         return unpack(wheel, sha256, folder)
 
 
-def _context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def context() -> ssl.SSLContext:
+    """Whom to believe: whom the system does, and whom certifi does, which comes with Blender: its Python finds no certificates of a Mac's own."""
+    found = ssl.create_default_context()
+    with contextlib.suppress(ImportError, OSError):
+        found.load_verify_locations(importlib.import_module("certifi").where())
+    return found
 
 
 def _address(index: str, name: str) -> str:
     page = f"{index.rstrip('/')}/uv/"
     with urllib.request.urlopen(
-        urllib.request.Request(page, headers=_AGENT), timeout=30, context=_context()
+        urllib.request.Request(page, headers=_AGENT), timeout=30, context=context()
     ) as reply:
         text = reply.read().decode("utf-8")
     try:
@@ -119,7 +125,7 @@ def _address(index: str, name: str) -> str:
 
 def _fetch(address: str, target: Path, on_part, should_stop) -> None:
     request = urllib.request.Request(address, headers={"User-Agent": _AGENT["User-Agent"]})
-    with urllib.request.urlopen(request, timeout=60, context=_context()) as reply, open(target, "wb") as out:
+    with urllib.request.urlopen(request, timeout=60, context=context()) as reply, open(target, "wb") as out:
         total, done = int(reply.headers.get("Content-Length") or 0), 0
         while block := reply.read1(1 << 18):  # what has come: a slow connection can be cancelled, too
             if should_stop():

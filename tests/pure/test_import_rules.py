@@ -65,14 +65,12 @@ def faults(module: str, found: set[str]) -> list[str]:
         rule(module == UNPICKLER, "pickle is banned")
     if package == "bridge":
         rule(not tops & (BLENDER | {"lgd_blender_addon"}), "nothing in bridge imports bpy or the add-on")
-        if first in ("protocol", "errors", "places", "models"):
+        if first in ("protocol", "errors", "places", "moving"):
             rule(tops <= STANDARD, "imports the standard library only")
-        if first == "server":
-            inside = {name for name in found if under(name, "bridge")} - {"bridge"}
-            rule(
-                tops <= STANDARD | {"bridge"} and all(under(n, "bridge.protocol") for n in inside),
-                "adds only protocol",
-            )
+        for one, more in (("server", "protocol"), ("models", "moving")):
+            if first == one:
+                inside = {name for name in found if under(name, "bridge")} - {"bridge"}
+                rule(tops <= STANDARD | {"bridge"} and all(under(n, f"bridge.{more}") for n in inside), f"adds only {more}")
         if first not in ADAPTERS | {"train"}:
             banned = [f"bridge.{name}" for name in ADAPTERS - {"__init__"} | {"train"}]
             rule(

@@ -139,6 +139,17 @@ def test_every_shape_is_a_small_change(body):
             assert 0.03 < volume(shaped, body["f"]) < 0.13
 
 
+def test_no_shape_gives_it_breasts(body):
+    """Within 12 cm of the middle the chest stands no farther out than a man's, before the breastbone at the same height."""
+    for betas in (*np.eye(10) * 2.5, *np.eye(10) * -2.5, np.zeros(10)):
+        x, y, z = (body["v_template"] + body["shapedirs"] @ betas).T
+        chest = rest_joints(body, betas)["spine3"][1]
+        for height in np.arange(chest - 0.12, chest + 0.08, 0.01):
+            front = (np.abs(y - height) < 0.012) & (z > 0)
+            side, middle = z[front & (np.abs(x) > 0.05) & (np.abs(x) < 0.12)], z[front & (np.abs(x) < 0.02)]
+            assert not len(middle) or side.max(initial=0) < middle.max() + 0.019
+
+
 def test_landmarks(body):
     ids = dict(zip(body["landmark_names"], body["landmark_vertices"].tolist(), strict=True))
     assert {name: ids.get(name) for name in KNOWN_IDS} == KNOWN_IDS

@@ -339,17 +339,23 @@ def test_what_is_assumed_is_told_with_the_option_that_tells_it():
         assert text in (folder / file).read_text("utf-8") and option in by_options(text)
 
 
-def test_a_file_system_without_modes_takes_results_too(tmp_path, monkeypatch):
-    """As of Windows' drives under WSL: a result of hours is not lost to a mode that cannot be set."""
+def test_a_result_is_as_open_to_others_as_its_folder(tmp_path, monkeypatch):
+    """Though it was born in a private temporary folder: on Windows, where `chmod` says nothing of who reads, what is moved out of one stays private,
+    and file systems without modes (Windows' drives under WSL) refuse it."""
     from bridge.commands import _publish
 
     def refuses(path, mode):
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("pathlib.Path.chmod", refuses)
-    (tmp_path / "made").write_text("result")
-    _publish([(tmp_path / "made", tmp_path / "motion.npz")])
-    assert (tmp_path / "motion.npz").read_text() == "result" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "ordinary").touch()
+    made = tmp_path / "made"
+    os.close(os.open(made, os.O_CREAT | os.O_WRONLY, 0o600))
+    made.write_text("result")
+    _publish([(made, tmp_path / "motion.npz")])
+    made.unlink()
+    assert (tmp_path / "motion.npz").read_text() == "result" and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / "motion.npz").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
 def test_a_name_as_long_as_names_can_be(tmp_path):

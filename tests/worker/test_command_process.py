@@ -46,7 +46,7 @@ def test_bare_on_a_pipe_is_the_worker():
 def test_train_and_evaluate_need_a_checkout(tmp_path):
     package = tmp_path / "bridge"
     package.mkdir()
-    for name in ("__init__", "__main__", "cli", "errors", "faults", "models", "places"):
+    for name in ("__init__", "__main__", "cli", "errors", "faults", "models", "moving", "places"):
         (package / f"{name}.py").write_bytes((ROOT / "bridge" / f"{name}.py").read_bytes())
     for name in ("train", "evaluate", "record"):
         done = subprocess.run(

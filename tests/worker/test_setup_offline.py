@@ -214,7 +214,7 @@ def test_a_complete_environment_stays_usable_where_the_fetch_of_the_large_networ
     assert finish(setup).state is State.DONE
     fetching = threading.Event()
 
-    def fetch(package, source, on_part, should_stop):
+    def fetch(package, source, on_part, should_stop, context):
         fetching.set()
         while not should_stop():
             time.sleep(0.01)
@@ -242,7 +242,7 @@ def test_an_environment_that_cannot_be_removed_whole_is_not_set_up(plan, monkeyp
         (path / "pyvenv.cfg").unlink()
         raise PermissionError(13, "Access is denied", str(path))
 
-    monkeypatch.setattr(environment.shutil, "rmtree", half)
+    monkeypatch.setattr(environment.moving, "remove", half)
     repair = Setup(plan(), fresh=True, after=lambda seconds: waited.append(seconds) or True).start()
     assert finish(repair).state is State.FAILED
     assert repair.error.code == "disk" and "cannot be removed" in repair.error.text and repair.error.hint

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Misbehaving worker programs, and a session that is quick to lose patience with them."""
 
+import ctypes
 import os
 import sys
 import textwrap
@@ -57,6 +58,12 @@ def alive(pid: int) -> bool:
         pass
     if sys.platform.startswith("linux"):
         return False
+    if sys.platform == "win32":  # where os.kill(pid, 0) would send Ctrl-C
+        kernel, code = ctypes.windll.kernel32, ctypes.c_ulong()
+        process = kernel.OpenProcess(0x1000, False, pid)  # to ask about it
+        still = bool(process) and kernel.GetExitCodeProcess(process, ctypes.byref(code)) and code.value == 259
+        kernel.CloseHandle(process)
+        return bool(still)
     try:
         os.kill(pid, 0)
     except OSError:
