@@ -384,7 +384,7 @@ def _rate_of(path: Path) -> float | None:
 def _rising(stamps: np.ndarray, step: float) -> np.ndarray:
     """Time stamps (F,) s made to start at 0 and to rise strictly; a stamp that does not rise follows by a
     millisecond, or by `step` where that is less; where most do not rise all are `step` apart."""
-    times = stamps - stamps[0] if len(stamps) else stamps
+    times = stamps - stamps[0]
     if len(times) > 1 and not (np.diff(times) > 0).mean() > 0.5:
         return np.arange(len(times)) * step
     out = times.copy()

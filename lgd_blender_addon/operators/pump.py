@@ -290,7 +290,6 @@ def cancel() -> None:
     run = _run
     if run is None:
         return
-    run.over = True
     if run.job is not None:
         session.get().cancel(run.job)
     keep(run)

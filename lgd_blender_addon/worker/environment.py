@@ -223,7 +223,7 @@ class Setup:
         found = probe_system()
         self._say(f"uv {environment_uv.UV_VERSION}")
         environment_uv.obtain(
-            self.plan.folder, *found, self.plan.offline, self.plan.index, self._bytes, self._stop.is_set
+            self.plan.folder, *found, self.plan.offline, on_part=self._bytes, should_stop=self._stop.is_set
         )
 
     def _bytes(self, done: int, total: int) -> None:
@@ -323,7 +323,7 @@ class Setup:
         python = environment_python(self.plan.folder)
         command = install_command(
             python, requirements, constraints, torch, uv=self._uv if self.plan.installer == "uv" else None,
-            offline=self.plan.offline, find_links=self.plan.find_links, index=self.plan.index,
+            offline=self.plan.offline,
         )  # fmt: skip
         self._command(command, "packages" if torch is None else "torch")
 

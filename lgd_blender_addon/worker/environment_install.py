@@ -12,7 +12,6 @@ from pathlib import Path
 
 from .._bridge import LgdError
 from .environment_hardware import PYTORCH_INDEX, TorchBuild
-from .environment_uv import INDEX
 
 
 def install_command(
@@ -23,8 +22,6 @@ def install_command(
     *,
     uv: Path | None = None,
     offline: Path | None = None,
-    find_links: tuple[str, ...] = (),
-    index: str = INDEX,
 ) -> list[str]:
     """The command line; `torch` where torch itself is installed, `uv` None for pip, `offline` a folder of wheels."""
     if uv:
@@ -35,14 +32,9 @@ def install_command(
     if offline is not None:
         command += ["--no-index", "--find-links", str(offline)]
         command += ["--offline"] if uv else []
-    else:
-        for folder in find_links:
-            command += ["--find-links", folder]
-        if torch is not None and torch.tag:
-            # PyTorch's own index has what torch needs beside it, so pip asks no other.
-            command += ["--torch-backend", torch.tag] if uv else ["--index-url", str(torch.index)]
-        elif index != INDEX:
-            command += ["--default-index" if uv else "--index-url", index]
+    elif torch is not None and torch.tag:
+        # PyTorch's own index has what torch needs beside it, so pip asks no other.
+        command += ["--torch-backend", torch.tag] if uv else ["--index-url", str(torch.index)]
     return [*command, *requirements]
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .._bridge import LgdError
-from . import environment_uv
 from .environment_hardware import TorchBuild, choose, probe, unsuited
 from .environment_python import python_in
 from .requirements import CONSTRAINTS, PACKAGES, SMPLX, TORCH
@@ -27,8 +26,6 @@ class Plan:
     installer: str = "uv"
     python: str = ""
     offline: Path | None = None
-    find_links: tuple[str, ...] = ()
-    index: str = environment_uv.INDEX
     torch_requirement: str = TORCH
     packages: tuple[str, ...] = PACKAGES
     constraints: tuple[str, ...] = CONSTRAINTS

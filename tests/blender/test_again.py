@@ -7,6 +7,7 @@ import bpy
 import numpy as np
 import pytest
 from models import forward
+from test_refusals import pictures as save_pictures
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.operators.request import find_footage, target_rig
@@ -255,8 +256,10 @@ def test_export_has_what_moves_the_root_and_the_object(script, tmp_path, keyed):
         assert np.abs(joints[7] - ankle).max() < 1e-3
 
 
-def test_a_part_in_real_time_lies_where_it_lay_in_the_whole(script):
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_part_in_real_time_lies_where_it_lay_in_the_whole(script, tmp_path, folder):
     settings, scene = bpy.context.scene.lgd, bpy.context.scene
+    settings.path = save_pictures(tmp_path, 24) if folder else settings.path
     settings.timing, scene.render.fps = "REAL", 50
     bpy.ops.lgd.fit()
     (rig,) = rigs()

@@ -233,3 +233,4 @@ def test_keypoints_without_footage(script, tmp_path):
     assert not bpy.ops.lgd.fit.poll() and bpy.ops.lgd.fit_keypoints() == {"FINISHED"}
     rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
     assert rig.name == "Body-neutral_keypoints" and rig.animation_data.action.frame_start == 1
+    assert bpy.ops.lgd.new_shape() == {"FINISHED"} and len([o for o in bpy.data.objects if o.type == "ARMATURE"]) == 2

@@ -124,7 +124,26 @@ def test_files_and_ranges(films):
             footage.with_footage("FILE", bpy.context.scene, path=wrong)
 
 
-def test_what_cannot_be_read_is_said():
+def test_a_single_picture_is_footage_of_one_frame(tmp_path):
+    scene = bpy.context.scene
+    image = bpy.data.images.new("still", 8, 6)
+    image.filepath_raw, image.file_format = str(tmp_path / "still.png"), "PNG"
+    image.save()
+    path = image.filepath_raw
+    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    scene.camera.data.background_images.new().image = bpy.data.images.load(path)
+    strip = sequences(scene).new_image("still", path, 1, 10)
+    strip.frame_final_duration = 5
+    for found, start, table in (
+        (footage.from_strip(scene, strip), 10, [0, 0, 0, 0, 0]),
+        (footage.from_clip(bpy.data.movieclips.load(path)), 1, [0]),
+        (footage.from_camera(scene), 1, [0]),
+        (footage.from_file(path), 1, [0]),
+    ):
+        assert (found.path, found.start, found.table.tolist(), found.frames) == (path, start, table, (0, 1))
+
+
+def test_what_cannot_be_read_is_said(films, tmp_path):
     scene = bpy.context.scene
     strips = sequences(scene)
     with pytest.raises(LgdError, match="No strip"):
@@ -134,6 +153,20 @@ def test_what_cannot_be_read_is_said():
         footage.from_strip(scene, meta)
     with pytest.raises(LgdError, match="no camera"):
         footage.from_camera(scene)
+    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    with pytest.raises(LgdError, match="no footage behind it"):
+        footage.from_camera(scene)
+    with pytest.raises(LgdError, match="No movie clip"):
+        footage.with_footage("CLIP", scene)
+    with pytest.raises(LgdError, match="holds no images"):
+        footage.from_file(str(tmp_path))
+    (tmp_path / "notes.mp4").write_text("no video")
+    with pytest.raises(LgdError, match="cannot read notes.mp4 as a video"):
+        footage.from_file(str(tmp_path / "notes.mp4"))
+    images = strips.new_image("images", str(make_frames(films, 24) / "frame_0005.png"), 3, 10)
+    images.elements.append("frame_0099.png")
+    with pytest.raises(LgdError, match="image frame_0099.png is missing"):
+        footage.from_strip(scene, images)
 
 
 def test_pictures_of_a_kind_that_is_not_read_are_told_as_such(tmp_path):
@@ -157,6 +190,8 @@ def test_real_time_is_right_over_ten_minutes():
     assert abs((keys[-1] - keys[0]) / 24.0 - times[-1]) < 0.5 / 24 and np.all(np.diff(keys) > 0)
     frames, sources = timing.picture_steps(order, keys, np.arange(17982))
     assert np.abs(times[sources] - (frames - 1) / 24.0).max() < 1.5 / 29.97
+    frames, sources = timing.picture_steps(*timing.real_keys(np.arange(3) / 25, 25.0, 1.4), np.arange(7, 10))
+    assert frames.tolist() == [1, 2, 3, 4] and sources.tolist() == [7, 7, 8, 9]
 
 
 def test_speed_and_holds():
@@ -166,6 +201,8 @@ def test_speed_and_holds():
     back = np.arange(19, -1, -1)
     order, keys = timing.shown_keys(back, 5, 0, 20)
     assert np.all(np.diff(keys) > 0) and order[0] == 19 and keys[0] == 5
+    order, keys = timing.shown_keys([-1, 5, 5], 1, 4, 3)  # of a freeze frame alone
+    assert order.tolist() == [0, 1, 2] and keys.tolist() == [1, 2, 3]
     held = np.concatenate([np.arange(5), np.full(10, 5), np.arange(6, 12)])
     order, keys = timing.shown_keys(held, 1, 0, 12)
     assert list(order).count(5) == 2 and np.all(np.diff(keys) > 0)

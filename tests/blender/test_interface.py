@@ -137,6 +137,30 @@ def test_a_drag_that_is_waited_for_ends_with_the_next_and_with_the_add_on(addon)
     addon.register()
 
 
+def test_a_box_is_what_was_dragged_over_of_the_picture(addon, monkeypatch):
+    """From whichever corner, and by a pointer that leaves the picture; Esc and another editor make none."""
+
+    def event(kind, value, x=0, y=0):
+        return SimpleNamespace(type=kind, value=value, mouse_region_x=x, mouse_region_y=y)
+
+    def dragged(*events, area=None):
+        made, drag = [], SimpleNamespace(corner=None, pointer=None, area=area or context.area, space=SimpleNamespace)
+        me = SimpleNamespace(_drag=drag, _end=lambda answer: answer)
+        me.execute = lambda _: made.append((me.x, me.y, me.w, me.h)) or {"FINISHED"}
+        monkeypatch.setattr(boxes, "_present", drag)
+        return made, [boxes.LGD_OT_pick_box.modal(me, context, one) for one in events][-1]
+
+    context = SimpleNamespace(area=SimpleNamespace(tag_redraw=lambda: None), space_data=SimpleNamespace())
+    monkeypatch.setattr(overlay, "picking", lambda _: lambda x, y: (x, 100 - y))
+    monkeypatch.setattr(overlay.tracks, "size", (64, 36))
+    down, move, up = event("LEFTMOUSE", "PRESS", 30, 80), event("MOUSEMOVE", "NOTHING", 20, 85), event("LEFTMOUSE", "RELEASE", 10, 90)
+    assert dragged(down, move, up) == ([(10, 10, 20, 10)], {"FINISHED"})
+    assert dragged(down, event("LEFTMOUSE", "RELEASE", 500, -50)) == ([(30, 20, 33, 15)], {"FINISHED"})
+    assert dragged(event("LEFTMOUSE", "PRESS", -5, 200), event("LEFTMOUSE", "RELEASE", 8, 70)) == ([(0, 0, 8, 30)], {"FINISHED"})
+    assert dragged(down, event("ESC", "PRESS")) == ([], {"CANCELLED"}) and dragged(down, move, up, area=SimpleNamespace()) == ([], {"CANCELLED"})
+    assert dragged(up) == ([], {"PASS_THROUGH"}) == dragged(down, event("A", "PRESS"))
+
+
 def test_boxes_go_one_by_one(addon):
     held = bpy.context.scene.lgd.boxes
     for x in range(3):
@@ -200,3 +224,14 @@ def test_skeletons_are_drawn_over_their_footage_alone(addon, monkeypatch, tmp_pa
     overlay.tracks.path = "/films/shot_7"  # a folder of images
     texture.filepath = "/films/shot_7/0001.png"
     assert overlay._footage_behind(scene.camera, scene)
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "remaining", "shown"),
+    [(5, 24, 75.4, "5 / 24   1:15 left"), (24, 24, -1.0, "24 / 24"), (0, 1, -1.0, ""), (0, 0, 0.0, "0:00 left"), (1, 2, 3599.6, "1 / 2   60:00 left")],
+)
+def test_how_far_a_run_is(addon, done, total, remaining, shown):
+    from lgd_blender_addon.operators import pump
+
+    show = SimpleNamespace(done=done, total=total, remaining=remaining, stage="fit", title="Solve")
+    assert pump.amount(show) == shown and pump.line(show) == "  ".join(filter(None, ["LGD:", "Solving the motion", shown]))

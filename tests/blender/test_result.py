@@ -248,6 +248,19 @@ def test_scene_camera_for_the_solver(take):
     found = camera_for_solver(bpy.context.scene, built.camera, motion.image_size, [11, 12])
     assert np.abs(found["T_world_cam"] - motion.T_world_cam).max() < 1e-5
     assert np.abs(found["cam_K"] - motion.cam_K).max() < 0.01
+    camera, frame, lens = built.camera, bpy.context.scene.frame_current, built.camera.data.lens
+    for at in (1, 2):  # a zoom
+        camera.data.lens = at * lens
+        camera.data.keyframe_insert("lens", frame=10 + at)
+    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 12])
+    assert found["T_world_cam"].shape == (4, 4) and np.allclose(found["cam_K"][:, 0, 0], motion.cam_K[0, 0] * np.array([1, 2]), rtol=1e-4)
+    camera.data.animation_data_clear()
+    for at in (11, 12):
+        camera.location.x += 1
+        camera.keyframe_insert("location", frame=at)
+    found = camera_for_solver(bpy.context.scene, camera, motion.image_size, [11, 11.5, 12])
+    assert found["cam_K"].shape == (3, 3) and np.allclose(found["T_world_cam"][:, 0, 3], motion.T_world_cam[0, 3] + [1, 1.5, 2], atol=1e-5)
+    assert bpy.context.scene.frame_current == frame
 
 
 @pytest.mark.parametrize("method", ["FIT", "CROP", "STRETCH"])
@@ -320,6 +333,9 @@ def test_a_reversed_strip_is_exported_with_each_frames_own_camera(tmp_path, defa
     back = load_motion(tmp_path / "out.npz")
     assert np.abs(back.trans - motion.trans[::-1]).max() < 1e-4 and np.abs(back.T_world_cam - T[::-1]).max() < 1e-4
     assert np.allclose(np.diff(back.frame_times), scene.render.fps_base / scene.render.fps)
+    bpy.data.objects.remove(built.camera)
+    export.write_motion(scene, built.rig, str(tmp_path / "gone.npz"))
+    assert np.abs(load_motion(tmp_path / "gone.npz").T_world_cam - T[::-1]).max() < 1e-4
     # The steps of the frame that is shown, not of the one that was solved as the first.
     np.savez(tmp_path / "trace.npz", poses=motion.poses[None], trans=motion.trans[None], reprojection_px=np.arange(40.0)[None])
     assert steps_at(built.rig, 11, str(tmp_path / "trace.npz"))[2] == [39]
@@ -353,14 +369,26 @@ def test_files_that_are_no_motion_are_a_sentence(tmp_path, default_body, content
 
 
 @pytest.mark.parametrize(
-    "name, value",
-    [("image_size", np.array([1280])), ("image_size", np.zeros(2)), ("mocap_framerate", 0.0), ("mocap_framerate", np.nan), ("cam_K", np.zeros((3, 3))), ("cam_K", None)],
-)
-def test_values_that_no_motion_has_are_a_sentence(tmp_path, default_body, name, value):
+    "name, value, told",
+    [
+        ("image_size", np.array([1280]), "image_size"), ("image_size", np.zeros(2), "image_size"), ("mocap_framerate", 0.0, "mocap_framerate"),
+        ("mocap_framerate", np.nan, "mocap_framerate"), ("cam_K", np.zeros((3, 3)), "cam_K"), ("cam_K", None, "cam_K"),
+        ("trans", np.zeros((39, 3)), "do not belong together"), ("trans", np.full((40, 3), np.inf), "not finite"),
+        ("frame_times", np.zeros(40), "do not rise"), ("frame_times", np.arange(39.0), "do not rise"),
+    ],
+)  # fmt: skip
+def test_values_that_no_motion_has_are_a_sentence(tmp_path, default_body, name, value, told):
     """As one may write it by hand: unpacking, or the keys and the camera, failed at them."""
     changed = {"frame_times": None, name: value}
     with np.load(write_motion(tmp_path / "m.npz", default_body)) as file:
         found = {key: changed.get(key, file[key]) for key in file}
     np.savez(tmp_path / "x.npz", **{key: entry for key, entry in found.items() if entry is not None})
-    with pytest.raises(LgdError, match=f"is no motion of this add-on: .*{name}"):
+    with pytest.raises(LgdError, match=f"is no motion of this add-on: .*{told}"):
         load_motion(tmp_path / "x.npz")
+
+
+def test_a_motion_of_another_body_is_not_built(tmp_path, default_body):
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, body_model="smpl-male-0123456789ab"))
+    with pytest.raises(LgdError, match="solved for the body smpl-male-0123456789ab") as caught:
+        result.build(bpy.context.scene, motion, default_body, plain_footage())
+    assert caught.value.code == "model_file" and not bpy.data.objects

@@ -50,17 +50,20 @@ def test_a_camera_brings_its_own_lens_and_another_focal_length_another_camera(sc
     assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
 
 
-@pytest.mark.parametrize("told", (0.0, 1234.0))
+@pytest.mark.parametrize("told", (0.0, 1234.0, "the same"))
 def test_a_told_lens_is_said_to_be_unused_where_footage_lies_behind_a_camera(script, film, told):
     scene, data = bpy.context.scene, bpy.data.cameras.new("mine")
     scene.camera = bpy.data.objects.new("mine", data)
     scene.collection.objects.link(scene.camera)
     background = data.background_images.new()
     background.source, background.clip = "MOVIE_CLIP", bpy.data.movieclips.load(film)
-    scene.lgd.place, scene.lgd.focal = "CAMERA", told
+    scene.lgd.place, scene.lgd.focal = "CAMERA", background.clip.size[0] * data.lens / data.sensor_width if told == "the same" else told
     bpy.ops.lgd.fit()
     assert "camera" in script.asked[-1][1] and "focal" not in script.asked[-1][1]
-    assert ("Focal (px) is not used" in bpy.context.window_manager.lgd.warnings) == bool(told)
+    assert ("Focal (px) is not used" in bpy.context.window_manager.lgd.warnings) == (told == 1234.0)
+    scene.lgd.timing = "REAL"
+    bpy.ops.lgd.fit()
+    assert "Keys in real time do not follow" not in bpy.context.window_manager.lgd.warnings, "it stands still"
 
 
 def test_a_lens_that_is_told_no_more_is_estimated_anew(script):

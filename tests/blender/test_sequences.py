@@ -48,6 +48,39 @@ def test_bones_without_keys_are_after_the_descent_as_before(script, addon, end):
     assert np.allclose(rig.pose.bones["left_hip"].rotation_quaternion, hip)
 
 
+def test_a_descent_plays_from_the_first_step_to_the_last_and_ends(script, monkeypatch):
+    bpy.context.scene.lgd.mode = "PAPER"
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    steps, now, told = descent.steps_at(rig, 1), [50.0], []
+    monkeypatch.setattr(descent.time, "perf_counter", lambda: now[0])
+    context = SimpleNamespace(scene=bpy.context.scene, workspace=SimpleNamespace(status_text_set=told.append))
+    hip, timer, escape = rig.pose.bones["left_hip"], SimpleNamespace(type="TIMER"), SimpleNamespace(type="ESC")
+
+    def turn(event=timer):
+        return descent.LGD_OT_play_descent.modal(me, context, event)
+
+    def begun():
+        now[0] = 50.0
+        played = descent.play(bpy.context, rig, steps)
+        return SimpleNamespace(_play=played, seconds=0.5, _end=lambda: played.end() or {"FINISHED"})
+
+    me = begun()
+    for later, step in ((0.0, 0), (0.5, 1), (1.0, 2), (1.6, 3), (2.4, 3)):
+        now[0] = 50.0 + later
+        assert turn() == {"PASS_THROUGH"} and told[-1].startswith(f"Step {step} of 3: {steps[2][step]:.1f} px")
+        assert later == 1.6 or np.allclose(hip.rotation_quaternion, steps[0][step, 1], atol=1e-5)
+    assert turn(SimpleNamespace(type="A")) == {"PASS_THROUGH"} and descent._present is me._play
+    now[0] = 53.0  # the last step was shown for longer
+    assert turn() == {"FINISHED"} and descent._present is None
+    assert turn() == {"CANCELLED", "PASS_THROUGH"}
+    me = begun()
+    assert turn(escape) == {"FINISHED"} and descent._present is None
+    me = begun()
+    bpy.context.scene.frame_set(9)
+    assert turn() == {"FINISHED"} and descent._present is None
+
+
 def test_steps_that_would_turn_nothing_are_told(script):
     """Animators set bones to Euler angles: the descent slid the hips alone, and As Keys left an action in which nothing turns."""
     bpy.context.scene.lgd.mode = "PAPER"

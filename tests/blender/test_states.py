@@ -2,6 +2,7 @@
 """Rigs in states that their makers did not leave them in: in Edit Mode, hidden in Pose Mode, with another's action, another shape or no size."""
 
 import shutil
+from dataclasses import replace
 
 import bpy
 import numpy as np
@@ -192,3 +193,67 @@ def test_a_hidden_rig_of_a_file_that_was_opened_stands_where_it_was_put(script, 
     assert np.allclose(carriage.now(rig, names)[:3, 3], (5.0, 0.0, 0.0))
     bpy.ops.lgd.fit()
     assert "was moved without its camera" in bpy.context.window_manager.lgd.warnings
+
+
+def test_who_selects_a_body_means_its_rig(script):
+    from lgd_blender_addon.operators.run import present_rig
+
+    bpy.ops.lgd.fit()
+    bpy.ops.lgd.new_shape()
+    takes_of = {rig: rig.animation_data.action for rig in rigs()}
+    assert len(takes_of) == 2
+    for rig in takes_of:
+        bpy.context.view_layer.objects.active = result.skin_of(rig)
+        assert present_rig(bpy.context) == rig
+        bpy.ops.lgd.fit()
+        assert [other.animation_data.action == takes_of[other] for other in rigs()] == [other != rig for other in rigs()]
+        takes_of = {rig: rig.animation_data.action for rig in rigs()}
+
+
+def test_where_all_frames_are_good_the_scene_stays_where_it_is(script, capfd):
+    bpy.ops.lgd.fit()
+    bpy.context.scene.lgd.bad_pixels = 1000.0
+    bpy.context.scene.frame_set(7)
+    for back in (False, True):
+        assert bpy.ops.lgd.next_bad_frame(back=back) == {"CANCELLED"} and bpy.context.scene.frame_current == 7
+    assert "No frame is bad" in capfd.readouterr().out
+
+
+def test_a_body_without_correctives_is_told_to_need_none(script, capfd):
+    script.body = replace(script.body, posedirs=None)
+    bpy.ops.lgd.fit()
+    assert bpy.ops.lgd.correctives(mode="OFF") == {"CANCELLED"} and "needs none" in capfd.readouterr().out
+
+
+def test_clothes_with_shape_keys_are_not_taken_for_the_body(script):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    clothes = bpy.data.objects.new("A coat", bpy.data.meshes.new("A coat"))
+    bpy.context.scene.collection.objects.link(clothes)
+    clothes.parent = rig
+    clothes.shape_key_add(name="Basis")
+    assert rig.children[0] == clothes and result.skin_of(rig) in rig.children[1:]
+
+
+def test_a_build_that_fails_leaves_the_correctives_as_they_were(tmp_path, official_body, addon, monkeypatch):
+    motion = load_motion(write_motion(tmp_path / "motion.npz", official_body))
+    built = result.build(bpy.context.scene, motion, official_body, plain_footage(), result.Options(show_footage=False))
+    monkeypatch.setattr(result, "_camera", lambda *_: 1 / 0)
+    for mode in ("OFF", "BAKED"):
+        with pytest.raises(ZeroDivisionError):
+            options = result.Options(rig=built.rig.session_uid, correctives=mode, show_footage=False)
+            result.build(bpy.context.scene, motion, official_body, plain_footage(), options)
+        assert correctives.get_mode(built.mesh) == "LIVE"
+
+
+def test_the_scenes_range_is_that_of_strips_in_the_nla(script):
+    bpy.ops.lgd.fit()
+    (rig,) = rigs()
+    bpy.context.view_layer.objects.active = rig
+    data = rig.animation_data
+    action, data.action = data.action, None
+    for start in (101, 151):
+        data.nla_tracks.new().strips.new("take", start, action)
+    assert bpy.ops.lgd.set_scene_rate_and_range() == {"FINISHED"}
+    scene = bpy.context.scene
+    assert (scene.frame_start, scene.frame_end, scene.frame_current) == (101, 174, 101)

@@ -119,8 +119,10 @@ def test_a_turn_that_was_applied_counts(solved, default_body, tmp_path):
 def test_each_rig_has_its_own_camera_whatever_that_is_called_by_now(solved, default_body):
     motion, built = solved
     other = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    first = built.camera.name
     built.camera.name = "Shot camera"
     assert [takes.camera_of(bpy.context.scene, b.rig) for b in (built, other)] == [built.camera, other.camera]
+    assert takes.known_as(built.camera) == first  # by the name that earlier takes noted
 
 
 def pushed_down(built, start: int = 11):
@@ -257,6 +259,36 @@ def test_strips_show_what_they_show(tmp_path, default_body, how):
         assert len(found["trans"]) == 79
     else:
         assert len(found["trans"]) == len(seen) and np.abs(found["trans"] - motion.trans[seen]).max() < 2e-3
+
+
+@pytest.mark.parametrize("reverse, expected", [(False, [141.0, 219.0]), (True, [159.0, 237.0])])
+def test_a_strip_that_is_slowed_and_repeated_shows_each_doubt_twice(tmp_path, default_body, reverse, expected):
+    errors = np.full(40, 2.0)
+    errors[15] = 50
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, reprojection_px=errors))
+    built = result.build(bpy.context.scene, motion, default_body, plain_footage(), result.Options(show_footage=False))
+    strip = pushed_down(built, 111)
+    strip.scale, strip.repeat, strip.use_reverse = 2.0, 2.0, reverse
+    bpy.context.view_layer.update()
+    assert trust.bad_frames(built.rig) == expected
+
+
+def test_a_take_covers_those_below_as_far_as_its_strip_holds(solved, default_body):
+    motion, built = solved
+    pushed_down(built, 111)
+    strip = pushed_down(again(built, motion, default_body, motion.T_world_cam), 131)
+    for kind, ends in (("HOLD", (-np.inf, np.inf)), ("HOLD_FORWARD", (131, np.inf)), ("NOTHING", (131, 170))):
+        strip.extrapolation = kind
+        (_, over), (_, below) = takes.seen(built.rig)
+        assert over == [] and np.allclose(below, [ends], atol=0.01)
+
+
+def test_strips_of_the_users_own_alone_have_their_keys(solved):
+    _, built = solved
+    strip = pushed_down(built, 111)
+    del strip.action[takes.STORED_PROPERTY]  # as in one that was baked
+    assert takes.playing(built.rig) == (None, [])
+    assert takes.keyed(built.rig).tolist() == list(range(111, 151))
 
 
 def test_a_take_is_not_added_to_the_one_below_where_a_layer_of_the_users_was(solved, default_body):

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.errors import LgdError
 from bridge.keypoints.formats import LAYOUTS
-from bridge.keypoints.tracks import Keypoints
+from bridge.keypoints.tracks import DEFAULT_FPS, Keypoints, rate_beside_pauses
 from bridge.motion import Motion
 
 ROOT = Path(__file__).parents[2]
@@ -35,10 +35,11 @@ def test_round_trip(tmp_path):
         camera_turns=np.arange(1.0, 41).reshape(10, 4),
         camera_travels=True,
         camera_focal=812.5,
+        lines=[[0, 1.5, 2, 300, 4], [9, 5, 6, 7, 480]],
     )
     path = k.save(tmp_path / "Größe mit Leerzeichen.npz")
     back = Keypoints.load(path)
-    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "camera_travels", "camera_focal"):
+    for name in ("keypoints", "confidence", "frame_times", "cam_K", "person_ids", "person_boxes", "camera_turns", "camera_travels", "camera_focal", "lines"):
         assert np.array_equal(getattr(back, name), getattr(k, name)), name
     assert (back.layout, back.image_size, back.fps) == ("coco17", (640, 480), 25.0)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
@@ -90,6 +91,11 @@ def test_unseen_points_may_be_anything():
         ({"person_boxes": np.ones((2, 4))}, "person boxes"),
         ({"camera_turns": np.ones((10, 3))}, "camera's turns"),
         ({"camera_turns": np.zeros((10, 4))}, "camera's turns"),
+        ({"camera_focal": 0.0}, "focal length must be above 0"),
+        ({"lines": np.ones((2, 4))}, "background's lines"),
+        ({"lines": [[3, 1, 2, 3, np.nan]]}, "background's lines"),
+        ({"lines": [[10, 1, 2, 3, 4]]}, "background's lines"),
+        ({"lines": [[-1, 1, 2, 3, 4]]}, "background's lines"),
         (
             {"keypoints": np.ones((0, 10, 17, 2)), "confidence": np.ones((0, 10, 17))},
             "no frames or no people",
@@ -180,6 +186,20 @@ def test_cut_keeps_time_of_the_footage():
         with pytest.raises(LgdError, match="range") as caught:
             make().cut(a, b)
         assert "0:10" in caught.value.hint, "who ended too late had begun at 0 or later"
+
+
+def test_a_part_has_the_lines_that_are_seen_in_it():
+    """Of a camera that stands still that is all of them, in whichever frame they were found."""
+    lines = np.array([[frame, 10.0, 20, 30, 40] for frame in (0, 4, 7, 8)])
+    assert make(lines=lines).cut(4, 8).lines[:, 0].tolist() == [0, 0, 3, 3]
+    turned = make(lines=lines, camera_turns=np.arange(1.0, 41).reshape(10, 4)).cut(4, 8)
+    assert turned.lines.tolist() == [[0, 10, 20, 30, 40], [3, 10, 20, 30, 40]]
+
+
+def test_the_rate_is_that_of_what_lies_between_pauses():
+    times = np.concatenate((np.arange(20) / 25, 60 + np.arange(20) / 25))  # a motion started it, twice
+    assert rate_beside_pauses(times) == pytest.approx(25) and rate_beside_pauses(np.arange(9) * 2.0) == pytest.approx(0.5)
+    assert rate_beside_pauses(times[:1]) == DEFAULT_FPS
 
 
 def test_a_skew_that_moves_no_point_by_a_pixel_is_no_fault():

@@ -15,6 +15,7 @@ import pytest
 from bridge.body.files import convert_official, load_body
 from bridge.body.joints import PARENTS
 from bridge.errors import LgdError
+from bridge.inputs import body_file
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 6890
@@ -167,6 +168,15 @@ def test_converted_once(arrays, tmp_path):
     assert convert_official(source, tmp_path / "bodies") == first and first.stat().st_mtime_ns == stamp
     dump(source, arrays | {"v_template": arrays["v_template"] + 1}, False)
     assert convert_official(source, tmp_path / "bodies") != first
+
+
+def test_a_request_names_the_official_file_and_has_it_converted(arrays, tmp_path, monkeypatch):
+    monkeypatch.setenv("LGD_HOME", str(tmp_path / "home"))
+    source = dump(tmp_path / "SMPL_NEUTRAL.PKL", arrays, False)
+    converted = body_file(str(source))
+    assert converted.parent == tmp_path / "home" / "bodies"
+    same(load_body(converted), arrays)
+    assert body_file(str(converted)) == converted and body_file("") is None
 
 
 def test_a_damaged_conversion_is_made_again(arrays, tmp_path):

@@ -19,7 +19,6 @@ from bridge.lgd import checkpoint, fitter, solve_video
 from bridge.lgd.checkpoint import available_weights, load_network
 from bridge.lgd.fitter import FitOptions, fit
 from bridge.lgd.resample import is_slow, to_rate, without_pauses
-from bridge.lgd.solve_video import CHUNK, chunks
 from bridge.motion import Motion
 from bridge.rotations import exp_so3
 from bridge.server import Task
@@ -377,20 +376,25 @@ def test_only_the_own_start_and_hypotheses_on_the_path_take_more_than_one_step(m
     rays = camera.to_rays(keypoints.keypoints[0], camera.camera_matrix(FOCAL, *SIZE))
     points, confidence = to_internal(rays, keypoints.confidence[0], keypoints.layout)
     solver = solve_video.VideoSolver(net, BodyModel(load_body()), keypoints.layout)
-    solved = solver.solve(
-        torch.as_tensor(points).float(), torch.as_tensor(confidence).float(), focal_known=True, static=True
-    )
+    given = torch.as_tensor(points).float(), torch.as_tensor(confidence).float()
+    solved = solver.solve(*given, focal_known=True, static=True)
     assert followed == [4, *[3] * (net.config.steps - 1)] and asked == [4, 3]
     assert solved.path.tolist() == [1] * 10 + [3] * 20  # as they were numbered at first
-
-
-def test_chunks_cover_long_clips_with_overlap():
-    for frames in (1, CHUNK, CHUNK + 1, 3 * CHUNK + 17):
-        pieces = chunks(frames)
-        assert pieces[0][0] == 0 and pieces[-1][1] == frames
-        assert all(a2 < b1 for (_, b1), (a2, _) in zip(pieces, pieces[1:]))
+    solver.solve(*given, focal_known=True, static=True, steps=2)
+    assert followed[net.config.steps :] == [4, 3]
 
 
 def test_weights_carry_their_configuration():
     for mode, entry in available_weights().items():
         assert load_network(mode) is not None and len(entry["hash"]) == 12
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"steps": 9}, "9 steps"), ({"steps": -1}, "-1 steps"), ({"device": "abacus"}, "abacus is not known"), ({"device": "cpu:1"}, "offers no cpu:1"), ({"focal": 0.0}, "above 0 px"),
+])  # fmt: skip
+def test_what_cannot_be_fitted_is_told(options, words):
+    keypoints, _ = waving(6)
+    with pytest.raises(LgdError, match=words):
+        fit(keypoints, FitOptions(**options))
+    with pytest.raises(LgdError, match="cancelled"):
+        fit(keypoints, FitOptions(mode="paper"), should_stop=lambda: True)

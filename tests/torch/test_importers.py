@@ -125,6 +125,12 @@ def test_coco(tmp_path):
     k = read_keypoints(write(tmp_path / "coco.json", data))
     check(k, "coco17")
     assert k.image_size == (1280, 720) and list(k.person_ids) == [5, 6]
+    for note in data["annotations"]:  # as COCO's own tell it: missing, hidden, seen
+        note["keypoints"][2::3] = [2] * 15 + [1, 0]
+    k = read_keypoints(write(tmp_path / "coco.json", data))
+    assert np.allclose(k.confidence, [1] * 15 + [0.5, 0])
+    data["images"] = [{**image, "frame_id": 19 - n} for n, image in enumerate(data["images"])]  # of a video that was labelled backwards
+    assert np.allclose(read_keypoints(write(tmp_path / "coco.json", data)).keypoints, k.keypoints[:, ::-1])
 
 
 @pytest.mark.parametrize("called", ["walk_{}.jpg", "walk_{}_png.rf.0a1b2c3d.jpg"])
@@ -160,9 +166,8 @@ def test_mmpose(tmp_path):
         return {"keypoints": p[:, :2].tolist(), "keypoint_scores": p[:, 2].tolist()}
 
     info = [{"frame_id": t + 1, "instances": [one(t, 0), one(t, 1)]} for t in range(20)]
-    check(
-        read_keypoints(write(tmp_path / "results.json", {"meta_info": {}, "instance_info": info})), "coco17"
-    )
+    for data in ({"meta_info": {}, "instance_info": info}, info):
+        check(read_keypoints(write(tmp_path / "results.json", data)), "coco17")
 
 
 @pytest.mark.parametrize("as_it_is", [lambda marks: {"landmark": marks}, lambda marks: {"pose_landmarks": {"landmark": marks}}, lambda marks: {"poseLandmarks": marks}])
@@ -192,6 +197,9 @@ def test_mediapipe(tmp_path):
     pixels = [[[x, y, -30.0] for x, y, _ in person(t, 0, 33)] for t in range(6)]
     k = read_keypoints(write(tmp_path / "px.json", pixels))
     assert k.frames == 6 and (k.confidence == 1).all() and any("size" in n for n in k.notes)
+    flat = [[[x, y] for x, y, _ in person(t)] for t in range(6)]  # without a third number
+    k = read_keypoints(write(tmp_path / "flat.json", flat))
+    assert k.layout == "coco17" and (k.confidence == 1).all() and np.allclose(k.keypoints[0, 5], person(5)[:, :2], atol=1e-3)
 
 
 @pytest.mark.parametrize("count", [17, 33])
@@ -238,6 +246,8 @@ def test_shared_squats(lgd_data):
         ('{"annotations": [{"keypoints": [1, 2, 3]}]}', "image_id"),
         ('{"annotations": 5}', "not built"),
         ("[[1, 2], [3]]", "p"),
+        (json.dumps([[np.ones((17, 3)).tolist(), np.ones((33, 3)).tolist()]]), "people of 17 and 33 points"),
+        (json.dumps([np.full((17, 3), 1e30).tolist()]), "no valid coordinates"),
         ("5", "not a kind"),
     ],
 )

@@ -182,6 +182,35 @@ def test_range_rate_and_trace(calls, tmp_path):
         assert trace["names"].tolist() == ["a"]
 
 
+def test_keypoints_without_a_rate_have_the_one_that_is_told_or_a_guess_that_is(calls, tmp_path):
+    bare = dataclasses.replace(tracks(), fps=None)
+    _, task = run(tmp_path, bare)
+    assert ["30 frames a second are taken" in text for text in task.warnings] == [True] and calls[-1][0].rate() == 30
+    for told in ({"fps": 25.0}, {"counted": 25.0}):
+        _, task = run(tmp_path, bare, **told)
+        assert not task.warnings and np.allclose(calls[-1][0].times(), np.arange(6) / 25)
+    run(tmp_path, tracks(), fps=25.0, counted=25.0)
+    assert calls[-1][0].rate() == 30, "what the file tells counts"
+
+
+@pytest.mark.parametrize(("here", "mode", "code"), [((), None, "setup_incomplete"), (("video",), "paper", "setup_incomplete"), (("video",), "slow", "bad_input")])
+def test_modes_whose_weights_are_not_there(calls, tmp_path, monkeypatch, here, mode, code):
+    monkeypatch.setattr(bridge.lgd.checkpoint, "available_weights", lambda: dict.fromkeys(here))
+    with pytest.raises(LgdError) as caught:
+        run(tmp_path, tracks(), mode=mode)
+    assert caught.value.code == code and not calls
+
+
+def test_a_person_of_whom_nothing_is_seen(calls, tmp_path):
+    keypoints = tracks(2)
+    keypoints.confidence[0] = 0
+    with pytest.raises(LgdError, match="Person 1 is seen in no frame") as caught:
+        run(tmp_path, keypoints, person=1)
+    assert caught.value.code == "no_person"
+    result, _ = run(tmp_path, keypoints, person="all")
+    assert [figure["person"] for figure in result["figures"]] == [0]
+
+
 def test_a_range_that_the_keypoints_do_not_reach(calls, tmp_path):
     late = Keypoints(tracks().keypoints, tracks().confidence, "coco17", (640, 480), frame_times=10 / 30 + np.arange(6) / 30)
     with pytest.raises(LgdError, match="end before the range begins"):

@@ -98,6 +98,21 @@ def test_a_camera_file(calls, tmp_path):
     assert calls[0][1].T_world_cam.shape == (6, 4, 4) and calls[0][0].cam_K[0, 0] == 800.0
 
 
+def test_each_picture_has_the_camera_of_the_frame_it_is_shown_on(calls, tmp_path):
+    """The add-on tells a camera for each of the scene's frames; of a video of variable rate some frames show no picture of their own."""
+    world, K = np.tile(np.eye(4), (9, 1, 1)), np.tile(np.diag([800.0, 800.0, 1.0]), (9, 1, 1))
+    world[:, 0, 3], K[:, 0, 0] = np.arange(9), 800 + np.arange(9)
+    np.savez(tmp_path / "camera.npz", T_world_cam=world, cam_K=K)
+    camera, shown = str(tmp_path / "camera.npz"), [2, 3, 5, 6, 7, 9]
+    for keypoints, more, rows in (
+        (tracks(frame_times=np.array(shown) / 30), {"frames": [2, 11], "counted": 30.0}, np.array(shown) - 2),
+        (tracks(), {"frames": [0, 9], "short": True}, np.arange(6)),  # of pictures whose keypoints end early
+    ):
+        run(tmp_path, keypoints, camera=camera, **more)
+        seen, options = calls[-1]
+        assert options.T_world_cam[:, 0, 3].tolist() == rows.tolist() and (seen.cam_K[:, 0, 0] - 800).tolist() == rows.tolist()
+
+
 @pytest.mark.parametrize(
     "arrays",
     [

@@ -166,12 +166,6 @@ def test_files_outside_the_jobs_folder(desk, path):
     )
 
 
-def test_the_server_holds_back_such_files_too(desk):
-    desk.obedient("def out(request, task): return {'motions': [os.__file__]}\nJOBS['out'] = out")
-    job = desk.over(desk.fit("out"))
-    assert job.error.code == "bad_message" and "outside" in job.error.text
-
-
 def test_stray_prints_do_not_reach_the_protocol(desk):
     desk.obedient(
         """

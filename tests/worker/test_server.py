@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The real worker program on its pipe: handshake, quick answers, lines that are no requests, exactly one terminal each."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -75,6 +76,15 @@ def test_end_of_input_ends_it(pipe):
     assert pipe.close() == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to send there")
+def test_an_interrupt_in_the_terminal_is_meant_for_blender(pipe):
+    assert pipe.hear()["type"] == "ready"
+    pipe.process.send_signal(signal.SIGINT)
+    time.sleep(0.1)
+    pipe.ask(1, "ping")
+    assert pipe.hear() == protocol.message("result", 1, value={})
+
+
 def test_end_of_input_ends_a_deaf_job(pipe, tmp_path):
     pipe.ask(1, "fit", keypoints="k", mode="deaf", out=str(tmp_path))
     while pipe.hear()["type"] != "progress":
@@ -142,4 +152,14 @@ def test_progress_is_thinned_but_ends(tmp_path):
         found.append(message)
     done = [m["done"] for m in found if m["type"] == "progress" and m["total"] == 20000]
     assert done[0] == 1 and done[-1] == 20000 and len(done) < 200
+    pipe.close()
+
+
+def test_files_outside_of_a_jobs_folder_are_held_back(tmp_path):
+    """The session looks for itself, too."""
+    Desk(tmp_path).obedient("def out(request, task): return {'motions': [os.__file__]}\nJOBS['out'] = out")
+    pipe = Pipe(tmp_path / "worker", tmp_path)
+    pipe.ask(1, "fit", keypoints="k", mode="out", out=str(tmp_path))
+    message = pipe.terminal(1)
+    assert (message["type"], message["code"]) == ("error", "bad_message") and "outside" in message["text"]
     pipe.close()

@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from worker_desk import ROOT, Desk, alive, until
+from worker_desk import QUICK, ROOT, Desk, alive, until
 
 from lgd_blender_addon._bridge import LgdError
 from lgd_blender_addon.session import Session, get
 from lgd_blender_addon.worker.job import State
-from lgd_blender_addon.worker.process import Launch
+from lgd_blender_addon.worker.process import Launch, Log
 
 
 def test_a_job_from_start_to_result(desk):
@@ -72,9 +73,9 @@ def test_cancel_of_a_deaf_job_ends_the_worker(desk):
     assert desk.session.worker_pid != pid and not alive(pid)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to ignore there")
-def test_the_ladder_ends_with_kill(desk):
-    desk.obedient("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)")
+def test_a_deaf_worker_is_asked_to_end_before_it_is_killed(desk):
+    desk.session = Session(replace(QUICK, cancel=0.1, terminate=60.0))
+    desk.obedient()
     job = desk.fit("deaf")
     desk.pump(lambda: job.done == 1)
     pid = desk.session.worker_pid
@@ -82,9 +83,30 @@ def test_the_ladder_ends_with_kill(desk):
     until(lambda: not alive(pid), 5.0)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM to ignore there")
+def test_the_ladder_ends_with_kill(desk):
+    desk.obedient(  # in the job: the server itself has SIGTERM end the process
+        """
+        import signal
+        def stone(request, task):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            deaf(request, task)
+        JOBS["stone"] = stone
+        """
+    )
+    job = desk.fit("stone")
+    desk.pump(lambda: job.done == 1)
+    pid = desk.session.worker_pid
+    desk.session.cancel(job)
+    desk.fit()
+    desk.pump(lambda: desk.session.worker_pid not in (None, pid), 5.0)
+    assert not alive(pid), "two workers would share the memory"
+
+
 def test_cancel_while_the_worker_starts(desk):
     desk.obedient("time.sleep(0.3)")
     job = desk.fit()
+    assert not desk.session.pump() and job.state is State.STARTING
     desk.session.cancel(job)
     assert job.state is State.CANCELLED
     assert desk.over(desk.fit()).state is State.DONE
@@ -126,6 +148,15 @@ def test_release_frees_the_worker(desk):
     assert desk.session.worker_pid is None
     until(lambda: not alive(pid), 3.0)
     assert desk.over(desk.fit()).state is State.DONE
+
+
+def test_release_ends_the_job_that_runs(desk):
+    desk.obedient()
+    job = desk.fit("patient")
+    desk.pump(lambda: len(desk.types(job)) > 2)
+    desk.session.release()
+    assert job.state is State.CANCELLED and desk.session.busy is None
+    assert desk.over(desk.fit()).state is State.DONE and desk.types(job)[-1] == "cancelled"
 
 
 def test_a_python_that_is_changed_during_a_job_has_the_next(desk):
@@ -195,6 +226,9 @@ def test_what_cannot_start_says_so(desk, tmp_path):
     with pytest.raises(LgdError) as caught:
         Session().start("fit", {"keypoints": "k"})
     assert caught.value.code == "setup_incomplete"
+    desk.session.configure(str(tmp_path / "gone"), tmp_path, tmp_path / "user")
+    with pytest.raises(LgdError, match="is not there"):
+        desk.fit()
     desk.obedient()
     for request in ({}, {"keypoints": "k", "focal": float("nan")}, {"keypoints": "k", "speed": 3}):
         with pytest.raises(LgdError):
@@ -203,6 +237,26 @@ def test_what_cannot_start_says_so(desk, tmp_path):
     desk.session.configure(str(tmp_path / "python"), tmp_path, tmp_path / "user")
     job = desk.over(desk.fit())
     assert job.error.code == "setup_incomplete" and "cannot be started" in job.error.text
+
+
+def test_a_folder_that_cannot_be_written_is_told(desk):
+    desk.obedient()
+    (desk.folder / "user").write_text("a file in the folder's place")
+    with pytest.raises(LgdError, match="cannot be written") as caught:
+        desk.fit()
+    assert caught.value.code == "disk" and desk.session.busy is None
+
+
+def test_folders_of_past_jobs_go_but_the_newest_and_those_of_today(desk):
+    jobs = desk.folder / "user" / "jobs"
+    names = [f"20200101-0000{n:02d}-77-{n}-fit" for n in range(24)]
+    for name in (*names, "0-mine"):
+        (jobs / name).mkdir(parents=True)
+        (jobs / name / "motion.npz").touch()
+        if name != names[1]:
+            os.utime(jobs / name, (1e9, 1e9))
+    desk.obedient()
+    assert {entry.name for entry in jobs.iterdir()} == {"0-mine", names[1], *names[4:]}
 
 
 def test_the_start_command_and_its_variables(tmp_path, monkeypatch):
@@ -214,6 +268,14 @@ def test_the_start_command_and_its_variables(tmp_path, monkeypatch):
     assert not {"PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "VIRTUAL_ENV"} & set(variables)
     assert variables["OMP_WAIT_POLICY"] == "PASSIVE" and variables["MORE"] == "1"
     assert variables["LGD_HOME"] == str(tmp_path / "user")
+
+
+def test_the_log_keeps_lines_apart(tmp_path):
+    log = Log(tmp_path / "logs" / "worker.log")
+    for line in (b"cut in the midst", b"whole\n", b"x" * 600 + b"\n"):
+        log.write(line)
+    assert (tmp_path / "logs" / "worker.log").read_bytes() == b"cut in the midst\nwhole\n" + b"x" * 600 + b"\n"
+    assert log.tail() == "cut in the midst\nwhole\n" + "x" * 500 and log.tail(1) == "x" * 500
 
 
 def test_a_blenders_death_leaves_no_orphan(tmp_path):

@@ -18,6 +18,7 @@ from lgd_blender_addon._bridge import LgdError, models
 from lgd_blender_addon.worker import environment, environment_uv
 from lgd_blender_addon.worker.environment import Plan, Setup, State
 from lgd_blender_addon.worker.environment_hardware import TorchBuild
+from lgd_blender_addon.worker.environment_python import Interpreter
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "wheels"
@@ -278,6 +279,26 @@ def test_a_python_that_is_none(plan, tmp_path, python):
     setup = Setup(plan(python=str(tmp_path / python))).start()
     assert finish(setup).state is State.FAILED
     assert "does not start as a Python" in setup.error.text
+
+
+def test_a_python_for_which_the_packages_do_not_come(plan, monkeypatch):
+    monkeypatch.setattr(environment, "ask", lambda path: Interpreter(path, (3, 9, 1), "chosen"))
+    setup = Setup(plan()).start()
+    assert finish(setup).state is State.FAILED and "is not 3.1" in setup.error.text
+
+
+def test_no_python_at_all_is_told_where_none_can_be_fetched(plan, monkeypatch):
+    monkeypatch.setattr(environment, "find", lambda folder: [])
+    setup = Setup(plan(python="")).start()
+    assert finish(setup).state is State.FAILED and "No Python 3.1" in setup.error.text
+
+
+def test_a_defect_of_the_set_up_is_told(plan, monkeypatch):
+    monkeypatch.setattr(Setup, "_do_venv", lambda self: {}["nothing"])
+    setup = Setup(plan()).start()
+    report = finish(setup)
+    assert report.state is State.FAILED and "KeyError" in report.line and "setup.log" in setup.error.hint
+    assert "KeyError" in setup.log_file.read_text()
 
 
 def test_a_folder_that_cannot_be_written(plan, tmp_path):
