@@ -46,6 +46,9 @@ def body_for(identity: str) -> str:
             continue  # one of the files named in the preferences is not to be read; another may be the body's
         if run.body and bodies.load(run.body).id == identity:
             return run.body
+    if identity.startswith("lgd-default-"):  # no file of it is anywhere to be named
+        text = "The motion was solved for the default body of another version of this add-on, which is not at hand."
+        raise LgdError("model_file", text, "Solve the footage again.")
     raise LgdError(
         "model_file",
         f"The motion's body {identity} is not at hand.",

@@ -291,6 +291,9 @@ def test_a_motion_whose_body_is_not_at_hand_is_a_sentence(script, tmp_path):
     for _ in range(2):
         with pytest.raises(RuntimeError, match="is not at hand"):
             bpy.ops.lgd.import_motion(filepath=str(tmp_path / "other.npz"))
+    write_motion(tmp_path / "older.npz", script.body, body_model="lgd-default-0123456789ab")
+    with pytest.raises(RuntimeError, match="default body of another version.* Solve the footage again"):
+        bpy.ops.lgd.import_motion(filepath=str(tmp_path / "older.npz"))
     with np.load(tmp_path / "other.npz") as file:
         np.savez(tmp_path / "none.npz", **{name: file[name] for name in file if name != "body_model"})
     with pytest.raises(RuntimeError, match="body_model is missing"):
