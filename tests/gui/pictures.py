@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Take the README's pictures anew: docs/running.png and docs/panel.png, from a real fit in a window (see chroot.py).
+"""Take the README's pictures anew: docs/running.png and docs/panel.png, from a real fit in a window (see chroot.py): of the footage that the demo
+has fetched in this checkout, else of its stand-in, which is not for the README.
 
 python3 tests/gui/pictures.py [trixie|sid]
 """
