@@ -132,10 +132,7 @@ def _somebody_else(rig, motion, body, footage) -> str:
     """What is to be told where a person was seen elsewhere than the one whom their rig was solved of before: of another range the detector may have
     taken another one, and people are numbered otherwise."""
     names = None if rig is None else bone_names(rig.data)
-    try:
-        old = None if names is None else takes.stored_motion(rig)
-    except LgdError:  # damaged
-        old = None
+    old = None if names is None else takes.readable_motion(rig)
     if old is None or footage is None:
         return ""
     if not takes.elsewhere(old, rest_pelvis(rig, names), motion, body.joints(motion.betas)[0], footage):
