@@ -312,7 +312,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
 
 
 def nearest_rate(fps: float) -> tuple[int, float]:
-    """Blender's fps and fps_base for a rate: 29.97 -> (30, 1.001), 25 -> (25, 1), 12.5 -> (13, 1.04)."""
+    """Blender's fps and fps_base for a rate: 29.97 -> (30, 1.001), 25 -> (25, 1), 12.5 -> (12, 0.96)."""
     whole = max(round(fps), 1)
     if abs(fps - whole) < 0.002:
         return whole, 1.0
