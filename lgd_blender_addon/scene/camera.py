@@ -97,7 +97,8 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, s
     background.display_depth = "BACK"
     fit_background(scene, background, footage.size)
     clip = bpy.data.movieclips.get(footage.block) if footage.place in ("CLIP", "CAMERA") else None
-    if clip is not None and _as_shown(footage, frames, sources):
+    shown = None if clip is None else _read(clip)  # an image behind a camera may have the name of a clip, which is another or shows it on other frames
+    if shown is not None and shown.path == footage.path and _as_shown(shown, frames, sources):
         background.source = "MOVIE_CLIP"
         background.clip = clip
         background.clip_user.use_render_undistorted = straight
@@ -175,11 +176,15 @@ def _window(user, image, numbers, footage: Footage, frames, sources):
 
 def _keeps_step(clip, footage: Footage, frames, sources) -> bool:
     """Whether a clip shows on Blender's frames (N,) the source frames (N,) of a footage, or is another's."""
+    shown = _read(clip)
+    return shown is None or shown.path != footage.path or _as_shown(shown, frames, sources)
+
+
+def _read(clip) -> Footage | None:
     try:
-        shown = from_clip(clip)
+        return from_clip(clip)
     except LgdError:  # its file is gone
-        return True
-    return shown.path != footage.path or _as_shown(shown, frames, sources)
+        return None
 
 
 def _as_shown(footage: Footage, frames, sources) -> bool:
