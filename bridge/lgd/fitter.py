@@ -4,6 +4,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -232,8 +233,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-@lru_cache(maxsize=4)
 def _body(path: str | None, device: str) -> tuple[BodyModel, dict]:
+    written = os.stat(path).st_mtime if path and os.path.isfile(path) else None
+    return _kept_body(path, device, written)
+
+
+@lru_cache(maxsize=4)
+def _kept_body(path: str | None, device: str, written: float | None) -> tuple[BodyModel, dict]:
     data = load_body(None if path is None else Path(path))
     return BodyModel(data, device), data
 

@@ -173,10 +173,10 @@ def _frame_of(scene, found) -> int:
 
 
 def _picture_size(context, found) -> tuple[int, int]:
-    """Width and height in px of footage that does not tell them: of what the editor shows, else of a folder's first picture."""
+    """Width and height in px of footage that does not tell them: of what the editor shows, if it is that, else of a folder's first picture."""
     space = context.space_data
     shown = getattr(space, "clip", None) or getattr(space, "image", None)
-    if shown is not None and shown.size[0]:
+    if shown is not None and shown.size[0] and overlay.is_footage(shown):  # else the size of another picture would be kept for this one
         return tuple(shown.size)
     path = Path(found.path)
     names = folder_files(path) if path.is_dir() else [""]

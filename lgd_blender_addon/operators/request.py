@@ -144,7 +144,7 @@ def target_rig(context, found: places.Footage | None, person: int, boxes=()):
 def _is_of(rig, person: int, boxes) -> bool:
     """Whether a rig is that person's: its pelvis lay in the boxes (x, y, w, h, a, b) px when it was solved, or, where there is none that holds in
     its frames, by their number."""
-    motion, bones = takes.stored_motion(rig) if boxes else None, armature.bone_names(rig.data)
+    motion, bones = takes.readable_motion(rig) if boxes else None, armature.bone_names(rig.data)
     if motion is None or bones is None:
         return rig.lgd.person == person
     first = int(motion.extra.get("first", 0))

@@ -132,10 +132,7 @@ def _somebody_else(rig, motion, body, footage) -> str:
     """What is to be told where a person was seen elsewhere than the one whom their rig was solved of before: of another range the detector may have
     taken another one, and people are numbered otherwise."""
     names = None if rig is None else bone_names(rig.data)
-    try:
-        old = None if names is None else takes.stored_motion(rig)
-    except LgdError:  # damaged
-        old = None
+    old = None if names is None else takes.readable_motion(rig)
     if old is None or footage is None:
         return ""
     if not takes.elsewhere(old, rest_pelvis(rig, names), motion, body.joints(motion.betas)[0], footage):
@@ -315,7 +312,7 @@ class LGD_OT_set_scene_rate_and_range(_OnRig, bpy.types.Operator):
 
 
 def nearest_rate(fps: float) -> tuple[int, float]:
-    """Blender's fps and fps_base for a rate: 29.97 -> (30, 1.001), 25 -> (25, 1), 12.5 -> (13, 1.04)."""
+    """Blender's fps and fps_base for a rate: 29.97 -> (30, 1.001), 25 -> (25, 1), 12.5 -> (12, 0.96)."""
     whole = max(round(fps), 1)
     if abs(fps - whole) < 0.002:
         return whole, 1.0

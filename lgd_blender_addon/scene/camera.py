@@ -97,7 +97,8 @@ def show_footage(scene, camera, footage: Footage, frames, sources, take: Take, s
     background.display_depth = "BACK"
     fit_background(scene, background, footage.size)
     clip = bpy.data.movieclips.get(footage.block) if footage.place in ("CLIP", "CAMERA") else None
-    if clip is not None and _as_shown(footage, frames, sources):
+    shown = None if clip is None else _read(clip)  # an image behind a camera may have the name of a clip, which is another or shows it on other frames
+    if shown is not None and shown.path == footage.path and _as_shown(shown, frames, sources):
         background.source = "MOVIE_CLIP"
         background.clip = clip
         background.clip_user.use_render_undistorted = straight
@@ -175,11 +176,15 @@ def _window(user, image, numbers, footage: Footage, frames, sources):
 
 def _keeps_step(clip, footage: Footage, frames, sources) -> bool:
     """Whether a clip shows on Blender's frames (N,) the source frames (N,) of a footage, or is another's."""
+    shown = _read(clip)
+    return shown is None or shown.path != footage.path or _as_shown(shown, frames, sources)
+
+
+def _read(clip) -> Footage | None:
     try:
-        shown = from_clip(clip)
+        return from_clip(clip)
     except LgdError:  # its file is gone
-        return True
-    return shown.path != footage.path or _as_shown(shown, frames, sources)
+        return None
 
 
 def _as_shown(footage: Footage, frames, sources) -> bool:
@@ -195,12 +200,27 @@ def _image(footage: Footage):
         return _loaded(path, "MOVIE"), np.arange(1, max(len(footage.table), 1) + 1)
     names = folder_files(path) if path.is_dir() else [path.name]
     folder = path if path.is_dir() else path.parent
-    parts = [numbered(name) for name in names]
-    if len(names) == 1 or not all(parts):
-        return _loaded(folder / names[0], "FILE"), np.ones(len(names), dtype=int)
-    numbers = [int(part[1]) for part in parts if part]
-    _showable(folder, max(numbers))
-    return _loaded(folder / names[0], "SEQUENCE"), np.array(numbers)
+    if len(names) == 1:
+        return _loaded(folder / names[0], "FILE"), np.ones(1, dtype=int)
+    used = np.unique(footage.table[footage.table >= 0])
+    first, numbers = _sequence(folder, names, used)
+    _showable(folder, int(numbers[used].max()))
+    return _loaded(folder / first, "SEQUENCE"), numbers
+
+
+def _sequence(folder: Path, names: list[str], used) -> tuple[str, np.ndarray]:
+    """The first picture of the numbered sequence of which those used are, by their places among the names (N) of a folder's, and the numbers (N). Raises
+    LgdError where Blender, which counts on in the first one's name, would not find them."""
+    parts = [numbered(name) or (name, "0", "") for name in names]
+    head, _, tail = parts[used[0]]
+    first = next(k for k, part in enumerate(parts) if part[::2] == (head, tail))
+    numbers = np.array([int(part[1]) for part in parts])
+    if any(names[k] != f"{head}{numbers[k]:0{len(parts[first][1])}d}{tail}" for k in used):
+        raise LgdError(
+            "bad_input", f"The pictures of {folder.name} do not show behind the camera: their names differ in more than one number. Number them from 1 to "
+            "see them there.",
+        )  # fmt: skip
+    return names[first], numbers
 
 
 def _showable(folder: Path, number: int, most: int = 2**31 - 2**20) -> None:

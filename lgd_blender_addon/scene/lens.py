@@ -12,8 +12,9 @@ ROUNDS = 30  # of straightening a point: 1e-6 of the picture's width at k1 = -0.
 
 def clip_of(found: places.Footage):
     """The movie clip that shows a footage: the one it was read from, else one of the same file whose lens is told; or None."""
-    if found.place in ("CLIP", "CAMERA") and found.block in bpy.data.movieclips:
-        return bpy.data.movieclips[found.block]
+    own = bpy.data.movieclips.get(found.block) if found.place in ("CLIP", "CAMERA") else None
+    if own is not None and shows(own, found.path):  # an image behind a camera may have another clip's name
+        return own
     return next((clip for clip in bpy.data.movieclips if _coefficients(clip.tracking.camera).any() and shows(clip, found.path)), None)
 
 

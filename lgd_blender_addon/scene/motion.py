@@ -37,16 +37,14 @@ class Motion:
 
 def load_motion(source) -> Motion:
     """The Motion in a file (path) or in bytes. Raises LgdError (bad_input) with a sentence for anything else."""
-    label = "The stored motion" if isinstance(source, bytes) else f"The file {Path(source).name}"
+    label, hint = ("The stored motion", "Solve again.") if isinstance(source, bytes) else (f"The file {Path(source).name}", "Choose a motion.npz.")
     if not isinstance(source, bytes) and not os.path.isfile(source):  # nor is one whose name is too long
         text = f"{source} is a folder." if os.path.isdir(source) else f"The file {source} does not exist."
         raise LgdError("bad_input", text, "Choose a motion.npz.")
     try:
         data = arrays.load_arrays(io.BytesIO(source) if isinstance(source, bytes) else Path(source))
     except arrays.Unreadable:
-        raise LgdError(
-            "bad_input", f"{label} cannot be read as a motion.", "Choose a motion.npz."
-        ) from None
+        raise LgdError("bad_input", f"{label} cannot be read as a motion.", hint) from None
     other = _other_form(data)
     if other:
         raise LgdError(
@@ -62,9 +60,7 @@ def load_motion(source) -> Motion:
         return _checked(data)
     except (KeyError, ValueError, TypeError) as error:
         reason = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
-        raise LgdError(
-            "bad_input", f"{label} is no motion of this add-on: {reason}.", "Choose a motion.npz."
-        ) from None
+        raise LgdError("bad_input", f"{label} is no motion of this add-on: {reason}.", hint) from None
 
 
 def _other_form(data: dict) -> str:

@@ -16,7 +16,7 @@ from .collection import collection_for, editable
 from .footage import Footage
 from .keyframes import Take, shown_tracks, write_curve, write_pose
 from .motion import Motion, pack
-from .takes import CAMERA_PROPERTY, STORED_PROPERTY, known_as, stored_motion
+from .takes import CAMERA_PROPERTY, STORED_PROPERTY, known_as, readable_motion
 from .transaction import AllOrNothing
 
 ERROR_PROPERTY = "lgd_reprojection_px"
@@ -178,13 +178,6 @@ def unit_of(rig, camera) -> float:
     return size if camera is not None and abs(carriage.unscaled(camera.matrix_world)[1] - size) < 1e-3 * size else 1.0
 
 
-def _stored(rig) -> Motion | None:
-    try:
-        return stored_motion(rig)
-    except LgdError:  # damaged
-        return None
-
-
 def seen_along(scene, rig, camera, T, frames, first: int):
     """T_world_cam (F, 4, 4) at Blender's frames (F,) of a camera that is carried about together with a rig, both by an animated empty for one,
     as it was when the rig was keyed: else the body would be carried twice. None where they are not carried alike, or not at all.
@@ -194,7 +187,7 @@ def seen_along(scene, rig, camera, T, frames, first: int):
     names = armature.bone_names(rig.data)
     if T.ndim == 2 or names is None or not (len(rig.constraints) or (rig.parent is not None and carried(rig.parent))):
         return None
-    old, here = _stored(rig), np.array(carriage.at_each(scene, frames, lambda: carriage.now(rig, names)))
+    old, here = readable_motion(rig), np.array(carriage.at_each(scene, frames, lambda: carriage.now(rig, names)))
     rows = np.arange(len(T)) + first - int(old.extra.get("first", 0)) if old is not None else np.zeros(0)
     common = np.flatnonzero((rows >= 0) & (rows < old.frames)) if old is not None else rows
     if not len(common) or np.abs(here - here[:1]).max() < 1e-5:
@@ -218,7 +211,7 @@ def _stands(rig, camera, motion: Motion, first: int, along: bool):
 
     first: the footage's frame of the motion's first one.
     """
-    names, old = armature.bone_names(rig.data), _stored(rig)
+    names, old = armature.bone_names(rig.data), readable_motion(rig)
     if names is None:
         return np.eye(4), False, []
     here = carriage.now(rig, names)

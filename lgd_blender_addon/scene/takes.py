@@ -4,7 +4,7 @@
 import bpy
 import numpy as np
 
-from .._bridge import counting
+from .._bridge import LgdError, counting
 from .keyframes import curves, find_curve, keys_of, shown_tracks, strips_of
 from .motion import Motion, load_motion
 
@@ -177,6 +177,14 @@ def stored_motion(rig) -> Motion | None:
         motion.extra.update(key_frames=at, key_order=motion.extra["key_order"][index])
         motion.extra["retimed"] = any(s.use_animated_time for s in strips) or (len(at) > 0 and float(np.ptp(at - put[index])) > 0.01)
     return motion
+
+
+def readable_motion(rig) -> Motion | None:
+    """`stored_motion`, or None where it is damaged."""
+    try:
+        return stored_motion(rig)
+    except LgdError:
+        return None
 
 
 def pelvis_seen(motion: Motion, rest) -> tuple[np.ndarray, np.ndarray]:

@@ -50,21 +50,25 @@ def shown_keys(table, start: int, first: int, count: int, held: bool = True):
     sources, begin = np.unique(table, return_index=True)
     _, back = np.unique(table[::-1], return_index=True)
     begins, ends = frames[begin], frames[::-1][back]
+    holds = ends - begins
+    typical = np.median(holds) if len(holds) > 4 else 2.0
+    long = (holds > max(3.0, 2.0 * typical + 1.0)) & held
     if len(sources) > 1:
         slope = (begins[-1] - begins[0]) / (sources[-1] - sources[0])
-        inside = np.interp(wanted, sources, begins)
+        # What is skipped behind a hold lies behind all of it: a second knot at its end, on the side that is played next.
+        places, when = np.append(sources, sources[long] + (-1e-6 if backwards else 1e-6)), np.append(begins, ends[long])
+        rank = np.argsort(places)
+        places, when = places[rank], when[rank]
         times = np.where(
             wanted < sources[0],
-            begins[0] + (wanted - sources[0]) * slope,
-            np.where(wanted > sources[-1], begins[-1] + (wanted - sources[-1]) * slope, inside),
+            when[0] + (wanted - sources[0]) * slope,
+            np.where(wanted > sources[-1], when[-1] + (wanted - sources[-1]) * slope, np.interp(wanted, places, when)),
         )
     else:
         times = begins[0] + (wanted - sources[0]) * (-1.0 if backwards else 1.0)
     order = np.arange(count)
-    holds = ends - begins
-    typical = np.median(holds) if len(holds) > 4 else 2.0
-    for source, hold, end in zip(sources, holds, ends, strict=True):
-        if held and hold > max(3.0, 2.0 * typical + 1.0) and first <= source < first + count:
+    for source, end in zip(sources[long], ends[long], strict=True):
+        if first <= source < first + count:
             order, times = np.append(order, source - first), np.append(times, end)
     rank = np.lexsort((order if not backwards else -order, times))
     return order[rank], times[rank]

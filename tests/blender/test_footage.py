@@ -206,6 +206,11 @@ def test_speed_and_holds():
     held = np.concatenate([np.arange(5), np.full(10, 5), np.arange(6, 12)])
     order, keys = timing.shown_keys(held, 1, 0, 12)
     assert list(order).count(5) == 2 and np.all(np.diff(keys) > 0)
+    # Three times as fast behind the hold: what is skipped lies behind it, too, or the body would go on and snap back to the picture that stands.
+    order, keys = timing.shown_keys([4, 5, *[5] * 10, 8, 11], 1, 4, 8)
+    assert order.tolist() == [0, 1, 1, 2, 3, 4, 5, 6, 7] and np.all(np.diff(keys) > 0) and keys[[2, 5]].tolist() == [12, 13]
+    order, keys = timing.shown_keys([11, 8, *[8] * 10, 5, 4], 1, 4, 8)
+    assert order.tolist() == [7, 6, 5, 4, 4, 3, 2, 1, 0] and np.all(np.diff(keys) > 0) and keys[[4, 7]].tolist() == [12, 13]
 
 
 def test_sources_count_images_as_the_worker_does():

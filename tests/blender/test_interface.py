@@ -98,16 +98,18 @@ def test_a_folder_of_images_has_a_rate_whatever_its_name(addon, tmp_path):
 
 
 def test_a_box_can_be_drawn_before_a_folder_of_pictures_was_looked_through(addon, tmp_path):
-    """In the camera's view, where no editor tells how large they are."""
+    """In the camera's view, where no editor tells how large they are, and in an editor that shows something else by then."""
     image = bpy.data.images.new("picture", 24, 16)
     image.filepath_raw, image.file_format = str(tmp_path / "p_0001.png"), "PNG"
     image.save()
-    settings = bpy.context.scene.lgd
+    settings, other = bpy.context.scene.lgd, bpy.data.images.new("texture", 64, 64)
     held = set(bpy.data.images)
     for path, size in ((tmp_path, (24, 16)), (tmp_path / "p_0001.png", (24, 16))):
         settings.path = str(path)
-        context = SimpleNamespace(space_data=SimpleNamespace(type="VIEW_3D"))
-        assert _picture_size(context, find_footage(bpy.context)) == size
+        found = find_footage(bpy.context)
+        overlay.begin(found)
+        for shown in ({"type": "VIEW_3D"}, {"type": "IMAGE_EDITOR", "image": other}, {"type": "IMAGE_EDITOR", "image": image}):
+            assert _picture_size(SimpleNamespace(space_data=SimpleNamespace(**shown)), found) == size
     assert set(bpy.data.images) == held
 
 

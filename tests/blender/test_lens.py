@@ -147,6 +147,20 @@ def test_a_clips_lens_reaches_the_worker(script, tmp_path, place):
         assert {"T_world_cam", "cam_K", "distortion", "distortion_K"} == set(file)
 
 
+def test_the_lens_of_another_clip_that_is_called_as_the_image_behind_the_camera_is_not_taken(script, film, tmp_path):
+    own = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    bpy.context.scene.collection.objects.link(own)
+    bpy.context.scene.camera = own
+    background = own.data.background_images.new()
+    background.source, background.image = "IMAGE", bpy.data.images.load(film)
+    background.image_user.frame_duration = 24
+    clip_of(tmp_path, "POLYNOMIAL", MODELS["POLYNOMIAL"]).name = background.image.name
+    bpy.context.scene.lgd.place = "CAMERA"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    with np.load(script.asked[-1][1]["camera"]) as file:
+        assert "distortion" not in file
+
+
 def test_a_told_focal_length_wins_over_the_clips(script, tmp_path):
     clip = clip_of(tmp_path, "POLYNOMIAL", MODELS["POLYNOMIAL"])
     settings = bpy.context.scene.lgd

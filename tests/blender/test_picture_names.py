@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Folders of pictures whose names hold other numbers than 1, 2, 3: time stamps, and the digit of .jp2."""
 
+from dataclasses import replace
+
 import bpy
 import numpy as np
 import pytest
@@ -42,3 +44,32 @@ def test_what_blender_can_count_is_shown_and_the_rest_told(tmp_path, addon, defa
         assert np.array_equal(footage.from_clip(clip).table, np.arange(COUNT))
     again = result.Options(rig=built.rig.session_uid, camera=built.camera.name)
     assert result.build(bpy.context.scene, motion, default_body, found, again).rig == built.rig
+
+
+@pytest.mark.parametrize("name", ["IMG_1015{0:02d}_{1:03d}.png", "{2}.png", "p{3}{1}.png"])
+def test_names_of_no_one_sequence_are_told(tmp_path, addon, default_body, pictures, name):
+    """As of a phone that writes a time beside the number: Blender would look for the first one's with other numbers, and show nothing."""
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        (folder / name.format(number // 2, number + 1, chr(97 + number), "0" * (number < 5))).write_bytes(picture)
+    found = footage.from_file(str(folder))
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, COUNT))
+    built = result.build(bpy.context.scene, motion, default_body, found, result.Options())
+    assert len(found.table) == COUNT and not len(built.camera.data.background_images)
+    assert any("Number them from 1" in note for note in built.notes)
+
+
+def test_of_several_sequences_in_a_folder_the_one_that_was_solved_is_shown(tmp_path, addon, default_body, pictures):
+    """As of a strip of one camera's pictures beside another's."""
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        (folder / f"{'ab'[number // 6]}_{number % 6 + 1:04d}.png").write_bytes(picture)
+    (folder / "cover.png").write_bytes(pictures[0])
+    found = replace(footage.from_file(str(folder)), table=np.arange(6, COUNT))
+    motion = load_motion(write_motion(tmp_path / "m.npz", default_body, 6))
+    built = result.build(bpy.context.scene, motion, default_body, found, result.Options())
+    (background,) = built.camera.data.background_images
+    assert background.image.filepath.endswith("b_0001.png") and background.image.source == "SEQUENCE" and background.image_user.frame_offset == 0
+    assert not built.notes

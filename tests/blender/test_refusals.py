@@ -224,3 +224,15 @@ def test_steps_that_are_gone_or_are_none(script, tmp_path):
         refused(bpy.ops.lgd.play_descent, "steps.npz holds no steps", trace=str(file))
         with pytest.raises(LgdError, match="holds no steps"):
             check_steps(str(file), 24)
+
+
+def test_a_stored_motion_that_is_damaged_hinders_no_new_solve(script, tmp_path):
+    """Not that of somebody in a box either, who is told from others by where the rig's person was."""
+    bpy.ops.lgd.fit()
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    rig.animation_data.action["lgd_motion"] = b"damaged"
+    with pytest.raises(RuntimeError, match="Solve again"):
+        bpy.ops.lgd.export_motion(filepath=str(tmp_path / "motion.npz"))
+    box = bpy.context.scene.lgd.boxes.add()
+    box.w, box.h, box.first, box.last = 500, 500, 1, 10
+    assert bpy.ops.lgd.fit() == {"FINISHED"} and bpy.ops.lgd.export_motion(filepath=str(tmp_path / "motion.npz")) == {"FINISHED"}

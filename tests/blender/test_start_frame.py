@@ -116,6 +116,23 @@ def test_pictures_keep_step_when_the_pace_of_the_keys_is_changed(script, film, p
         assert shown == [1 + (frame - 1) // pace for frame in range(1, 24 * pace - pace)]
 
 
+def test_a_clip_that_is_called_as_the_image_behind_the_camera_does_not_stand_for_it(script, film):
+    """Both have their file's name, and the clip may show it on other frames."""
+    scene, settings = bpy.context.scene, bpy.context.scene.lgd
+    own = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(own)
+    scene.camera = own
+    background = own.data.background_images.new()
+    background.source, background.image = "IMAGE", bpy.data.images.load(film)
+    background.image_user.frame_start, background.image_user.frame_duration = 11, 24
+    assert bpy.data.movieclips.load(film).name == background.image.name
+    settings.place, settings.camera = "CAMERA", "NEW"
+    assert bpy.ops.lgd.fit() == {"FINISHED"}
+    (camera,) = [o for o in bpy.data.objects if o.type == "CAMERA" and o != own]
+    (background,) = camera.data.background_images
+    assert background.source == "IMAGE" and [picture(background.image_user, frame) for frame in range(11, 35)] == list(range(1, 25))
+
+
 def listed(script, path):
     path.write_text("{}")
     script.people = 2

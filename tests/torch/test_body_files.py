@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bridge.body.files import convert_official, load_body
+from bridge.arrays import load_arrays, save_arrays
+from bridge.body.files import DEFAULT_BODY, convert_official, load_body
 from bridge.body.joints import PARENTS
 from bridge.errors import LgdError
 from bridge.inputs import body_file
@@ -321,3 +322,15 @@ def test_smplx_poses_a_converted_file_alike(arrays, tmp_path):
         body_pose=pose, betas=betas
     )
     assert (ours.vertices - straight.vertices).abs().max() > 1e-4, "the pose corrections are in use"
+
+
+def test_a_file_that_was_replaced_is_the_body_of_the_next_fit(tmp_path):
+    """By a worker that lives on, while the add-on reads the new one: a motion of the other could not be built."""
+    fitter = pytest.importorskip("bridge.lgd.fitter")
+    file = tmp_path / "body.npz"
+    for number, name in enumerate(("first", "second")):
+        save_arrays(file, {**load_arrays(DEFAULT_BODY), "id": name})
+        os.utime(file, (number, number))
+        assert fitter._body(str(file), "cpu")[1]["id"] == name
+    with pytest.raises(LgdError, match="cannot be read"):
+        fitter._body(str(tmp_path / "gone.npz"), "cpu")
