@@ -255,11 +255,11 @@ def _short(line: str) -> str:
 
 
 def unregister() -> None:
-    """Stop watching, and end a set-up that runs. Registration calls it before the classes go."""
+    """Stop watching, and end a set-up that runs. Registration calls it before the classes go, Blender when it quits."""
     if bpy.app.timers.is_registered(_tick):
         bpy.app.timers.unregister(_tick)
     if _setup and not _setup.over:
-        _setup.cancel()
+        _setup.end()
 
 
 CLASSES = (

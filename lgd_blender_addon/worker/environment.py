@@ -128,6 +128,11 @@ class Setup:
             self._stop.set()
             threading.Thread(target=self._end_process, daemon=True).start()
 
+    def end(self) -> None:
+        """Cancel it and wait until what it runs is gone: a program that quits takes its threads along, but not what they started."""
+        self.cancel()
+        self.wait(2 * STOP_LADDER)
+
     def wait(self, seconds: float | None = None) -> Report:
         """For scripts: wait for the end."""
         if self._thread:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import shutil
+import subprocess
 import sys
 import tarfile
 import threading
@@ -262,6 +263,36 @@ def test_a_cancelled_step_takes_along_what_it_started(plan, tmp_path):
     setup._end_process()
     step.join(5.0)
     assert not step.is_alive()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="looks for the process by a signal")
+def test_a_program_that_quits_leaves_no_step_behind(plan, tmp_path):
+    """As Blender's window closed while it sets up: the threads go with it at once, what they started would stay."""
+    folder = plan().folder
+    folder.mkdir(parents=True)
+    code = f"""
+import sys, time, threading
+from lgd_blender_addon.worker.environment import Plan, Setup, State
+class Step(Setup):
+    def _run(self):
+        try:
+            self._command([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+                           "print('on', flush=True); time.sleep(60)"], "a step")
+        except Exception:
+            self._state = State.CANCELLED
+plan = Plan.__new__(Plan)
+object.__setattr__(plan, "folder", __import__("pathlib").Path({str(folder)!r}))
+object.__setattr__(plan, "offline", None)
+step = Step(plan).start()
+while "on" not in step.log(1):
+    time.sleep(0.01)
+print(step._process.pid, flush=True)
+step.end()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=40)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(done.stdout), 0)
 
 
 def test_another_plan_starts_anew(plan, wheels):
