@@ -10,7 +10,7 @@ from .formats import get_layout
 
 # What is painted over along a body: from point to point, so wide on either side, in torso lengths.
 _WIDE = {
-    "shoulder elbow": 0.15, "elbow wrist": 0.13, "wrist index": 0.12, "hip knee": 0.22, "knee ankle": 0.16, "ankle foot_index": 0.14, "heel foot_index": 0.14,
+    "shoulder elbow": 0.15, "elbow wrist": 0.13, "wrist index": 0.12, "hip knee": 0.22, "knee ankle": 0.16, "ankle big_toe": 0.14, "heel big_toe": 0.14,
 }  # fmt: skip
 _HEAD, _TORSO = 0.3, 0.12
 _LEAST = 0.25  # of the person: what a torso is long at least, seen from its end
