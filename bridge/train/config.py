@@ -107,7 +107,7 @@ PLANS = {
     "video_further": Plan(
         "video_further", "video",
         (
-            Phase(5500, 8, 96, 7, 2.5e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=500),
+            Phase(3200, 8, 96, 7, 2.5e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=500),
             Phase(300, 16, 48, 7, 2e-3, 1e-4, check_every=300, touch=True),
             Phase(400, 16, 64, 7, 1.5e-3, 1e-5, singles=64, check_every=400, doubt=True),
         ),
