@@ -107,11 +107,11 @@ PLANS = {
     "video_further": Plan(
         "video_further", "video",
         (
-            Phase(2400, 8, 96, 7, 2e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=400),
+            Phase(3200, 8, 96, 7, 2.5e-4, 2e-6, 0.5, 128, 512, halved=True, check_every=500),
             Phase(300, 16, 48, 7, 2e-3, 1e-4, check_every=300, touch=True),
             Phase(400, 16, 64, 7, 1.5e-3, 1e-5, singles=64, check_every=400, doubt=True),
         ),
-        seed=55,
+        seed=56,
     ),
     # For a GPU (`--device cuda`). The paper's at its published width, all four networks on footage's 2D: what ships. Video's
     # from what ships (--init), with further blocks: tried for a few iterations only.

@@ -144,7 +144,7 @@ class Sampler:
     """Draws augmented windows from a Mocap.
 
     Rare frames (floor, crouch, kick, upside down, and whatever few other frames are like) and rare sources are
-    oversampled; subjects weigh by frames^0.6 so that walking does not drown the rest.
+    oversampled; subjects weigh by frames^0.7 so that walking does not drown the rest.
     """
 
     def __init__(self, mocap: Mocap, body: BodyModel, widen: bool = True):
@@ -175,7 +175,7 @@ class Sampler:
         rare = 1 + 2.0 * (tilt < 0.7) + 1.5 * crouch + 1.5 * kick + 0.7 * hands_up
         subjects = np.array(m.subject)
         frames = {s: float(m.length[torch.as_tensor(subjects == s)].sum()) for s in set(m.subject)}
-        per_clip = torch.tensor([frames[s] ** -0.4 for s in m.subject])
+        per_clip = torch.tensor([frames[s] ** -0.3 for s in m.subject])
         boost = torch.tensor([
             3.0 if any(r in src for r in RARE_SOURCES) or s in RARE_SUBJECTS else 1.0
             for s, src in zip(m.subject, m.source)

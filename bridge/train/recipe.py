@@ -21,9 +21,9 @@ class Recipe:
     rising: float = 0.3  # of those: sit down or rise in the clip
     arms: float = 0.16  # share of clips whose arms, one or both, are made up
     waist: float = 0.2  # share of clips, of upright people, who stand and are seen to the waist: nobody knows their legs
-    nobody: float = 0.05
+    nobody: float = 0.08
     limb_swap: float = 0.1
-    body_swap: float = 0.05
+    body_swap: float = 0.1
     drop_sets: float = 0.2
     person_offset: float = 0.012
     moving_camera: float = 0.2
